@@ -1,0 +1,38 @@
+//! Chance: jitter and identifiers. Not for secrets.
+
+use std::time::Duration;
+
+/// A number below `bound` (0 gives 0).
+pub(crate) fn below(bound: u64) -> u64 {
+    if bound == 0 { 0 } else { fastrand::u64(..bound) }
+}
+
+/// A random 64-bit number.
+pub(crate) fn word() -> u64 {
+    fastrand::u64(..)
+}
+
+/// `duration` moved by up to ± `fraction` of itself.
+pub(crate) fn jitter(duration: Duration, fraction: f64) -> Duration {
+    duration.mul_f64(1.0 + fraction * (2.0 * fastrand::f64() - 1.0))
+}
+
+/// A new operation id: 128 random bits in hexadecimal.
+pub(crate) fn operation_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_in_its_band() {
+        let second = Duration::from_secs(1);
+        for _ in 0..1_000 {
+            let moved = jitter(second, 0.05);
+            assert!(moved >= second.mul_f64(0.95) && moved <= second.mul_f64(1.05), "{moved:?}");
+        }
+        assert_eq!(jitter(second, 0.0), second);
+    }
+}

@@ -1,0 +1,119 @@
+//! The life of background work: start, drain, stop.
+//!
+//! ```text
+//! running ── stop() ──▶ draining ── all ended, or the deadline ──▶ stopped
+//! ```
+//! A service is told to stop through its [`StopSignal`] and ends by itself; what has not ended at the deadline is
+//! aborted. Starting after the stop is refused, stopping twice waits for the same end.
+
+// The one place that may spawn.
+#![allow(clippy::disallowed_methods)]
+
+use std::future::Future;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::base::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The background services of one engine.
+pub(crate) struct Services {
+    stop: watch::Sender<bool>,
+    running: Mutex<JoinSet<()>>,
+}
+
+/// Tells a service that it should end.
+#[derive(Clone)]
+pub(crate) struct StopSignal(watch::Receiver<bool>);
+
+impl StopSignal {
+    /// Resolves when the service should end.
+    pub(crate) async fn stopped(&mut self) {
+        // An error means that the engine is gone without a close, which is a stop too.
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+}
+
+impl Services {
+    /// No service yet.
+    pub(crate) fn new() -> Services {
+        Services { stop: watch::Sender::new(false), running: Mutex::new(JoinSet::new()) }
+    }
+
+    /// Starts a service; it is not started when the stop has begun.
+    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(&self, service: impl FnOnce(StopSignal) -> F) {
+        let mut running = self.running.lock();
+        if !*self.stop.borrow() {
+            running.spawn(service(StopSignal(self.stop.subscribe())));
+        }
+    }
+
+    /// Tells every service to stop and waits until all have ended or `deadline` passes.
+    pub(crate) async fn stop(&self, deadline: Deadline) {
+        self.stop.send_replace(true);
+        let mut running = std::mem::take(&mut *self.running.lock());
+        let ended = deadline.run("stopping services", async { while running.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            log::warn!("{} background services did not stop in time and were aborted", running.len());
+        }
+    }
+}
+
+/// Runs `work` to its end even if the caller stops waiting, and gives its result to the caller.
+///
+/// A write that has begun must end the same way whether or not someone still listens.
+pub(crate) async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(stopped) if stopped.is_cancelled() => Err(Error::closed()),
+        Err(panic) => Err(Error::new(ErrorKind::Internal, "a task of the engine panicked; please report this").with_source(panic)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn services_end_once_and_none_starts_after_the_stop() {
+        let services = Services::new();
+        let ended = Arc::new(AtomicU32::new(0));
+        for _ in 0..3 {
+            let ended = ended.clone();
+            services.start(|mut stop| async move {
+                stop.stopped().await;
+                ended.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        services.stop(Deadline::after(Duration::from_secs(5))).await;
+        services.stop(Deadline::after(Duration::from_secs(5))).await;
+        assert_eq!(ended.load(Ordering::SeqCst), 3);
+        services.start(|_| async { panic!("started after the stop") });
+        assert!(services.running.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn detached_work_survives_its_caller_and_panics_become_errors() {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let (started_sender, started) = tokio::sync::oneshot::channel();
+        let (go, gate) = tokio::sync::oneshot::channel::<()>();
+        let caller = tokio::spawn(detached(async move {
+            started_sender.send(()).expect("the test listens");
+            gate.await.expect("the test opens the gate");
+            sender.send(7).expect("the test listens");
+            Ok(())
+        }));
+        started.await.expect("the work starts");
+        caller.abort();
+        go.send(()).expect("the work waits");
+        assert_eq!(receiver.await, Ok(7));
+        let error = detached::<()>(async { panic!("boom") }).await.expect_err("a panic");
+        assert_eq!(error.kind(), ErrorKind::Internal);
+    }
+}
