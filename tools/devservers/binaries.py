@@ -59,7 +59,9 @@ def find_or_install(find: Callable[[], Found | None], package: str) -> Found | N
         return found
     say(f"no usable {package} on this machine: installing the Debian package")
     if not debian.install([package]):
-        raise Failure(f"apt-get could not install {package}; what it said is above. By hand: {debian.by_hand([package])}")
+        raise Failure(
+            f"apt-get could not install {package}; what it said is above. By hand: {debian.by_hand([package])}"
+        )
     found = find()
     if found is None:
         raise Failure(f"the Debian package {package} is installed, but its server is too old or not where it should be")

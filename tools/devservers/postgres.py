@@ -121,15 +121,15 @@ class PrivatePostgres:
             file.write(password + "\n")
         self.account.own(for_initdb)
         try:
+            access = ["-U", USER, "--auth=scram-sha-256", f"--pwfile={for_initdb}"]
             self._must(
-                [program.folder / "initdb", "-D", half_made, "-U", USER, f"--pwfile={for_initdb}"]
-                + ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
+                program.folder / "initdb", "-D", half_made, *access, "--encoding=UTF8", "--locale=C", "--no-sync"
             )
         finally:
             for_initdb.unlink()
         # Single-user mode needs neither a port nor psql.
         self._must(
-            [program.folder / "postgres", "--single", "-D", half_made, "-F", "postgres"],
+            *(program.folder / "postgres", "--single", "-D", half_made, "-F", "postgres"),
             stdin=f'CREATE DATABASE "{DATABASE}"\n',
         )
         half_made.rename(self.data)
@@ -137,7 +137,18 @@ class PrivatePostgres:
     def _start(self, program: Postgres, port: int) -> bool:
         say(f"starting PostgreSQL {program.major} on port {port}")
         self._write(self.data / "postgresql.conf", SETTINGS.format(port=port))
-        command = [program.folder / "pg_ctl", "start", "-D", self.data, "-l", self.log, "-w", "-t", "60", "-s"]
+        command: list[str | Path] = [
+            program.folder / "pg_ctl",
+            "start",
+            "-D",
+            self.data,
+            "-l",
+            self.log,
+            "-w",
+            "-t",
+            "60",
+            "-s",
+        ]
 
         def attempt() -> bool:
             self._write(self.log, "")
@@ -176,7 +187,7 @@ class PrivatePostgres:
         path.write_text(text)
         self.account.own(path)
 
-    def _must(self, argv: list[str | Path], stdin: str = "") -> None:
+    def _must(self, *argv: str | Path, stdin: str = "") -> None:
         done = self.account.run(argv, cwd=self.folder, stdin=stdin, env={"PATH": os.defpath, "LC_ALL": "C"})
         if done.returncode != 0:
             text = "\n    ".join(done.stdout.splitlines()[-20:])

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# Below the range from which systems take ports for outgoing connections, so nobody takes ours by chance while it is down.
+# Below the range from which systems take ports for outgoing connections, so that nobody
+# takes ours by chance while it is down.
 PORTS = range(20_000, 32_000)
 
 
