@@ -137,18 +137,8 @@ class PrivatePostgres:
     def _start(self, program: Postgres, port: int) -> bool:
         say(f"starting PostgreSQL {program.major} on port {port}")
         self._write(self.data / "postgresql.conf", SETTINGS.format(port=port))
-        command: list[str | Path] = [
-            program.folder / "pg_ctl",
-            "start",
-            "-D",
-            self.data,
-            "-l",
-            self.log,
-            "-w",
-            "-t",
-            "60",
-            "-s",
-        ]
+        options: list[str | Path] = ["-D", self.data, "-l", self.log, "-w", "-t", "60", "-s"]
+        command = [program.folder / "pg_ctl", "start", *options]
 
         def attempt() -> bool:
             self._write(self.log, "")
