@@ -1,8 +1,6 @@
-//! Dates and times of Python, and the engine's microseconds and days; and the spans that options take.
+//! Dates and times of Python, and the engine's microseconds and days.
 //!
 //! `date.min/max` and `datetime.min/max` stand for PostgreSQL's infinities, both ways, as in asyncpg.
-
-use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -139,24 +137,4 @@ pub(crate) fn to_delta(py: Python<'_>, days: i32, micros: i64) -> PyResult<Bound
     let days = i32::try_from(days).map_err(|_| task_error(py, "the interval is beyond a timedelta"))?;
     let delta = PyDelta::new(py, days, (micros / 1_000_000) as i32, (micros % 1_000_000) as i32, false)?;
     Ok(delta.into_any())
-}
-
-/// A span that an option takes: seconds, a `timedelta`, or text as `"5s"`.
-pub(crate) fn to_span(object: &Bound<'_, PyAny>, option: &str) -> PyResult<Duration> {
-    let span = if let Ok(delta) = object.cast::<PyDelta>() {
-        u64::try_from(delta_micros(delta)).ok().map(Duration::from_micros)
-    } else if let Ok(text) = object.extract::<&str>() {
-        return crate::options::parse_span(object.py(), text, option);
-    } else if object.is_instance_of::<pyo3::types::PyBool>() {
-        None
-    } else {
-        object.extract::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-    };
-    span.filter(|span| !span.is_zero()).ok_or_else(|| {
-        let shown = object.repr().map_or_else(|_| "that".to_owned(), |text| text.to_string_lossy().chars().take(60).collect());
-        task_error(
-            object.py(),
-            format!("{option}={shown} is not a positive span of time; pass seconds, a timedelta or text as \"5s\""),
-        )
-    })
 }
