@@ -123,7 +123,7 @@ node-debug: $(STAMPS)/node-debug $(STAMPS)/node-ts
 node-release: $(STAMPS)/node-release $(STAMPS)/node-ts
 
 $(STAMPS)/python-%: $(PYTHON_INPUTS) $(VENV)/.ready | need-cargo $(STAMPS)
-	$(VENV)/bin/maturin develop --quiet --locked --profile $(if $(filter debug,$*),dev,$*)
+	PIP_QUIET=1 $(VENV)/bin/maturin develop --quiet --locked --profile $(if $(filter debug,$*),dev,$*)
 	@rm -f $(STAMPS)/python-* && touch $@
 
 $(STAMPS)/node-debug $(STAMPS)/node-release: $(STAMPS)/node-%: $(NODE_INPUTS) tools/native_node.mjs | need-cargo need-node $(STAMPS)
