@@ -22,7 +22,7 @@ STAMPS  := .cache/make
 SERVERS := $(PYTHON) tools/servers.py
 WITH_SERVERS := $(SERVERS) exec --
 
-# pyo3's build script looks at the interpreter: the same one for every command, or everything is compiled twice.
+# The interpreter that pyo3's build script asks: ours, which is new enough, and not whatever `python3` is.
 export PYO3_PYTHON := $(abspath $(VENV)/bin/python)
 export CARGO_TARGET_DIR := $(abspath target)
 
@@ -51,7 +51,7 @@ test: test-rust test-python test-node ## everything, against real PostgreSQL and
 # The binding crates convert and nothing else; pytest and jest run them.
 CORE := --workspace --exclude zmsg-python --exclude zmsg-node
 
-test-rust: need-cargo $(VENV)/.ready ## the core
+test-rust: need-cargo ## the core
 	@if cargo nextest --version >/dev/null 2>&1; then \
 	    $(WITH_SERVERS) cargo nextest run $(CORE) $(ARGS) && \
 	    $(if $(ARGS),true,$(WITH_SERVERS) cargo test $(CORE) --doc); \
@@ -123,7 +123,7 @@ node-debug: $(STAMPS)/node-debug $(STAMPS)/node-ts
 node-release: $(STAMPS)/node-release $(STAMPS)/node-ts
 
 $(STAMPS)/python-%: $(PYTHON_INPUTS) $(VENV)/.ready | need-cargo $(STAMPS)
-	$(VENV)/bin/maturin develop --quiet --locked --profile $(if $(filter debug,$*),dev,$*)
+	PIP_QUIET=1 $(VENV)/bin/maturin develop --quiet --locked --profile $(if $(filter debug,$*),dev,$*)
 	@rm -f $(STAMPS)/python-* && touch $@
 
 $(STAMPS)/node-debug $(STAMPS)/node-release: $(STAMPS)/node-%: $(NODE_INPUTS) tools/native_node.mjs | need-cargo need-node $(STAMPS)
