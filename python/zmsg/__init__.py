@@ -7,7 +7,7 @@ Reads are served from process memory, then Redis, then PostgreSQL; writes go to 
 """
 
 from ._asyncio import Zmsg
-from ._native import Task, bind, counter, map, slice, sql, table, version as __version__
+from ._native import Task, sql, version as __version__
 from ._process import install as _install
 from ._verbs import Migrations
 from .config import Config, load_config

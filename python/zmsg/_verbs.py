@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
-from ._native import Engine, Migrations as NativeMigrations, Runnable
+from ._native import Engine, Migrations as NativeMigrations, Task as Runnable
 from .errors import TaskError
 from .results import ExecResult, Health, MigrationReport, Receipt, Row, Stats, health_from, read, report_from
 

@@ -27,12 +27,14 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Key<'a> {
 /// The text of a `str`; `what` names it in the error.
 #[inline]
 pub(crate) fn text_of<'a>(object: Borrowed<'a, '_, PyAny>, what: &str) -> PyResult<&'a str> {
-    let py = object.py();
-    let Ok(text) = object.cast::<PyString>() else {
-        let name = object.get_type().fully_qualified_name()?;
-        return Err(task_error(py, format!("{what} must be a str, not {name}")));
-    };
-    text.to_str().map_err(|_| task_error(py, format!("{what} holds a lone surrogate, which is not UTF-8")))
+    object.extract().map_err(|_: PyErr| {
+        let py = object.py();
+        if object.is_instance_of::<PyString>() {
+            return task_error(py, format!("{what} holds a lone surrogate, which is not UTF-8"));
+        }
+        let name = object.get_type().name().map_or_else(|_| "that".to_owned(), |name| name.to_string());
+        task_error(py, format!("{what} must be a str, not {name}"))
+    })
 }
 
 /// Several keys, from any sequence or iterable.

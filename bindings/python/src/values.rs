@@ -81,10 +81,10 @@ fn convert(object: &Bound<'_, PyAny>, place: &dyn Fn() -> String, depth: usize) 
     if let Some(value) = temporal(object, place)? {
         return Ok(value);
     }
-    if object.is_instance(class(py, &DECIMAL, "decimal", "Decimal")?)? {
+    if object.is_instance(DECIMAL.import(py, "decimal", "Decimal")?)? {
         return Decimal::parse(&object.str()?.to_string_lossy()).or_raise(py).map(Value::Decimal);
     }
-    if object.is_instance(class(py, &UUID, "uuid", "UUID")?)? {
+    if object.is_instance(UUID.import(py, "uuid", "UUID")?)? {
         let bytes: [u8; 16] = object.getattr(intern!(py, "bytes"))?.extract()?;
         return Ok(Value::Uuid(bytes));
     }
@@ -121,7 +121,7 @@ fn temporal(object: &Bound<'_, PyAny>, place: &dyn Fn() -> String) -> PyResult<O
         })?
     } else if let Ok(delta) = object.cast::<PyDelta>() {
         times::from_delta(delta)
-    } else if object.is_instance(class(object.py(), &INTERVAL, "zmsg.results", "Interval")?)? {
+    } else if object.is_instance(INTERVAL.import(object.py(), "zmsg.results", "Interval")?)? {
         let (months, days, micros) = object.extract().map_err(|_| {
             task_error(object.py(), format!("{} is an Interval whose parts are not integers in range", place()))
         })?;
@@ -163,15 +163,6 @@ pub(crate) fn json_text(object: &Bound<'_, PyAny>, place: &dyn Fn() -> String) -
 static DECIMAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static UUID: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static INTERVAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-
-fn class<'py>(
-    py: Python<'py>,
-    cell: &'static PyOnceLock<Py<PyType>>,
-    module: &str,
-    name: &str,
-) -> PyResult<&'static Bound<'py, PyType>> {
-    cell.import(py, module, name)
-}
 
 /// What goes into the caches: bytes as they are, text as UTF-8, `None` as nothing, anything else as JSON.
 pub(crate) fn to_data(object: &Bound<'_, PyAny>) -> PyResult<Option<bytes::Bytes>> {
