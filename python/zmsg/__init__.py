@@ -3,11 +3,24 @@
 Reads are served from process memory, then Redis, then PostgreSQL; writes go to PostgreSQL now, later or aggregated.
 :class:`Zmsg` is the asyncio door, :class:`zmsg.sync.Zmsg` the blocking one.
 
-``zmsg.slice`` and ``zmsg.map`` stay module-qualified: they shadow built-ins, and are not in ``__all__``.
+``zmsg.slice``, ``zmsg.map`` and ``zmsg.TimeoutError`` stay module-qualified: they shadow built-ins, and are not in
+``__all__``.
 """
 
 from ._asyncio import Zmsg
-from ._native import Task, sql, version as __version__
+from ._native import (
+    Counter,
+    Map,
+    Slice,
+    Task,
+    bind,
+    counter,
+    map,
+    slice,
+    sql,
+    table,
+    version as __version__,
+)
 from ._process import install as _install
 from ._verbs import Migrations
 from .config import Config, load_config
@@ -34,10 +47,12 @@ __all__ = [
     "CommitUnknownError",
     "Config",
     "ConfigError",
+    "Counter",
     "ExecResult",
     "Health",
     "IdError",
     "Interval",
+    "Map",
     "MigrationReport",
     "Migrations",
     "NotFoundError",
@@ -45,12 +60,12 @@ __all__ = [
     "QueueError",
     "Receipt",
     "Row",
+    "Slice",
     "Stats",
     "StoreError",
     "Task",
     "TaskError",
     "TierHealth",
-    "TimeoutError",
     "UnsupportedInEmbeddedError",
     "Zmsg",
     "ZmsgError",

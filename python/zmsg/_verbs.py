@@ -2,7 +2,7 @@
 
 Both doors are made from this class. :class:`zmsg.Zmsg` awaits a future of its event loop where a verb waits;
 :class:`zmsg.sync.Zmsg` blocks there, so that its coroutines end at their first step (see ``sync.py``). A verb therefore
-awaits nothing but ``_wait`` and other verbs. ``sync.pyi`` is generated from this file (``tools/sync_stub.py``), and a
+awaits nothing but ``_wait`` and verbs of this class by name (``Verbs.get(self, …)``). ``sync.pyi`` is generated from this file (``tools/sync_stub.py``), and a
 test holds it to that.
 """
 
@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
-from ._native import Engine, Migrations as NativeMigrations, Task as Runnable
+from ._native import Counter, Engine, Map, Migrations as NativeMigrations, Slice, Task
 from .errors import TaskError
 from .results import ExecResult, Health, MigrationReport, Receipt, Row, Stats, health_from, read, report_from
 
 Data = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any] | int | float | bool
 """What the caches take: bytes, text (UTF-8), or anything JSON-serialisable."""
+Runnable = Task | Counter | Slice | Map
+"""A task, or a finished builder of one."""
 Tasks = Runnable | Sequence[Runnable]
 """One task (or finished builder), or several that run in one transaction."""
 Span = float | timedelta | str
@@ -81,7 +83,7 @@ class Verbs:
         Raises:
             TaskError: the bytes are not UTF-8.
         """
-        value = await self.get(key, required=required, timeout=timeout)  # type: ignore[call-overload]
+        value = await Verbs.get(self, key, required=required, timeout=timeout)  # type: ignore[call-overload]
         if value is None:
             return default
         try:
@@ -95,7 +97,7 @@ class Verbs:
         Raises:
             TaskError: the bytes are not JSON.
         """
-        value = await self.get(key, required=required, timeout=timeout)  # type: ignore[call-overload]
+        value = await Verbs.get(self, key, required=required, timeout=timeout)  # type: ignore[call-overload]
         if value is None:
             return default
         try:

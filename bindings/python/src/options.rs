@@ -20,13 +20,19 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Key<'a> {
 
     #[inline]
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Key<'a>> {
-        text_of(object, "the key").map(Key)
+        borrowed_text(object, "the key").map(Key)
     }
 }
 
 /// The text of a `str`; `what` names it in the error.
 #[inline]
-pub(crate) fn text_of<'a>(object: Borrowed<'a, '_, PyAny>, what: &str) -> PyResult<&'a str> {
+pub(crate) fn text_of<'a>(object: &'a Bound<'_, PyAny>, what: &str) -> PyResult<&'a str> {
+    borrowed_text(object.as_borrowed(), what)
+}
+
+/// The same, of an element of a tuple.
+#[inline]
+pub(crate) fn borrowed_text<'a>(object: Borrowed<'a, '_, PyAny>, what: &str) -> PyResult<&'a str> {
     object.extract().map_err(|_: PyErr| {
         let py = object.py();
         if object.is_instance_of::<PyString>() {
@@ -42,7 +48,7 @@ pub(crate) fn keys_of(keys: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if keys.is_instance_of::<PyString>() {
         return Err(task_error(keys.py(), "keys must be several keys, not one str"));
     }
-    keys.try_iter()?.map(|key| Ok(text_of(key?.as_borrowed(), "a key")?.to_owned())).collect()
+    keys.try_iter()?.map(|key| Ok(text_of(&key?, "a key")?.to_owned())).collect()
 }
 
 /// The time of an option: seconds, a `timedelta`, or text as `"5s"`.
@@ -63,7 +69,7 @@ fn ttl_of(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Ttl>> {
 fn argument_of<'a>(object: &'a Bound<'_, PyAny>, option: &str) -> PyResult<TimeArgument<'a>> {
     let seconds = |seconds| TimeArgument::Number(seconds, NumberUnit::Seconds);
     if object.is_instance_of::<PyString>() {
-        return Ok(TimeArgument::Text(text_of(object.as_borrowed(), option)?));
+        return Ok(TimeArgument::Text(text_of(object, option)?));
     }
     if object.is_instance_of::<PyDelta>() {
         return Ok(seconds(object.call_method0(intern!(object.py(), "total_seconds"))?.extract()?));

@@ -29,15 +29,9 @@ pub(crate) fn to_value(object: &Bound<'_, PyAny>, place: impl Fn() -> String) ->
     }
 }
 
-/// All parameters of a call.
-pub(crate) fn to_values(arguments: &Bound<'_, PyTuple>) -> PyResult<Vec<Value>> {
-    let arguments = arguments.iter_borrowed().enumerate();
-    arguments.map(|(index, object)| to_value(&object, || format!("argument {}", index + 1))).collect()
-}
-
 /// The commonest types, without a look at subclasses.
 #[inline]
-fn exact(object: &Bound<'_, PyAny>) -> Option<Value> {
+pub(crate) fn exact(object: &Bound<'_, PyAny>) -> Option<Value> {
     if let Ok(text) = object.cast_exact::<PyString>() {
         return text.to_str().ok().map(Value::text);
     }
