@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::value::Value;
 
+pub(crate) mod split;
+
 /// One SQL statement with its arguments, checked when it was built; building and rendering do no I/O.
 #[derive(Debug, Clone)]
 pub struct Task {
