@@ -6,11 +6,14 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+mod cache;
 pub mod config;
 pub mod engine;
 pub mod error;
-pub(crate) mod id;
+mod id;
+mod redis;
 pub mod sql;
 pub mod store;
 pub mod sys;
+pub mod telemetry;
 pub mod value;
