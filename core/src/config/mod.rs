@@ -249,7 +249,9 @@ impl Config {
             "timestamps" => self.timestamps = TimestampFormat::from_word(given.choice()?),
             "embedded" => self.embedded = not_embedded(given)?,
             name => {
-                return Err(Error::config(format!("the setting {name} is in the catalogue and has no field")));
+                return Err(Error::config(format!(
+                    "the setting {name} is in the catalogue and has no field"
+                )));
             }
         }
         Ok(())
