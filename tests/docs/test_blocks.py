@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import uuid
@@ -70,7 +71,9 @@ def blocks_of(page: Path) -> list[Block]:
     while at < len(lines):
         fence = re.fullmatch(r"```(\S*)", lines[at])
         if fence is None:
-            assert not lines[at].lstrip().startswith("```"), f"{page}:{at + 1}: a fence must begin its line and name a language"
+            assert not lines[at].lstrip().startswith("```"), (
+                f"{page}:{at + 1}: a fence must begin its line and name a language"
+            )
             at += 1
             continue
         end = lines.index("```", at + 1)
@@ -134,7 +137,9 @@ def check(session: list[Block], argv: list[str], folder: Path, environment: dict
     """Runs a program and compares what it prints with what its comments say."""
     text = "\n".join(block.text for block in session)
     expected = [line.strip() for line in EXPECTATION.findall(text)]
-    assert expected or "assert" in text, f"{session[0].place}: a program shows what it does by `-> text` or an assertion"
+    assert expected or "assert" in text, (
+        f"{session[0].place}: a program shows what it does by `-> text` or an assertion"
+    )
     (folder / "schema").symlink_to(ROOT / "schema")
     prepare_database(session[0].page, environment)
     done = subprocess.run(
@@ -173,7 +178,7 @@ def test_yaml(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_sh(block: Block) -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for line in block.text.splitlines():
-        words = line.partition("#")[0].split()
+        words = shlex.split(line, comments=True)
         assert words[:1] == ["make"], f"{block.place}: only `make` is checked; mark the block if it runs something else"
         goals = [word for word in words[1:] if "=" not in word]
         assert goals, f"{block.place}: {line!r} names no target"
@@ -189,7 +194,9 @@ def test_rust_is_run_by_cargo(block: Block) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=at_place)
 def test_every_block_is_accounted_for(block: Block) -> None:
-    assert block.language in KNOWN, f"{block.place}: {block.language!r} is not a language that is run: {', '.join(KNOWN)}"
+    assert block.language in KNOWN, (
+        f"{block.place}: {block.language!r} is not a language that is run: {', '.join(KNOWN)}"
+    )
 
 
 def test_the_blocks_were_found() -> None:
