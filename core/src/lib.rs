@@ -17,3 +17,12 @@ pub mod store;
 pub mod sys;
 pub mod telemetry;
 pub mod value;
+
+/// The Rust programs of the README and the guides, which `cargo test --doc` compiles and runs.
+#[cfg(doctest)]
+mod documentation {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/guides/errors.md")]
+    struct Errors;
+}
