@@ -173,13 +173,13 @@ fn bounded(ms: f64, shown: impl Fn() -> String) -> Result<Duration, BadTime> {
 /// A time in the largest unit that shows it exactly; reads back as itself.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let micros = duration.as_micros();
-    if micros % 1_000 != 0 {
+    if !micros.is_multiple_of(1_000) {
         return format!("{}ms", micros as f64 / 1_000.0);
     }
     let ms = micros / 1_000;
     // Days are left out: people write 24h.
     for (name, unit) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if ms > 0 && ms % unit == 0 {
+        if ms > 0 && ms.is_multiple_of(unit) {
             return format!("{}{name}", ms / unit);
         }
     }

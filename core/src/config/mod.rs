@@ -24,6 +24,7 @@ mod address;
 mod catalogue;
 mod duration;
 mod file;
+mod format;
 mod given;
 mod input;
 mod secret;
@@ -35,6 +36,7 @@ mod tests;
 pub use address::RedisAddr;
 pub use catalogue::{Form, Setting};
 pub use duration::{NumberUnit, TimeArgument, Ttl, duration_from_argument, parse_duration};
+pub use format::{Int8Format, TimestampFormat};
 pub use input::{ConfigInput, EnvironmentSource, RESERVED_ENVIRONMENT};
 pub use secret::{Secret, redact};
 
@@ -109,28 +111,6 @@ pub struct QueueConfig {
     pub concurrency: usize,
     /// Delay of a delayed write whose call names none. Default 1 s.
     pub task_delay: Duration,
-}
-
-/// What int8 columns are in Node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Int8Format {
-    /// `bigint`.
-    #[default]
-    Bigint,
-    /// Text.
-    String,
-    /// `number`; a value that is not exact raises.
-    Number,
-}
-
-/// What timestamps are in Node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TimestampFormat {
-    /// `Date`, in milliseconds.
-    #[default]
-    Date,
-    /// Text, with microseconds.
-    String,
 }
 
 impl Config {
@@ -249,7 +229,9 @@ impl Config {
             "timestamps" => self.timestamps = TimestampFormat::from_word(given.choice()?),
             "embedded" => self.embedded = not_embedded(given)?,
             name => {
-                return Err(Error::config(format!("the setting {name} is in the catalogue and has no field")));
+                return Err(Error::config(format!(
+                    "the setting {name} is in the catalogue and has no field"
+                )));
             }
         }
         Ok(())
@@ -317,39 +299,6 @@ impl Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Config {}", self.describe())
-    }
-}
-
-impl Int8Format {
-    fn from_word(word: &str) -> Int8Format {
-        match word {
-            "string" => Int8Format::String,
-            "number" => Int8Format::Number,
-            _ => Int8Format::Bigint,
-        }
-    }
-
-    /// The word in the configuration.
-    pub fn word(self) -> &'static str {
-        match self {
-            Int8Format::Bigint => "bigint",
-            Int8Format::String => "string",
-            Int8Format::Number => "number",
-        }
-    }
-}
-
-impl TimestampFormat {
-    fn from_word(word: &str) -> TimestampFormat {
-        if word == "string" { TimestampFormat::String } else { TimestampFormat::Date }
-    }
-
-    /// The word in the configuration.
-    pub fn word(self) -> &'static str {
-        match self {
-            TimestampFormat::Date => "date",
-            TimestampFormat::String => "string",
-        }
     }
 }
 

@@ -5,7 +5,7 @@ pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
     let given = given.to_ascii_lowercase();
     known
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(&given, name), name))
+        .map(|name| (strsim::jaro_winkler(&given, &name.to_ascii_lowercase()), name))
         // Below this, names share a few letters by chance.
         .filter(|(likeness, _)| *likeness >= 0.75)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))

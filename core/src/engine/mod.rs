@@ -33,6 +33,7 @@ use crate::error::Result;
 use state::State;
 
 pub use schema::Migrations;
+pub use crate::store::migrations::MigrationReport;
 pub use status::{Health, Stats, TierHealth};
 pub use types::{Receipt, SourceOptions, Tasks, WriteOptions};
 

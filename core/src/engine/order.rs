@@ -25,7 +25,7 @@ pub(super) struct CacheAfterCommit {
     pub(super) state: Arc<State>,
     /// The key and its new value; `None` drops the key.
     pub(super) entry: Option<(String, Option<Bytes>)>,
-    pub(super) ttl: Ttl,
+    pub(super) ttl: Option<Ttl>,
     pub(super) invalidates: Vec<String>,
     /// Raised when the caller stopped waiting.
     pub(super) abandoned: Arc<AtomicBool>,

@@ -36,6 +36,10 @@ impl Zmsg {
     pub async fn query(&self, task: Task) -> Result<Vec<Row>> {
         task.check_runnable("query")?;
         let _call = self.state.calls.enter()?;
-        self.state.store.query(&task, self.deadline()).await
+        if task.is_read() {
+            return self.state.store.query(&task, self.deadline()).await;
+        }
+        // What may write is not repeated when its connection is lost.
+        Ok(self.state.store.execute(&task, self.deadline()).await?.rows)
     }
 }

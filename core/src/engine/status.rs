@@ -31,7 +31,7 @@ pub struct Health {
 /// The engine's own figures since it was opened. Counts only ever grow; the gauges at the end are of this moment.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Stats {
-    /// Reads answered by process memory, cached absences included.
+    /// Reads and peeks answered by process memory, cached absences included.
     pub l1_hits: u64,
     /// Reads answered by Redis, cached absences included.
     pub l2_hits: u64,
@@ -98,7 +98,7 @@ fn tier(name: &'static str, answer: Result<std::time::Duration>) -> TierHealth {
 
 impl State {
     fn stats(&self) -> Stats {
-        let (counters, pool, l1) = (&self.counters, self.store.pool_stats(), self.caches.l1_size());
+        let (counters, pool, l1) = (&self.counters, self.store.pool_stats(), self.caches.l1_stats());
         Stats {
             l1_hits: counters.l1_hits.get(),
             l2_hits: counters.l2_hits.get(),

@@ -25,11 +25,10 @@ impl Zmsg {
             return Err(Error::task("cache_only takes no invalidates: it runs no task; use del for other keys"));
         }
         let (zmsg, key, deadline) = (self.clone(), key.to_owned(), self.deadline());
-        let ttl = options.ttl.unwrap_or(self.state.config.default_ttl);
         let call = self.state.calls.enter()?;
         let work = async move {
             let _call = call;
-            zmsg.state.write_key(&key, data, ttl, 0).await
+            zmsg.state.write_key(&key, data, options.ttl, 0).await
         };
         deadline.run("putting a value into the caches", service::detached(work)).await?
     }
@@ -99,7 +98,7 @@ impl Zmsg {
         let hooks = Arc::new(CacheAfterCommit {
             state: self.state.clone(),
             entry: key.map(|key| (key.to_owned(), data)),
-            ttl: options.ttl.unwrap_or(config.default_ttl),
+            ttl: options.ttl,
             invalidates: options.invalidates,
             abandoned: abandoned.clone(),
             cached: AtomicBool::new(false),

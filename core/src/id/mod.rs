@@ -29,6 +29,8 @@ use generator::Generator;
 use grants::{Grant, Grants};
 
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
