@@ -93,13 +93,41 @@ class Stats:
     """The engine's own figures, counted since it was opened."""
 
     l1_hits: int
-    """Gets answered by process memory."""
+    """Reads and peeks answered by process memory, cached absences included."""
     l2_hits: int
-    """Gets answered by Redis."""
+    """Reads answered by Redis, cached absences included."""
+    absent_hits: int
+    """Reads answered by a cached absence in either tier."""
+    misses: int
+    """Reads that neither tier could answer."""
     source_loads: int
-    """Source queries sent."""
+    """Source queries sent to PostgreSQL."""
+    source_errors: int
+    """Source queries that failed."""
+    joined_loads: int
+    """Reads that waited for another caller's load of the same key."""
     unsourced_misses: int
     """Misses of keys that no source covers."""
+    cache_writes: int
+    """Values put into the caches by a write."""
+    cache_drops: int
+    """Keys dropped from the caches."""
+    l2_errors: int
+    """Redis commands that failed."""
+    l2_undecodable: int
+    """Redis entries that could not be understood and were treated as misses."""
+    l1_evictions: int
+    """Values that L1 gave up for room."""
+    l1_entries: int
+    """Values and absences in L1."""
+    l1_bytes: int
+    """Bytes in L1, keys and overhead counted."""
+    pool_size: int
+    """Open PostgreSQL connections."""
+    pool_idle: int
+    """Open PostgreSQL connections that nobody uses."""
+    pool_waiting: int
+    """Callers that wait for a PostgreSQL connection."""
 
 
 def health_from(told: Mapping[str, Any]) -> Health:
