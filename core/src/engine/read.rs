@@ -56,9 +56,12 @@ impl Zmsg {
         let call = self.state.calls.enter()?;
         let (state, key): (Arc<State>, Arc<str>) = (self.state.clone(), key.into());
         let flown = key.clone();
-        let flight = self.state.caches.loader().load(&key, move || async move {
-            let _call = call;
-            state.load(&flown).await
+        let flight = self.state.caches.loader().load(&key, move || {
+            // Boxed: each layer around it would hold it twice, and a load is large.
+            Box::pin(async move {
+                let _call = call;
+                state.load(&flown).await
+            })
         });
         self.deadline().run("reading a key", flight).await?
     }
