@@ -119,8 +119,10 @@ impl L1 {
         self.cache.invalidate_all();
     }
 
-    /// What it holds, as of moka's last look around.
+    /// What it holds.
     pub(crate) fn stats(&self) -> L1Stats {
+        // moka counts behind the writes; without this a quiet cache would stay wrong for ever.
+        self.cache.run_pending_tasks();
         L1Stats { entries: self.cache.entry_count(), bytes: self.cache.weighted_size() }
     }
 

@@ -159,13 +159,15 @@ impl FlightGuard {
     }
 
     /// Runs the load to its end and lands.
-    pub(crate) async fn fly(self, load: impl Future<Output = Result<Loaded>> + Send + 'static) -> Result<Loaded> {
+    pub(crate) fn fly(
+        self,
+        load: impl Future<Output = Result<Loaded>> + Send + 'static,
+    ) -> impl Future<Output = Result<Loaded>> + Send {
         detached(async move {
             let result = load.await;
             self.complete(result.clone());
             result
         })
-        .await
     }
 
     fn leave(&self) {

@@ -51,7 +51,9 @@ impl Connector {
 
     /// Opens a connection within the connect timeout.
     pub(super) async fn connect(&self) -> Result<Connection> {
-        let connecting = Deadline::after(self.timeout).run("", self.config.connect(self.tls.clone())).await;
+        // Boxed: the handshakes of the driver are by far the largest future here, and every caller would carry it.
+        let handshake = Box::pin(self.config.connect(self.tls.clone()));
+        let connecting = Deadline::after(self.timeout).run("", handshake).await;
         let (client, wire) = match connecting {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return Err(self.refusal(&error)),

@@ -17,6 +17,8 @@ use crate::error::{Error, ErrorKind};
 pub(super) enum Cause {
     /// Trying again would fail again.
     Final,
+    /// A task may need what an earlier one of its list makes; running the list step by step may pass.
+    Dependent,
     /// The transaction met another one and may pass if it is run again.
     Conflict,
     /// A prepared statement no longer fits the schema or the server connection; preparing it anew helps.
