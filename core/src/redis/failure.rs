@@ -19,10 +19,9 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether the server is there and refuses this one command.
-    pub(super) fn is_refused_command(&self) -> bool {
-        matches!(self, Failure::Reported(error) if matches!(error.kind(), Kind::Server(_) | Kind::Extension)
-            && !matches!(error.code(), Some("LOADING" | "NOAUTH" | "MASTERDOWN" | "CLUSTERDOWN")))
+    /// Whether the user may not run this one command.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, Failure::Reported(error) if error.code() == Some("NOPERM"))
     }
 
     /// Whether the server would rather have the script's text.

@@ -120,7 +120,7 @@ impl Redis {
         match answer {
             Ok(value) => Ok(commands::find_version(&value)),
             // A user whose ACL forbids INFO still connects.
-            Err(failure) if failure.is_refused_command() => Ok(None),
+            Err(failure) if failure.is_forbidden() => Ok(None),
             Err(failure) => Err(failure.at_connect(self.endpoint())),
         }
     }

@@ -204,6 +204,6 @@ async fn a_cluster_takes_the_same_commands() {
     assert!(found.iter().zip(&keys).all(|(value, key)| value.as_deref() == Some(key.as_bytes())));
     assert!(redis.time_us(soon()).await.unwrap() > 0);
     let script = Script::new("return #redis.call('GET', KEYS[1])");
-    assert_eq!(redis.eval_int(&script, &[&keys[7]], &[], soon()).await.unwrap(), 9);
+    assert_eq!(redis.eval_int(&script, &[&keys[7]], &[], soon()).await.unwrap(), 8);
     assert_eq!(redis.delete(&keys, soon()).await.unwrap(), 50);
 }
