@@ -45,10 +45,13 @@ impl Failure {
     /// The error of the first command after connecting.
     pub(super) fn at_connect(self, endpoint: &str) -> Error {
         match self {
-            Failure::Late(_) => {
-                Error::new(ErrorKind::Cache, format!("cannot reach Redis at {endpoint}: it did not answer in time"))
-            }
-            Failure::Reported(error) if error.kind() == Kind::AuthenticationFailed || needs_password(&error) => {
+            Failure::Late(_) => Error::new(
+                ErrorKind::Cache,
+                format!("cannot reach Redis at {endpoint}: it did not answer in time"),
+            ),
+            Failure::Reported(error)
+                if error.kind() == Kind::AuthenticationFailed || needs_password(&error) =>
+            {
                 Error::config(format!("redis_addr: Redis at {endpoint} refused the user or the password"))
             }
             Failure::Reported(error) if error.kind() == Kind::RESP3NotSupported => Error::config(format!(
@@ -58,9 +61,10 @@ impl Failure {
             Failure::Reported(error) if error.kind() == Kind::InvalidClientConfig => {
                 Error::config(format!("redis_addr: {}", describe(&error)))
             }
-            Failure::Reported(error) => {
-                Error::new(ErrorKind::Cache, format!("cannot reach Redis at {endpoint}: {}", describe(&error)))
-            }
+            Failure::Reported(error) => Error::new(
+                ErrorKind::Cache,
+                format!("cannot reach Redis at {endpoint}: {}", describe(&error)),
+            ),
             silent => silent.of_command(endpoint),
         }
     }
@@ -90,7 +94,9 @@ fn describe(error: &RedisError) -> String {
 pub(super) fn may_be_a_dead_handshake(error: &RedisError) -> bool {
     match error.kind() {
         Kind::AuthenticationFailed | Kind::RESP3NotSupported | Kind::Parse => true,
-        Kind::Server(_) | Kind::Extension => matches!(error.code(), Some("ERR" | "NOAUTH" | "WRONGPASS" | "DENIED")),
+        Kind::Server(_) | Kind::Extension => {
+            matches!(error.code(), Some("ERR" | "NOAUTH" | "WRONGPASS" | "DENIED"))
+        }
         _ => false,
     }
 }
