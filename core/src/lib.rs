@@ -7,12 +7,12 @@
 
 pub mod base;
 // Until the engine, the only caller of these two rooms, stands.
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod cache;
 pub mod config;
 pub mod engine;
 pub mod error;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod redis;
 pub mod sql;
 pub mod store;

@@ -16,8 +16,10 @@ use crate::base::Clock;
 use crate::cache::epochs::{Epoch, Epochs};
 use crate::telemetry::Counters;
 
-/// What an entry costs beside the bytes of its key and value. Measured, see `memory_stays_below_the_bound`.
-pub(crate) const ENTRY_OVERHEAD: usize = 480;
+/// What an entry costs beside the bytes of its key and value: moka's nodes for order, expiry and frequency, two reference
+/// counters, and what the allocator rounds up. Measured as growth of the process (glibc, 100 MiB full): 525 B with values
+/// of 100 B, 571 B with values of 1 KiB.
+pub(crate) const ENTRY_OVERHEAD: usize = 540;
 
 /// One entry. Clones share the value.
 #[derive(Debug, Clone, PartialEq, Eq)]

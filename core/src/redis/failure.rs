@@ -103,6 +103,10 @@ pub(super) fn may_be_a_dead_handshake(error: &RedisError) -> bool {
 
 /// Whether the command certainly never left: there was no connection to send it on.
 pub(super) fn was_never_sent(error: &RedisError) -> bool {
-    // A time-out can only be that of a connection attempt, as commands are given none by us.
-    error.is_connection_refusal() || error.is_timeout()
+    error.is_connection_refusal()
+}
+
+/// Whether the connection is what failed, with the command sent or not.
+pub(super) fn is_of_the_connection(error: &RedisError) -> bool {
+    error.is_connection_dropped() || error.is_timeout()
 }

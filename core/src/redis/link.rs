@@ -231,5 +231,5 @@ impl Redis {
 }
 
 fn may_repeat(error: &RedisError, repeat: Repeat) -> bool {
-    failure::was_never_sent(error) || (repeat == Repeat::Safe && error.is_connection_dropped())
+    failure::was_never_sent(error) || (repeat == Repeat::Safe && failure::is_of_the_connection(error))
 }

@@ -97,6 +97,23 @@ async fn a_server_that_never_answers_fails_within_connect_timeout() {
 }
 
 #[tokio::test]
+async fn tls_where_none_is_spoken_or_without_its_files_is_a_typed_error() {
+    let server = PrivateRedis::start(&[]).await;
+    let plain = settings(format!("rediss://{}", server.addr()));
+    let error = Redis::connect(&plain).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Cache, "{error}");
+    let missing = RedisSettings { tls_ca: Some("/no/such/file.pem".into()), ..plain.clone() };
+    let error = Redis::connect(&missing).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(
+        error.to_string().contains("tls_ca") && error.to_string().contains("/no/such/file.pem"),
+        "{error}"
+    );
+    let half = RedisSettings { tls_cert: Some("cert.pem".into()), ..plain };
+    assert!(Redis::connect(&half).await.err().unwrap().to_string().contains("go together"));
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_a_matter_of_configuration() {
     let server = PrivateRedis::start(&["--requirepass", "right"]).await;
     for addr in [server.addr(), format!("redis://:canary@{}", server.addr())] {
