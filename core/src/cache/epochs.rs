@@ -140,7 +140,10 @@ mod tests {
     fn a_bump_concerns_its_stripe_alone() {
         let epochs = Epochs::new();
         let key = "feed_1";
-        let other = (0..).map(|n| format!("feed_{n}")).find(|it| epochs.stripe_of(it) != epochs.stripe_of(key)).unwrap();
+        let other = (0..)
+            .map(|n| format!("feed_{n}"))
+            .find(|it| epochs.stripe_of(it) != epochs.stripe_of(key))
+            .unwrap();
         let (seen, other_seen) = (epochs.epoch(key), epochs.epoch(&other));
         epochs.lock(key).bump();
         assert!(!epochs.is_current(seen));

@@ -14,7 +14,13 @@ pub(crate) fn value_to_json(value: &Value) -> Result<String> {
         Value::Bool(it) => it.to_string(),
         Value::Int(it) => it.to_string(),
         Value::Float(it) if it.is_finite() => serde_json::Value::from(*it).to_string(),
-        Value::Float(it) => quoted(if it.is_nan() { "NaN" } else if *it > 0.0 { "Infinity" } else { "-Infinity" }),
+        Value::Float(it) => quoted(if it.is_nan() {
+            "NaN"
+        } else if *it > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        }),
         Value::Decimal(it) if is_json_number(it.as_str()) => it.to_string(),
         Value::Decimal(it) => quoted(it.as_str()),
         Value::Text(it) => quoted(it),
@@ -43,7 +49,8 @@ fn is_json_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let whole = digits.find(|it: char| !it.is_ascii_digit()).unwrap_or(digits.len());
     let leading_zero = whole > 1 && digits.starts_with('0');
-    let bare_point = digits[whole..].starts_with('.') && !digits[whole + 1..].starts_with(|it: char| it.is_ascii_digit());
+    let bare_point =
+        digits[whole..].starts_with('.') && !digits[whole + 1..].starts_with(|it: char| it.is_ascii_digit());
     whole > 0 && !leading_zero && !bare_point
 }
 
@@ -125,7 +132,15 @@ mod tests {
         assert_eq!(json(Value::Int(i64::MIN)), "-9223372036854775808");
         assert_eq!(json(Value::Float(1.5)), "1.5");
         assert_eq!(json(Value::Float(f64::NEG_INFINITY)), "\"-Infinity\"");
-        for (decimal, form) in [("12.50", "12.50"), ("+.5", "\"+.5\""), ("NaN", "\"NaN\""), ("1e400", "1e400"), ("5.", "\"5.\""), ("007", "\"007\""), ("-0.0", "-0.0")] {
+        for (decimal, form) in [
+            ("12.50", "12.50"),
+            ("+.5", "\"+.5\""),
+            ("NaN", "\"NaN\""),
+            ("1e400", "1e400"),
+            ("5.", "\"5.\""),
+            ("007", "\"007\""),
+            ("-0.0", "-0.0"),
+        ] {
             assert_eq!(json(Value::Decimal(Decimal::parse(decimal).unwrap())), form);
         }
         assert_eq!(json(Value::text("a\"\n")), "\"a\\\"\\n\"");
@@ -143,6 +158,9 @@ mod tests {
         assert_eq!(json(Value::Time(3_661_000_100)), "\"01:01:01.0001\"");
         assert_eq!(json(Value::Timestamp(-1)), "\"1969-12-31T23:59:59.999999\"");
         assert_eq!(json(Value::TimestampTz(1_700_000_000_000_000)), "\"2023-11-14T22:13:20+00:00\"");
-        assert_eq!(json(Value::Interval { months: 1, days: -2, micros: -1_500_000 }), "\"P1M-2DT-1.500000S\"");
+        assert_eq!(
+            json(Value::Interval { months: 1, days: -2, micros: -1_500_000 }),
+            "\"P1M-2DT-1.500000S\""
+        );
     }
 }

@@ -105,7 +105,12 @@ pub(crate) struct Miss {
 
 impl Caches {
     /// Empty L1 over a Redis, or alone. Nothing is sent yet.
-    pub(crate) fn new(settings: CacheSettings, redis: Option<Redis>, clock: Clock, counters: Arc<Counters>) -> Caches {
+    pub(crate) fn new(
+        settings: CacheSettings,
+        redis: Option<Redis>,
+        clock: Clock,
+        counters: Arc<Counters>,
+    ) -> Caches {
         let epochs = Arc::new(Epochs::new());
         let l2 = redis.map(|redis| L2::new(redis, &settings.namespace, clock.clone(), counters.clone()));
         Caches {

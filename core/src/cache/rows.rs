@@ -80,7 +80,10 @@ mod tests {
     fn several_columns_are_one_object_in_select_order() {
         let row = [Value::text("x"), Value::Null, Value::Json("[1]".into())];
         let second = [Value::Null, Value::Null, Value::Null];
-        assert_eq!(text(rows(&["z", "a\"b", "j"], &[&row, &second])).as_deref(), Some("{\"z\":\"x\",\"a\\\"b\":null,\"j\":[1]}"));
+        assert_eq!(
+            text(rows(&["z", "a\"b", "j"], &[&row, &second])).as_deref(),
+            Some("{\"z\":\"x\",\"a\\\"b\":null,\"j\":[1]}")
+        );
         assert_eq!(text(rows(&["a", "b"], &[&second[..2]])).as_deref(), Some("{\"a\":null,\"b\":null}"));
     }
 }
