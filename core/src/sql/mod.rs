@@ -34,6 +34,8 @@ mod outline;
 mod placeholder;
 mod statement;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use args::{Arg, Args, BIND, params};
 pub use builder::{
