@@ -59,7 +59,10 @@ fn placeholders_are_found_where_they_are() {
         ("SELECT a % s, a %size, '%s', 5 %(2)", "SELECT a % s, a %size, '%s', 5 %(2)"),
         ("SELECT a % ?", "SELECT a % $1"),
         ("  ;SELECT ?; ; -- done", "  ;SELECT $1; ; -- done"),
-        ("CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)", "CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)"),
+        (
+            "CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)",
+            "CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)",
+        ),
         (
             "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END;",
             "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END;",
@@ -111,7 +114,10 @@ fn texts_that_could_be_read_two_ways_are_refused_with_their_place() {
 fn arguments_are_counted() {
     let said = message(sql("SELECT ?, ?", params![1, "x", BIND]));
     assert_eq!(said, "the statement has 2 placeholders but 3 arguments were given");
-    assert_eq!(message(sql("SELECT 1", params![1])), "the statement has 0 placeholders but 1 argument was given");
+    assert_eq!(
+        message(sql("SELECT 1", params![1])),
+        "the statement has 0 placeholders but 1 argument was given"
+    );
     let many = |n: usize| format!("SELECT {}1", "?,".repeat(n));
     assert!(sql(&many(65_535), ()).is_ok());
     assert!(message(sql(&many(65_536), ())).contains("65536 placeholders"));
@@ -148,7 +154,8 @@ fn clauses_go_before_what_ends_the_statement() {
         "INSERT INTO feeds (id, content) VALUES ($1, $2) ON CONFLICT (\"id\") DO UPDATE SET \
          \"content\" = EXCLUDED.\"content\", \"st\"\"atus\" = EXCLUDED.\"st\"\"atus\"; -- done"
     );
-    let back = insert.on_conflict(&[]).unwrap().do_nothing().unwrap().returning(&["id", "feeds.at", "*"]).unwrap();
+    let back =
+        insert.on_conflict(&[]).unwrap().do_nothing().unwrap().returning(&["id", "feeds.at", "*"]).unwrap();
     assert_eq!(
         &*back.render().sql,
         "INSERT INTO feeds (id, content) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING \"id\", \"feeds\".\"at\", *; -- done"
@@ -175,10 +182,21 @@ fn clauses_are_refused_where_they_make_no_sense() {
         (message(insert.on_conflict(&[]).unwrap().do_update(&["a"])), "unique index"),
         (message(sql("SELECT 1", ()).unwrap().on_conflict(&["id"])), "only an INSERT"),
         (message(sql("SELECT 1", ()).unwrap().returning(&["id"])), "only INSERT, UPDATE"),
-        (message(sql("insert into t select 1 on conflict(id) do nothing", ()).unwrap().on_conflict(&[])), "already"),
-        (message(sql("insert into t values (1) on /**/ conflict do nothing", ()).unwrap().on_conflict(&[])), "already"),
+        (
+            message(sql("insert into t select 1 on conflict(id) do nothing", ()).unwrap().on_conflict(&[])),
+            "already",
+        ),
+        (
+            message(
+                sql("insert into t values (1) on /**/ conflict do nothing", ()).unwrap().on_conflict(&[]),
+            ),
+            "already",
+        ),
         (message(sql("insert into t values (1) Returning id", ()).unwrap().returning(&["id"])), "already"),
-        (message(counter("t", "c").unwrap().inc(1).all_rows().build().unwrap().on_conflict(&["c"])), "or_insert"),
+        (
+            message(counter("t", "c").unwrap().inc(1).all_rows().build().unwrap().on_conflict(&["c"])),
+            "or_insert",
+        ),
     ] {
         assert!(said.contains(expected), "{said}");
     }
@@ -189,7 +207,13 @@ fn clauses_are_refused_where_they_make_no_sense() {
         "INSERT INTO t VALUES ('ON CONFLICT (a) RETURNING x')",
     ] {
         let task = sql(fine, ()).unwrap();
-        assert!(task.on_conflict(&["id"]).and_then(|it| it.do_nothing()).and_then(|it| it.returning(&["*"])).is_ok(), "{fine}");
+        assert!(
+            task.on_conflict(&["id"])
+                .and_then(|it| it.do_nothing())
+                .and_then(|it| it.returning(&["*"]))
+                .is_ok(),
+            "{fine}"
+        );
     }
 }
 
@@ -242,7 +266,15 @@ fn counters_render_their_operations_in_order() {
 
     let dotted = table("feed_meta").unwrap().column("likes").unwrap().counter();
     let decimal = Decimal::parse("0.10").unwrap();
-    let task = dotted.where_("a = ?", params![7]).unwrap().dec(1.5).inc(decimal).where_("b", ()).unwrap().build().unwrap();
+    let task = dotted
+        .where_("a = ?", params![7])
+        .unwrap()
+        .dec(1.5)
+        .inc(decimal)
+        .where_("b", ())
+        .unwrap()
+        .build()
+        .unwrap();
     let rendered = task.render();
     assert_eq!(
         &*rendered.sql,
@@ -250,9 +282,13 @@ fn counters_render_their_operations_in_order() {
     );
     assert_eq!(rendered.params[1], Value::Decimal(Decimal::parse("1.5e0").unwrap()));
 
-    let set = likes().inc(9).where_("id = ?", params![4]).unwrap().set(3).all_rows().returning(&["likes"]).unwrap();
+    let set =
+        likes().inc(9).where_("id = ?", params![4]).unwrap().set(3).all_rows().returning(&["likes"]).unwrap();
     let rendered = set.build().unwrap().render();
-    assert_eq!(&*rendered.sql, "UPDATE \"public\".\"feed_meta\" SET \"likes\" = $2::int8 WHERE (id = $1) RETURNING \"likes\"");
+    assert_eq!(
+        &*rendered.sql,
+        "UPDATE \"public\".\"feed_meta\" SET \"likes\" = $2::int8 WHERE (id = $1) RETURNING \"likes\""
+    );
     assert_eq!(*rendered.params, [4.into(), 3.into()]);
 
     let clean = likes().clean().dec(1).all_rows().build().unwrap().render();
@@ -270,7 +306,10 @@ fn builders_are_values() {
     assert_eq!(task.batch_key(), Some("meta:1"));
     assert_eq!(task.returning(&["likes"]).unwrap().batch_key(), Some("meta:1"));
     let cell = task.cell().unwrap();
-    assert_eq!((cell.kind(), cell.ops(), cell.arg(1)), (CellKind::Counter, &[Op::Inc(1)][..], Some(&1.into())));
+    assert_eq!(
+        (cell.kind(), cell.ops(), cell.arg(1)),
+        (CellKind::Counter, &[Op::Inc(1)][..], Some(&1.into()))
+    );
     assert_eq!((cell.table().last(), cell.column().last(), cell.returning()), ("feed_meta", "likes", None));
     assert_eq!(sql("SELECT 1", ()).unwrap().with_batch_key("k").batch_key(), Some("k"));
 }
@@ -305,7 +344,12 @@ fn builders_refuse_what_cannot_work_and_name_the_cell() {
         (message(likes().returning(&[])), "no column"),
         (message(likes().returning(&["a"]).unwrap().returning(&["a"])), "already"),
         (message(slice("public.feed_meta", "likes").unwrap().add(f64::NAN).all_rows().build()), "NaN"),
-        (message(slice("public.feed_meta", "likes").unwrap().add(Value::bytes(&b"x"[..])).all_rows().build()), "bytes"),
+        (
+            message(
+                slice("public.feed_meta", "likes").unwrap().add(Value::bytes(&b"x"[..])).all_rows().build(),
+            ),
+            "bytes",
+        ),
         (message(map("public.feed_meta", "likes").unwrap().set(1, 2).all_rows().build()), "key is text"),
         (message(map("public.feed_meta", "likes").unwrap().set("a\0", 2).all_rows().build()), "NUL"),
     ] {
@@ -319,7 +363,14 @@ fn builders_refuse_what_cannot_work_and_name_the_cell() {
 
 #[test]
 fn slices_and_maps_render_casts_for_every_value() {
-    let tags = slice("feed_meta", "tags").unwrap().add("a").delete(1).where_("id = ?", params![7]).unwrap().build().unwrap();
+    let tags = slice("feed_meta", "tags")
+        .unwrap()
+        .add("a")
+        .delete(1)
+        .where_("id = ?", params![7])
+        .unwrap()
+        .build()
+        .unwrap();
     let rendered = tags.render();
     assert_eq!(
         &*rendered.sql,
@@ -334,7 +385,11 @@ fn slices_and_maps_render_casts_for_every_value() {
         "UPDATE \"t\" SET \"c\" = '[]'::jsonb"
     );
     let extra = map("t", "c").unwrap().set("k", Value::Null).delete("l").all_rows().build().unwrap().render();
-    assert!(extra.sql.ends_with(" || jsonb_build_object($1::text, $2::text::jsonb)) - $3::text)"), "{}", extra.sql);
+    assert!(
+        extra.sql.ends_with(" || jsonb_build_object($1::text, $2::text::jsonb)) - $3::text)"),
+        "{}",
+        extra.sql
+    );
     assert_eq!(*extra.params, ["k".into(), "null".into(), "l".into()]);
 }
 
@@ -356,11 +411,17 @@ fn templates_of_builders_take_the_type_of_what_is_bound() {
 #[test]
 fn a_missing_row_is_inserted_by_the_columns_that_where_compares() {
     let first = likes().inc(1).where_("ID = ? AND NOT hidden", params!["f"]).unwrap();
-    let task = first.or_insert(&[("id", "f".into()), ("kind", 2.into())]).unwrap().returning(&["likes"]).unwrap().build().unwrap();
+    let task = first
+        .or_insert(&[("id", "f".into()), ("kind", 2.into())])
+        .unwrap()
+        .returning(&["likes"])
+        .unwrap()
+        .build()
+        .unwrap();
     assert_eq!(
         &*task.render().sql,
         "INSERT INTO \"public\".\"feed_meta\" (\"id\", \"kind\", \"likes\") VALUES ($3, $4, \
-         (COALESCE((SELECT \"feed_meta\".\"likes\" FROM \"public\".\"feed_meta\" WHERE \"feed_meta\".\"id\" = $3), 0) + $1::int8)) \
+         (COALESCE((SELECT \"feed_meta\".\"likes\" FROM \"public\".\"feed_meta\" WHERE \"feed_meta\".\"id\" = $2), 0) + $1::int8)) \
          ON CONFLICT (\"id\") DO UPDATE SET \"likes\" = (COALESCE(\"feed_meta\".\"likes\", 0) + $1::int8) \
          WHERE (SELECT (ID = $2 AND NOT hidden) FROM (SELECT \"feed_meta\".*) AS \"feed_meta\") RETURNING \"likes\""
     );
@@ -370,7 +431,15 @@ fn a_missing_row_is_inserted_by_the_columns_that_where_compares() {
     for text in ["id = ?", "? = id", "m.\"id\" = ?::text", "a > 1 AND (b OR c) AND id = ? and d"] {
         assert!(insert(text, params!["f"], &[("id", "f".into())]).is_ok(), "{text}");
     }
-    for text in ["id = ? OR a", "id > ?", "NOT id = ?", "lower(id) = ?", "\"ID\" = ?", "id BETWEEN 1 AND id = ?", "a = ?"] {
+    for text in [
+        "id = ? OR a",
+        "id > ?",
+        "NOT id = ?",
+        "lower(id) = ?",
+        "\"ID\" = ?",
+        "id BETWEEN 1 AND id = ?",
+        "a = ?",
+    ] {
         let said = message(insert(text, params!["f"], &[("id", "f".into())]));
         assert!(said.contains("needs the row's key"), "{text}: {said}");
     }
@@ -394,5 +463,7 @@ fn a_missing_row_is_inserted_by_the_columns_that_where_compares() {
 fn logs_get_a_hash_and_no_parameter() {
     let task = sql("SELECT ?", params!["canary"]).unwrap();
     assert_eq!(task.render().hash(), "165a22d8");
-    assert!(!format!("{task:?} {:?} {:?}", task.render(), likes().inc(1).all_rows().build()).contains("canary"));
+    assert!(
+        !format!("{task:?} {:?} {:?}", task.render(), likes().inc(1).all_rows().build()).contains("canary")
+    );
 }
