@@ -53,5 +53,12 @@ impl Task {
 
 /// STUB.
 pub fn sql(text: &str, params: &[Value]) -> Result<Task> {
-    Ok(Task { text: text.into(), params: params.into() })
+    let mut numbered = String::new();
+    for (index, piece) in text.split('?').enumerate() {
+        if index > 0 {
+            numbered.push_str(&format!("${index}"));
+        }
+        numbered.push_str(piece);
+    }
+    Ok(Task { text: numbered.into(), params: params.into() })
 }
