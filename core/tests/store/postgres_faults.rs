@@ -108,7 +108,8 @@ async fn a_schema_change_is_not_noticed() {
     for columns in 1..4 {
         // Prepared by the round before, with one column less.
         assert_eq!(store.query(&read, soon()).await.unwrap()[0].values.len(), columns);
-        let committed = store.transact(&[change.clone()], Arc::new(NoHooks), soon()).await.unwrap();
+        let committed =
+            store.transact(std::slice::from_ref(&change), Arc::new(NoHooks), soon()).await.unwrap();
         assert_eq!(committed.result.rows[0].values.len(), columns);
         let many = store.query_many(&[read.clone(), read.clone()], soon()).await;
         assert!(many.iter().all(|rows| rows.as_ref().unwrap()[0].values.len() == columns));
@@ -126,7 +127,7 @@ async fn prepared_statements_may_vanish() {
     for _ in 0..3 {
         assert_eq!(store.query(&read, soon()).await.unwrap()[0].values, [Value::Int(7)]);
         store.execute(&task("DEALLOCATE ALL", &[]), soon()).await.unwrap();
-        let committed = store.transact(&[read.clone()], Arc::new(NoHooks), soon()).await.unwrap();
+        let committed = store.transact(std::slice::from_ref(&read), Arc::new(NoHooks), soon()).await.unwrap();
         assert_eq!(committed.result.rows[0].values, [Value::Int(7)]);
         store.execute(&task("DEALLOCATE ALL", &[]), soon()).await.unwrap();
     }
