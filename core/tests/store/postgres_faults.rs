@@ -59,7 +59,8 @@ async fn a_statement_that_is_too_slow_is_stopped() {
     let brief = || Deadline::after(Duration::from_millis(300));
     let started = Instant::now();
     let error = store.transact(&[slow()], Arc::new(NoHooks), brief()).await.unwrap_err();
-    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Timeout, Some("57014")), "{error}");
+    // Whichever clock is first, the server's or ours.
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     // Each statement in time, all of them together not.
     let both = [task("SELECT pg_sleep(0.2)", &[]), task("SELECT pg_sleep(0.2)", &[])];
     let error = store.transact(&both, Arc::new(NoHooks), brief()).await.unwrap_err();
