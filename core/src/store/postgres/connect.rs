@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Statements kept prepared on one connection; at the bound all are dropped and the hot ones come back.
 const MAX_PREPARED: usize = 256;
 /// How long the server gets to act on a cancel request.
-const CANCEL_GRACE: Duration = Duration::from_secs(1);
+const CANCEL_GRACE: Duration = Duration::from_millis(500);
 const OLDEST_SERVER: u32 = 12;
 
 /// Opens connections to one database.
@@ -79,7 +79,7 @@ impl Connector {
 
     fn refusal(&self, error: &PgError) -> Error {
         if let Some(refusal) = error.as_db_error() {
-            return refused(refusal).with("server", &self.place);
+            return refused(refusal, &format!("a connection at {}", self.place));
         }
         let cause = error.source().map(|cause| cause.to_string());
         let why = cause.unwrap_or_else(|| error.to_string());

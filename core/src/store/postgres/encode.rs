@@ -235,7 +235,7 @@ fn for_json(value: &Value, ty: &Type, refuse: Refuse<'_>) -> Result<Param> {
     let document: Arc<str> = match value {
         Value::Json(it) | Value::Text(it) => it.clone(),
         Value::Bytes(_) => return Err(refuse("")),
-        other => json::to_json(other).map_err(|why| refuse(why))?.into(),
+        other => json::to_json(other).map_err(refuse)?.into(),
     };
     if document.contains('\0') {
         return Err(refuse("the JSON text holds a NUL character"));

@@ -12,6 +12,8 @@
 //!
 //! Invariants:
 //! - No session state outlives a call (SET LOCAL only), so that PgBouncer may switch servers between transactions.
+//!   Prepared statements do outlive one: PgBouncer in transaction mode needs `max_prepared_statements` (1.21 or newer);
+//!   an older one would run another client's statement of the same name.
 //! - A connection that something was left running on, or that a cancel request was sent for, is closed, not pooled.
 //! - Neither a DSN nor a parameter nor a server's DETAIL reaches a message or a log.
 //!
