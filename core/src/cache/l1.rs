@@ -122,6 +122,7 @@ impl L1 {
         self.cache.invalidate(key);
     }
 
+    #[cfg(test)]
     /// Takes everything out and moves every epoch.
     pub(crate) fn clear(&self) {
         self.epochs.bump_all();

@@ -125,6 +125,7 @@ impl Loader {
         self.0.flights.lock().remove(key);
     }
 
+    #[cfg(test)]
     /// Flights that can be joined.
     pub(crate) fn flying(&self) -> usize {
         self.0.flights.lock().len()

@@ -25,7 +25,6 @@
 mod epochs;
 mod generation;
 mod header;
-mod json;
 mod l1;
 mod l2;
 mod life;
@@ -39,7 +38,7 @@ mod tests;
 pub(crate) use epochs::Epoch;
 pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;
-pub(crate) use loader::{Begun, FlightGuard, Loaded, Loader, Waiter};
+pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter};
 pub(crate) use rows::first_row_bytes;
 pub(crate) use source::{Match, Source, SourceLife, SourceTable};
 
@@ -150,6 +149,7 @@ impl Caches {
         Some(entry.data)
     }
 
+    #[cfg(test)]
     /// L1, then L2.
     pub(crate) async fn get(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
         match self.peek(key) {
@@ -175,6 +175,7 @@ impl Caches {
         }
     }
 
+    #[cfg(test)]
     /// L1, then one MGET for what is missing there; one result per key, in order.
     pub(crate) async fn get_many(&self, keys: &[Arc<str>], deadline: Deadline) -> Vec<Lookup> {
         let mut all: Vec<Option<Lookup>> = keys.iter().map(|key| self.peek(key).map(Lookup::Hit)).collect();
@@ -288,6 +289,7 @@ impl Caches {
         dropped.map(|_| ()).inspect_err(|error| self.note_failure(error))
     }
 
+    #[cfg(test)]
     /// Empties L1.
     pub(crate) fn clear_l1(&self) {
         self.l1.clear();
