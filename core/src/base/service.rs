@@ -64,11 +64,21 @@ impl Services {
 /// Runs `work` to its end even if the caller stops waiting, and gives its result to the caller.
 ///
 /// A write that has begun must end the same way whether or not someone still listens.
-pub(crate) async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    match tokio::spawn(work).await {
-        Ok(result) => result,
-        Err(stopped) if stopped.is_cancelled() => Err(Error::closed()),
-        Err(panic) => Err(Error::new(ErrorKind::Internal, "a task of the engine panicked; please report this").with_source(panic)),
+///
+/// The work begins at once, whether or not the result is awaited; what is returned is small, however large the work is.
+pub(crate) fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> impl Future<Output = Result<T>> + Send {
+    let running = tokio::spawn(work);
+    async move {
+        match running.await {
+            Ok(result) => result,
+            Err(stopped) if stopped.is_cancelled() => Err(Error::closed()),
+            Err(panic) => {
+                let message = "a task of the engine panicked; please report this";
+                Err(Error::new(ErrorKind::Internal, message).with_source(panic))
+            }
+        }
     }
 }
 
