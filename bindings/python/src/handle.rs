@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open() ─▶ open ── fork, in the child ─▶ declared ── first call ─▶ open (new runtime, connections, node grant)
-//!             └──── close() ─▶ closed                └── close() ─▶ closed (the parent's connections untouched)
+//!             └─ close(), drop ─▶ closed             └── close() ─▶ closed (the parent's connections untouched)
 //! ```
 //!
 //! Invariants:
@@ -140,11 +140,15 @@ impl Handle {
     }
 }
 
+/// An engine that nobody can close any more is closed in the background.
 impl Drop for Handle {
     fn drop(&mut self) {
         let current = self.0.get_mut();
+        let engine = current.engine.clone();
         if current.forks != runtime::forks() {
-            mem::forget(current.engine.clone());
+            mem::forget(engine);
+        } else if let Some(runtime) = runtime::running().filter(|_| !engine.is_closed()) {
+            runtime.spawn(async move { engine.close().await });
         }
     }
 }
