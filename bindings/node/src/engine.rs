@@ -1,0 +1,3 @@
+//! stub
+use zmsg_core::engine::Zmsg;
+pub struct Engine(pub Zmsg);
