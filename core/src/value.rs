@@ -2,8 +2,13 @@
 //!
 //! Values are immutable and cheap to clone, so that a template can be bound a million times.
 
+mod iso;
+mod json;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use json::value_to_json;
 
 use crate::error::{Error, Result};
 

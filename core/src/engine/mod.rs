@@ -166,7 +166,12 @@ impl Zmsg {
         todo!()
     }
     /// Runs the tasks, then drops the key from every cache.
-    pub async fn del_store(&self, _key: Option<&str>, _tasks: impl Into<Tasks>, _options: WriteOptions) -> Result<Receipt> {
+    pub async fn del_store(
+        &self,
+        _key: Option<&str>,
+        _tasks: impl Into<Tasks>,
+        _options: WriteOptions,
+    ) -> Result<Receipt> {
         todo!()
     }
     /// Runs SQL: one task by itself, several in one transaction.

@@ -1,55 +1,44 @@
-//! Text of SQL tasks; no I/O.
+//! Text of SQL tasks: statements with `?` placeholders, and builders for counters, JSONB arrays and JSONB maps.
+//!
+//! For everybody above: the engine and the store take a [`Task`], the bindings build one. Uses `value` and `error`.
+//!
+//! A task is checked in full when it is built and never fails later for its form: lexed, one statement, as many
+//! arguments as placeholders, identifiers quoted, a WHERE for every change. The text of a builder's task is written
+//! when it is first needed ([`Task::render`]); aggregation reads the [`Cell`] instead and never writes it.
+//!
+//! ```text
+//! sql(text, args) ─┬─ as many args as ? ────────────► Task, can run ──► render
+//!                  └─ no args, or BIND among them ──► Task, template ──► bind(values) ──► Task, can run
+//! counter(…).inc(1).where_("id = ?", …) ── build ──► the same two
+//! ```
+//!
+//! Invariants:
+//! - No I/O, no clock, no randomness; nothing here panics on input.
+//! - A caller's value is always a parameter. The text of a statement consists of what the programmer wrote
+//!   (`sql`, WHERE), of quoted identifiers, and of this room's own words.
+//! - A WHERE fragment cannot leave its parentheses.
+//! - Generated parameters carry a cast, so that the server never guesses their type; the parameters of a text that
+//!   the programmer wrote carry none, so that the server takes the type from the place.
+//! - Messages name tables, columns and positions, never a value.
+//!
+//! What this room cannot do is make a text safe that was put together from input: pass values as arguments.
 
-use std::sync::Arc;
+mod args;
+mod builder;
+mod cache;
+mod clauses;
+mod fragment;
+mod ident;
+mod lexer;
+mod outline;
+mod placeholder;
+mod statement;
+mod task;
 
-use crate::error::Result;
-use crate::value::Value;
-
-/// One SQL statement with its arguments, checked when it was built; building and rendering do no I/O.
-#[derive(Debug, Clone)]
-pub struct Task {
-    text: Arc<str>,
-    params: Arc<[Value]>,
-}
-
-/// What would run: PostgreSQL text with `$1 …` placeholders, and one value per placeholder.
-#[derive(Debug, Clone)]
-pub struct Rendered {
-    /// The statement.
-    pub sql: Arc<str>,
-    /// The parameters in order.
-    pub params: Arc<[Value]>,
-}
-
-impl Task {
-    /// The statement as it would run.
-    pub fn render(&self) -> Rendered {
-        Rendered { sql: self.text.clone(), params: self.params.clone() }
-    }
-
-    /// An error unless every placeholder has its argument, so that the task can run; `verb` is named in the message.
-    pub fn check_runnable(&self, verb: &str) -> Result<()> {
-        let _ = verb;
-        Ok(())
-    }
-
-    /// Whether the statement only reads (its first keyword is SELECT, VALUES, TABLE, SHOW or EXPLAIN).
-    pub fn is_read(&self) -> bool {
-        false
-    }
-
-    /// For a template: the number of its open placeholders; 0 for a task that can run.
-    pub fn open_placeholders(&self) -> usize {
-        0
-    }
-
-    /// Fills the open placeholders in order.
-    pub fn bind(&self, args: &[Value]) -> Result<Task> {
-        Ok(Task { text: self.text.clone(), params: args.into() })
-    }
-}
-
-/// STUB.
-pub fn sql(text: &str, params: &[Value]) -> Result<Task> {
-    Ok(Task { text: text.into(), params: params.into() })
-}
+pub use args::{Arg, Args, BIND, params};
+pub use builder::{
+    Builder, Cell, CellKind, Column, Counter, Map, Op, Slice, Table, counter, map, slice, table,
+};
+pub use clauses::OnConflict;
+pub use ident::Name;
+pub use task::{Rendered, Task, sql};

@@ -1,0 +1,179 @@
+//! One WHERE fragment: text that is put in parentheses and must not be able to leave them.
+
+use std::sync::Arc;
+
+use super::cache::TextCache;
+use super::lexer::{Kind, Lexer, Token, position};
+use super::placeholder::Placeholders;
+use crate::error::{Error, Result};
+
+/// Half of the limit of a statement, so that a statement built around its fragments is never over it.
+const MAX_FRAGMENT: usize = super::statement::MAX_TEXT / 2;
+
+/// A checked fragment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fragment {
+    text: Box<str>,
+    places: Placeholders,
+    /// Columns that every matching row has equal to a parameter, with the parameter's index in the fragment.
+    pub equalities: Vec<(String, usize)>,
+}
+
+thread_local! {
+    static CACHE: TextCache<Fragment> = TextCache::new();
+}
+
+impl Fragment {
+    /// From the cache, or checked now.
+    pub fn of(text: &str) -> Result<Arc<Fragment>> {
+        TextCache::get(&CACHE, text, Fragment::check)
+    }
+
+    /// The number of parameters.
+    pub fn params(&self) -> usize {
+        self.places.params()
+    }
+
+    /// Bytes of the text.
+    pub fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Appends the fragment in its parentheses, its parameters numbered by `number`.
+    pub fn render(&self, number: impl Fn(usize) -> u32, out: &mut String) {
+        out.push('(');
+        self.places.render(&self.text, number, out);
+        out.push(')');
+    }
+
+    fn check(text: &str) -> Result<Fragment> {
+        if text.len() > MAX_FRAGMENT {
+            let bytes = text.len();
+            return Err(Error::task(format!(
+                "WHERE text has {bytes} bytes; at most {MAX_FRAGMENT} are taken"
+            )));
+        }
+        let tokens = tokens(text)?;
+        check_balance(text, &tokens)?;
+        let mut places = Placeholders::default();
+        tokens.iter().for_each(|token| places.note(*token));
+        Ok(Fragment { text: text.into(), equalities: equalities(text, &tokens), places })
+    }
+}
+
+fn tokens(text: &str) -> Result<Vec<Token>> {
+    let mut lexer = Lexer::new(text);
+    let mut tokens = Vec::new();
+    let mut trailing_comment = None;
+    while let Some(token) = lexer.next()? {
+        match token.kind {
+            Kind::Comment => trailing_comment = Some(token),
+            Kind::Semicolon => {
+                return Err(Error::task(format!(
+                    "WHERE text holds a semicolon at {}",
+                    position(text, token.start)
+                )));
+            }
+            _ => {
+                trailing_comment = None;
+                tokens.push(token);
+            }
+        }
+    }
+    match trailing_comment {
+        Some(comment) => {
+            let at = position(text, comment.start);
+            Err(Error::task(format!("WHERE text ends in a comment at {at}; put it before the condition")))
+        }
+        None if tokens.is_empty() => {
+            Err(Error::task("WHERE text is empty; say all_rows() to change every row"))
+        }
+        None => Ok(tokens),
+    }
+}
+
+fn check_balance(text: &str, tokens: &[Token]) -> Result<()> {
+    let mut open = Vec::new();
+    for token in tokens {
+        let byte = text.as_bytes()[token.start];
+        let fits = match token.kind {
+            Kind::Open => {
+                open.push(*token);
+                true
+            }
+            Kind::Close => open
+                .pop()
+                .is_some_and(|it| text.as_bytes()[it.start] == if byte == b')' { b'(' } else { b'[' }),
+            _ => true,
+        };
+        if !fits {
+            let (byte, at) = (char::from(byte), position(text, token.start));
+            return Err(Error::task(format!("WHERE text closes a {byte} that it did not open, at {at}")));
+        }
+    }
+    match open.last() {
+        Some(token) => {
+            Err(Error::task(format!("WHERE text leaves a bracket open at {}", position(text, token.start))))
+        }
+        None => Ok(()),
+    }
+}
+
+/// `column = ?` and `? = column` (the parameter may have a cast), where nothing but AND joins them with the rest.
+/// Anything unusual at the top level gives none: an equality that is missed costs an error, one that is wrongly
+/// seen would cost a wrong row.
+fn equalities(text: &str, tokens: &[Token]) -> Vec<(String, usize)> {
+    let word = |token: &Token| match token.kind {
+        Kind::Word => text[token.start..token.end].to_ascii_uppercase(),
+        _ => String::new(),
+    };
+    let mut conjuncts = vec![Vec::new()];
+    let (mut depth, mut params) = (0, 0);
+    for token in tokens {
+        depth += i32::from(token.kind == Kind::Open) - i32::from(token.kind == Kind::Close);
+        let index = params;
+        params += usize::from(token.kind == Kind::Param);
+        match &*word(token) {
+            "OR" | "BETWEEN" | "CASE" if depth == 0 => return Vec::new(),
+            "AND" if depth == 0 => conjuncts.push(Vec::new()),
+            _ => conjuncts.last_mut().expect("it begins with one").push((*token, index)),
+        }
+    }
+    conjuncts.iter().filter_map(|it| equality(text, it)).collect()
+}
+
+fn equality(text: &str, tokens: &[(Token, usize)]) -> Option<(String, usize)> {
+    let equals = tokens.iter().position(|(token, _)| token.kind == Kind::Other(b'='))?;
+    let (left, right) = (&tokens[..equals], &tokens[equals + 1..]);
+    let read = |column, value| Some((column_of(text, column)?, parameter_of(value)?));
+    read(left, right).or_else(|| read(right, left))
+}
+
+/// `column`, `table.column`, `schema.table.column`; the server folds what is not quoted.
+fn column_of(text: &str, tokens: &[(Token, usize)]) -> Option<String> {
+    for (index, (token, _)) in tokens.iter().enumerate() {
+        let fits = match token.kind {
+            Kind::Word | Kind::Quoted => index % 2 == 0,
+            Kind::Other(b'.') => index % 2 == 1,
+            _ => false,
+        };
+        if !fits {
+            return None;
+        }
+    }
+    let (last, _) = tokens.last()?;
+    let name = &text[last.start..last.end];
+    match last.kind {
+        Kind::Word => Some(name.to_ascii_lowercase()),
+        Kind::Quoted => Some(name[1..name.len() - 1].replace("\"\"", "\"")),
+        _ => None,
+    }
+}
+
+/// `?` or `?::type`.
+fn parameter_of(tokens: &[(Token, usize)]) -> Option<usize> {
+    let kinds: Vec<Kind> = tokens.iter().map(|(token, _)| token.kind).collect();
+    let colon = Kind::Other(b':');
+    let plain = kinds == [Kind::Param] || kinds == [Kind::Param, colon, colon, Kind::Word];
+    plain.then(|| tokens[0].1)
+}

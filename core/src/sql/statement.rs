@@ -1,0 +1,108 @@
+//! A whole statement: lexed once per distinct text and thread, then shared.
+
+use std::sync::Arc;
+
+use super::cache::TextCache;
+use super::lexer::{Kind, Lexer, position};
+use super::outline::{Outline, Sketch, Verb};
+use super::placeholder::Placeholders;
+use crate::error::{Error, Result};
+
+/// PostgreSQL would take more; a text of this size is a value that was pasted into it.
+pub(super) const MAX_TEXT: usize = 1 << 20;
+/// The wire protocol counts parameters in 16 bits.
+pub(super) const MAX_PARAMS: usize = 65_535;
+
+/// What is known of a statement's text, arguments apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Statement {
+    /// With `$1 …` for `?`.
+    pub sql: Arc<str>,
+    /// The number of parameters.
+    pub params: usize,
+    /// Where a further clause goes: before a trailing semicolon or comment.
+    pub body_end: usize,
+    pub outline: Outline,
+}
+
+thread_local! {
+    static CACHE: TextCache<Statement> = TextCache::new();
+}
+
+impl Statement {
+    /// From the cache, or lexed now.
+    pub fn of(text: &str) -> Result<Arc<Statement>> {
+        TextCache::get(&CACHE, text, Statement::lex)
+    }
+
+    fn lex(text: &str) -> Result<Statement> {
+        check_size("the statement", text)?;
+        let mut lexer = Lexer::new(text);
+        let mut places = Placeholders::default();
+        let mut sketch = Sketch::new();
+        let (mut body_end, mut ended) = (0, false);
+        while let Some(token) = lexer.next()? {
+            match token.kind {
+                Kind::Comment => continue,
+                Kind::Semicolon if sketch.at_top() => {
+                    ended = true;
+                    continue;
+                }
+                _ if ended && body_end > 0 => {
+                    let at = position(text, token.start);
+                    return Err(Error::task(format!("a task is one statement; a second one starts at {at}")));
+                }
+                _ => {}
+            }
+            places.note(token);
+            sketch.push(token, text);
+            body_end = token.end;
+        }
+        if body_end == 0 {
+            return Err(Error::task("the statement is empty"));
+        }
+        Statement::finish(text, &places, body_end, sketch.outline())
+    }
+
+    fn finish(text: &str, places: &Placeholders, body_end: usize, outline: Outline) -> Result<Statement> {
+        if outline.verb == Verb::Transaction {
+            return Err(Error::task(
+                "a task cannot begin or end a transaction; give a list of tasks to run them in one",
+            ));
+        }
+        if places.params() > MAX_PARAMS {
+            return Err(Error::task(format!(
+                "the statement has {} placeholders; PostgreSQL takes at most {MAX_PARAMS}",
+                places.params()
+            )));
+        }
+        let mut sql = String::with_capacity(text.len() + places.params() * 3);
+        places.render(&text[..body_end], |index| index as u32 + 1, &mut sql);
+        let rendered_end = sql.len();
+        sql.push_str(&text[body_end..]);
+        Ok(Statement { sql: sql.into(), params: places.params(), body_end: rendered_end, outline })
+    }
+
+    /// The same statement with a further clause.
+    pub fn with_clause(&self, clause: &str, outline: Outline) -> Result<Statement> {
+        let (body, tail) = self.sql.split_at(self.body_end);
+        let sql: String = [body, clause, tail].concat();
+        check_size("the statement", &sql)?;
+        Ok(Statement {
+            sql: sql.into(),
+            params: self.params,
+            body_end: self.body_end + clause.len(),
+            outline,
+        })
+    }
+}
+
+pub(super) fn check_size(what: &str, text: &str) -> Result<()> {
+    if text.len() <= MAX_TEXT {
+        return Ok(());
+    }
+    Err(Error::task(format!(
+        "{what} has {} bytes; at most {MAX_TEXT} are taken, pass values as arguments",
+        text.len()
+    )))
+}
