@@ -9,6 +9,8 @@ pub mod base;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub(crate) mod id;
 pub mod sql;
 pub mod store;
+pub mod sys;
 pub mod value;

@@ -1,0 +1,175 @@
+//! The table of settings: the loader reads it, `describe` is checked against it, and so is the README's table.
+
+/// What a setting's value may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Form {
+    /// A time between the two bounds, in milliseconds.
+    Duration(u64, u64),
+    /// A time or "never".
+    Ttl,
+    /// A whole number between the two bounds.
+    Integer(i64, i64),
+    /// A number between zero and this bound.
+    Fraction(f64),
+    /// true or false.
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// 1–64 characters of `A-Za-z0-9_.:-`.
+    Name,
+    /// A PostgreSQL connection string.
+    Dsn,
+    /// A Redis address or a list of cluster nodes.
+    Address,
+    /// A path in the file system.
+    Path,
+}
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its key; a dot leads into a group, as in `queue.addr`.
+    pub name: &'static str,
+    /// What its value may be.
+    pub form: Form,
+    /// The unit of a whole number, or "".
+    pub unit: &'static str,
+    /// The default as it would be written; "" is none.
+    pub default: &'static str,
+    /// What it changes, in one line.
+    pub consequence: &'static str,
+}
+
+impl Setting {
+    /// The environment variable that sets it.
+    pub fn environment(&self) -> String {
+        format!("ZMSG_{}", self.name.replace('.', "__").to_uppercase())
+    }
+
+    /// The key in camelCase, as JavaScript writes it.
+    pub fn camel_case(&self) -> String {
+        camel_case(self.name)
+    }
+
+    /// The accepted form in words.
+    pub fn accepted(&self) -> String {
+        match self.form {
+            Form::Duration(least, most) => {
+                let show = |ms| super::duration::show_duration(std::time::Duration::from_millis(ms));
+                format!(
+                    "a time from {} to {}, as \"500ms\", \"5s\", \"10m\" or \"24h\"",
+                    show(least),
+                    show(most)
+                )
+            }
+            Form::Ttl => "a time, as \"500ms\", \"5s\", \"10m\" or \"24h\", or \"never\"".to_owned(),
+            Form::Integer(least, most) => format!("a whole number from {least} to {most}"),
+            Form::Fraction(most) => format!("a number from 0 to {most}"),
+            Form::Switch => "true or false".to_owned(),
+            Form::Choice(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                words.join(" or ")
+            }
+            Form::Name => "1 to 64 letters, digits or _ . : -".to_owned(),
+            Form::Dsn => "\"postgresql://user:password@host/database\" or \"host=… dbname=…\"".to_owned(),
+            Form::Address => {
+                "\"host:port\", a redis://, rediss:// or unix:// URL, or a list of cluster nodes".to_owned()
+            }
+            Form::Path => "a path".to_owned(),
+        }
+    }
+}
+
+/// `queue.task_delay` → `queue.taskDelay`.
+pub(crate) fn camel_case(name: &str) -> String {
+    let mut camel = String::with_capacity(name.len());
+    let mut upper = false;
+    for char in name.chars() {
+        if char == '_' {
+            upper = true;
+        } else {
+            camel.push(if upper { char.to_ascii_uppercase() } else { char });
+            upper = false;
+        }
+    }
+    camel
+}
+
+const fn setting(
+    name: &'static str,
+    form: Form,
+    unit: &'static str,
+    default: &'static str,
+    consequence: &'static str,
+) -> Setting {
+    Setting { name, form, unit, default, consequence }
+}
+
+const MINUTE: u64 = 60_000;
+const DAY: u64 = 24 * 60 * MINUTE;
+const GIB: i64 = 1 << 30;
+
+/// Every setting, in the order of the documentation.
+#[rustfmt::skip]
+pub(crate) const SETTINGS: &[Setting] = &[
+    setting("postgres_dsn", Form::Dsn, "", "", "The database that holds the rows; required."),
+    setting("redis_addr", Form::Address, "", "localhost:6379", "The cache shared by all processes (L2); null runs without it."),
+    setting("l1_max_cost", Form::Integer(0, 1024 * GIB), "bytes", "104857600", "Memory held by L1, keys and overhead counted; 0 caches nothing in the process."),
+    setting("l1_ttl", Form::Duration(1, 365 * DAY), "", "60s", "Longest stay of a value in L1, so the longest time a process may serve what another has changed."),
+    setting("default_ttl", Form::Ttl, "", "24h", "Life of a cached value whose call names none."),
+    setting("absent_ttl", Form::Duration(1, 365 * DAY), "", "30s", "How long a key that the database does not have is remembered as absent."),
+    setting("ttl_jitter", Form::Fraction(0.5), "", "0.05", "TTLs are moved by up to ± this fraction, so that values cached together do not expire together."),
+    setting("namespace", Form::Name, "", "zmsg", "Prefix of every Redis key; services that share a Redis each have their own."),
+    setting("max_key_bytes", Form::Integer(1, 64 * 1024), "bytes", "1024", "Longer keys are refused before any I/O."),
+    setting("max_value_bytes", Form::Integer(1, GIB / 2), "bytes", "16777216", "Larger values are refused before any I/O."),
+    setting("connect_timeout", Form::Duration(1, 10 * MINUTE), "", "5s", "Time to reach a server before it counts as away."),
+    setting("timeout", Form::Duration(1, DAY), "", "30s", "Time of a call that names none."),
+    setting("redis_timeout", Form::Duration(1, 10 * MINUTE), "", "1s", "Time of one Redis command before the cache counts as away and the read goes to the database."),
+    setting("pool_size", Form::Integer(1, 10_000), "connections", "10", "PostgreSQL connections of this process; further calls wait for one."),
+    setting("source_concurrency", Form::Integer(1, 100_000), "queries", "32", "Source queries in flight at once; further misses wait, so that a cold cache cannot flood the database."),
+    setting("start_degraded", Form::Switch, "", "false", "Whether open succeeds although a server is away."),
+    setting("auto_migrate", Form::Switch, "", "true", "Whether the engine's own tables are created and migrated at open."),
+    setting("id_grant", Form::Duration(1_000, DAY), "", "10m", "How long ids can be made without reaching PostgreSQL."),
+    setting("tls_ca", Form::Path, "", "", "PEM file of the CA that signed the servers' certificates; none uses the system's."),
+    setting("tls_cert", Form::Path, "", "", "PEM file of the client certificate; goes with tls_key."),
+    setting("tls_key", Form::Path, "", "", "PEM file of the client key; goes with tls_cert."),
+    setting("batch_interval", Form::Duration(1, DAY), "", "5s", "Time between two flushes of aggregated writes."),
+    setting("batch_size", Form::Integer(1, 10_000_000), "rows", "1000", "Distinct rows that trigger an early flush."),
+    setting("queue.addr", Form::Address, "", "", "The Redis that holds delayed writes; none uses redis_addr."),
+    setting("queue.concurrency", Form::Integer(1, 10_000), "tasks", "10", "Delayed writes that run at once in this process."),
+    setting("queue.task_delay", Form::Duration(1, 365 * DAY), "", "1s", "Delay of a delayed write whose call names none."),
+    setting("int8", Form::Choice(&["bigint", "string", "number"]), "", "bigint", "What int8 columns are in Node; a number that is not exact raises."),
+    setting("timestamps", Form::Choice(&["date", "string"]), "", "date", "What timestamps are in Node; strings keep microseconds."),
+    setting("embedded", Form::Switch, "", "false", "Runs without servers; not part of this version."),
+];
+
+/// The setting of that key.
+pub(crate) fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_other_styles() {
+        let delay = find("queue.task_delay").unwrap();
+        assert_eq!(delay.environment(), "ZMSG_QUEUE__TASK_DELAY");
+        assert_eq!(delay.camel_case(), "queue.taskDelay");
+        assert_eq!(camel_case("l1_max_cost"), "l1MaxCost");
+    }
+
+    #[test]
+    fn no_key_stands_twice_and_every_line_says_something() {
+        let mut names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SETTINGS.len());
+        assert!(
+            SETTINGS
+                .iter()
+                .all(|setting| setting.consequence.ends_with('.') && !setting.accepted().is_empty())
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! What crosses to Node in more than one way.
+
+/// What int8 columns are in Node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Int8Format {
+    /// `bigint`.
+    #[default]
+    Bigint,
+    /// Text.
+    String,
+    /// `number`; a value that is not exact raises.
+    Number,
+}
+
+/// What timestamps are in Node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimestampFormat {
+    /// `Date`, in milliseconds.
+    #[default]
+    Date,
+    /// Text, with microseconds.
+    String,
+}
+
+impl Int8Format {
+    /// Of a word that the catalogue allows.
+    pub(super) fn from_word(word: &str) -> Int8Format {
+        match word {
+            "string" => Int8Format::String,
+            "number" => Int8Format::Number,
+            _ => Int8Format::Bigint,
+        }
+    }
+
+    /// The word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Int8Format::Bigint => "bigint",
+            Int8Format::String => "string",
+            Int8Format::Number => "number",
+        }
+    }
+}
+
+impl TimestampFormat {
+    /// Of a word that the catalogue allows.
+    pub(super) fn from_word(word: &str) -> TimestampFormat {
+        if word == "string" { TimestampFormat::String } else { TimestampFormat::Date }
+    }
+
+    /// The word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            TimestampFormat::Date => "date",
+            TimestampFormat::String => "string",
+        }
+    }
+}
