@@ -1,0 +1,28 @@
+//! The core beside the raw crates, measured in one run. Prints a table and writes one JSON line per figure to the file
+//! named by the first argument.
+//!
+//! Servers come from ZMSG_POSTGRES_DSN and ZMSG_REDIS_ADDR; it works in a schema and a namespace of its own.
+
+mod measure;
+mod memory;
+mod servers;
+
+use std::io::Write;
+
+use measure::Line;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let servers = servers::Servers::open().await?;
+    let mut lines: Vec<Line> = Vec::new();
+    memory::measure(&servers.zmsg, &mut lines).await?;
+    servers.measure(&mut lines).await?;
+    println!("{:<34} {:>10}  {:<34} {:>7}  {:>10}", "operation", "zmsg", "raw", "ratio", "target");
+    lines.iter().for_each(|line| println!("{}", line.show()));
+    if let Some(path) = std::env::args().nth(1) {
+        let mut file = std::fs::File::create(path)?;
+        lines.iter().try_for_each(|line| writeln!(file, "{}", line.json()))?;
+    }
+    servers.close().await?;
+    Ok(())
+}

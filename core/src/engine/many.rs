@@ -1,0 +1,144 @@
+//! `get_many`: one pass over L1, one MGET for what is missing there, one pipelined flight of source queries for the rest.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::{join, join_all};
+
+use super::limits::check_key;
+use super::read::Need;
+use super::state::State;
+use super::{Zmsg, calls::Call};
+use crate::base::{Deadline, service};
+use crate::cache::{FlightGuard, Loaded, Lookup, Miss, Source, Waiter};
+use crate::error::{Error, Result};
+use crate::sql::Task;
+use crate::value::Row;
+
+/// What is known so far.
+type Found = HashMap<Arc<str>, Loaded>;
+
+/// A key on its way to the database.
+struct Query {
+    guard: FlightGuard,
+    source: Arc<Source>,
+    task: Task,
+    miss: Miss,
+}
+
+impl Zmsg {
+    /// The values of many keys, one per key in order; `None` for an absent one. A key may be named twice.
+    ///
+    /// # Errors
+    /// As [`Zmsg::get`], for the first key that failed; the others are in the caches then.
+    pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
+        keys.iter().try_for_each(|key| check_key(&self.state.config, key.as_ref()))?;
+        let call = Arc::new(self.state.calls.enter()?);
+        let mut found = Found::with_capacity(keys.len());
+        let mut missing: Vec<Arc<str>> = Vec::new();
+        for key in keys.iter().map(AsRef::as_ref) {
+            if found.contains_key(key) {
+                continue;
+            }
+            let hit = self.state.caches.peek(key);
+            if hit.is_none() {
+                missing.push(key.into());
+            }
+            found.insert(key.into(), hit.flatten());
+        }
+        self.deadline().run("reading many keys", self.fetch(call, missing, &mut found)).await??;
+        Ok(keys.iter().map(|key| found.get(key.as_ref()).cloned().flatten()).collect())
+    }
+
+    /// Loads what is missing, together with whoever is loading some of it already.
+    async fn fetch(&self, call: Arc<Call>, mut missing: Vec<Arc<str>>, found: &mut Found) -> Result<()> {
+        while !missing.is_empty() {
+            let begun = self.state.caches.loader().begin(&missing)?;
+            let (state, call) = (self.state.clone(), call.clone());
+            let mine = async {
+                if begun.mine.is_empty() {
+                    return Ok(Vec::new());
+                }
+                service::detached(async move {
+                    let _call = call;
+                    Ok(state.load_many(begun.mine).await)
+                })
+                .await
+            };
+            let (mine, others) = join(mine, join_all(begun.others.into_iter().map(wait))).await;
+            for (key, loaded) in mine? {
+                found.insert(key, loaded?);
+            }
+            missing = Vec::new();
+            for (key, landed) in others {
+                match landed {
+                    Some(loaded) => drop(found.insert(key, loaded?)),
+                    None => missing.push(key),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn wait(waiter: Waiter) -> (Arc<str>, Option<Result<Loaded>>) {
+    let key = waiter.key().clone();
+    (key, waiter.wait().await)
+}
+
+impl State {
+    async fn load_many(&self, guards: Vec<FlightGuard>) -> Vec<(Arc<str>, Result<Loaded>)> {
+        let deadline = self.load_deadline();
+        let keys: Vec<Arc<str>> = guards.iter().map(|guard| guard.key().clone()).collect();
+        let looked_up = self.caches.get_many_shared(&keys, deadline).await;
+        let (mut done, mut queries) = (Vec::with_capacity(keys.len()), Vec::new());
+        for (guard, lookup) in guards.into_iter().zip(looked_up) {
+            match lookup {
+                Lookup::Hit(data) => done.push(land(guard, Ok(data))),
+                Lookup::Miss(miss) => match self.need(guard.key(), &miss) {
+                    Need::Answer(answer) => done.push(land(guard, answer)),
+                    Need::Query(source, task) => queries.push(Query { guard, source, task, miss }),
+                },
+            }
+        }
+        if !queries.is_empty() {
+            done.extend(self.load_from_sources(queries, deadline).await);
+        }
+        done
+    }
+
+    /// All queries in one flight on one connection.
+    async fn load_from_sources(&self, queries: Vec<Query>, deadline: Deadline) -> Vec<(Arc<str>, Result<Loaded>)> {
+        let tasks: Vec<Task> = queries.iter().map(|query| query.task.clone()).collect();
+        let answers = match self.query_sources(&tasks, deadline).await {
+            Ok(answers) => answers,
+            Err(error) => vec![Err(error); queries.len()],
+        };
+        join_all(queries.into_iter().zip(answers).map(|(query, rows)| self.settle(query, rows, deadline))).await
+    }
+
+    async fn query_sources(&self, tasks: &[Task], deadline: Deadline) -> Result<Vec<Result<Vec<Row>>>> {
+        // One connection, so one place, however many queries travel on it.
+        let permit = self.source_permits.acquire();
+        let _permit = deadline.run("waiting for a place among source queries", permit).await?.map_err(|_| Error::closed())?;
+        self.counters.source_loads.add(tasks.len() as u64);
+        let answers = self.store.query_many(tasks, deadline).await;
+        self.counters.source_errors.add(answers.iter().filter(|answer| answer.is_err()).count() as u64);
+        Ok(answers)
+    }
+
+    async fn settle(&self, query: Query, rows: Result<Vec<Row>>, deadline: Deadline) -> (Arc<str>, Result<Loaded>) {
+        let loaded = match rows {
+            Ok(rows) => self.keep(query.guard.key(), &query.source, rows, &query.miss, deadline).await,
+            Err(error) => Err(error),
+        };
+        land(query.guard, loaded)
+    }
+}
+
+fn land(guard: FlightGuard, loaded: Result<Loaded>) -> (Arc<str>, Result<Loaded>) {
+    let key = guard.key().clone();
+    guard.complete(loaded.clone());
+    (key, loaded)
+}

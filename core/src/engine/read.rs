@@ -1,0 +1,153 @@
+//! `get` and `peek`: L1, then one flight per key through L2 and the source.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::limits::check_key;
+use super::state::State;
+use super::{SourceOptions, Zmsg};
+use crate::base::Deadline;
+use crate::cache::{Loaded, Lookup, Match, Miss, Source, SourceLife, first_row_bytes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::Task;
+use crate::value::Value;
+
+impl Zmsg {
+    /// Declares where a key family is read from: `"feed_*"` with one `?` for the whole key, or
+    /// `"user:{uid:int}:post:{pid}"` with a `?` for each part. The longest literal prefix wins.
+    ///
+    /// # Errors
+    /// `Task` for a pattern that cannot be read or fits the same keys as another, and for a task whose `?` are not as
+    /// many as the pattern's parts. `Closed`.
+    pub fn source(&self, pattern: &str, task: Task, options: SourceOptions) -> Result<()> {
+        let _call = self.state.calls.enter()?;
+        let life = SourceLife { ttl: options.ttl, absent_ttl: options.absent_ttl };
+        self.state.sources.declare(pattern, task, life)
+    }
+
+    /// What L1 holds right now: `Some(Some(bytes))` a value, `Some(None)` a cached absence, `None` nothing. No I/O.
+    ///
+    /// # Errors
+    /// `Task` for a bad key, `Closed`.
+    pub fn peek_entry(&self, key: &str) -> Result<Option<Option<Bytes>>> {
+        check_key(&self.state.config, key)?;
+        if self.is_closed() {
+            return Err(Error::closed());
+        }
+        Ok(self.state.caches.peek(key))
+    }
+
+    /// The value that L1 holds right now. No I/O.
+    ///
+    /// # Errors
+    /// As [`Zmsg::peek_entry`].
+    pub fn peek(&self, key: &str) -> Result<Option<Bytes>> {
+        Ok(self.peek_entry(key)?.flatten())
+    }
+
+    /// The value of a key from L1, Redis or the source declared for its family; `None` if it is absent in all.
+    ///
+    /// # Errors
+    /// `Task` for a bad key; `Store` or `Timeout` if the source was needed and failed; `Cache` if Redis could not be
+    /// asked and no source covers the key. A failure is told to every waiter once and not cached.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        if let Some(found) = self.peek_entry(key)? {
+            return Ok(found);
+        }
+        let call = self.state.calls.enter()?;
+        let (state, key): (Arc<State>, Arc<str>) = (self.state.clone(), key.into());
+        let flown = key.clone();
+        let flight = self.state.caches.loader().load(&key, move || async move {
+            let _call = call;
+            state.load(&flown).await
+        });
+        self.deadline().run("reading a key", flight).await?
+    }
+
+    /// As [`Zmsg::get`], but absence is an error of kind `NotFound`.
+    ///
+    /// # Errors
+    /// `NotFound`, and as [`Zmsg::get`].
+    pub async fn get_required(&self, key: &str) -> Result<Bytes> {
+        let absent = || Error::new(ErrorKind::NotFound, format!("there is no value for key {key:?}"));
+        self.get(key).await?.ok_or_else(absent)
+    }
+}
+
+/// What a key that neither tier knows needs.
+pub(super) enum Need {
+    /// This query.
+    Query(Arc<Source>, Task),
+    /// Nothing more: this is the answer.
+    Answer(Result<Loaded>),
+}
+
+impl State {
+    /// One load: L2, then the source. Runs once per key at a time.
+    async fn load(&self, key: &Arc<str>) -> Result<Loaded> {
+        let deadline = self.load_deadline();
+        let miss = match self.caches.get_shared(key, deadline).await {
+            Lookup::Hit(data) => return Ok(data),
+            Lookup::Miss(miss) => miss,
+        };
+        match self.need(key, &miss) {
+            Need::Answer(answer) => answer,
+            Need::Query(source, task) => {
+                let rows = self.query_source(&task, deadline).await?;
+                self.keep(key, &source, rows, &miss, deadline).await
+            }
+        }
+    }
+
+    /// Which query a missed key needs.
+    pub(super) fn need(&self, key: &str, miss: &Miss) -> Need {
+        // A text with NUL cannot be in PostgreSQL, which would refuse the question.
+        match self.sources.find(key) {
+            Match::Source(source, args) if !args.iter().any(holds_nul) => match source.task(&args) {
+                Ok(task) => Need::Query(source, task),
+                Err(error) => Need::Answer(Err(error)),
+            },
+            Match::Source(..) | Match::Unparsable => Need::Answer(Ok(None)),
+            Match::Unsourced => Need::Answer(self.unsourced(key, miss)),
+        }
+    }
+
+    /// A key without a source is absent, unless nobody knows what Redis would have said.
+    fn unsourced(&self, key: &str, miss: &Miss) -> Result<Loaded> {
+        if let Some(error) = &miss.error {
+            return Err(error.clone());
+        }
+        if self.counters.unsourced_misses.get() == 0 {
+            log::info!("the key {key:?} was missed and has no source: such keys are absent unless they are cached");
+        }
+        self.counters.unsourced_misses.inc();
+        Ok(None)
+    }
+
+    async fn query_source(&self, task: &Task, deadline: Deadline) -> Result<Vec<crate::value::Row>> {
+        let permit = self.source_permits.acquire();
+        let _permit = deadline.run("waiting for a place among source queries", permit).await?.map_err(|_| Error::closed())?;
+        self.counters.source_loads.inc();
+        let rows = self.store.query(task, deadline).await;
+        rows.inspect_err(|_| self.counters.source_errors.inc())
+    }
+
+    /// Turns a source's rows into the value and keeps it in the caches.
+    pub(super) async fn keep(
+        &self,
+        key: &Arc<str>,
+        source: &Source,
+        rows: Vec<crate::value::Row>,
+        miss: &Miss,
+        deadline: Deadline,
+    ) -> Result<Loaded> {
+        let data = first_row_bytes(&rows)?;
+        self.caches.fill(key, data.clone(), source.life, miss, deadline).await;
+        Ok(data)
+    }
+}
+
+fn holds_nul(value: &Value) -> bool {
+    matches!(value, Value::Text(text) if text.contains('\0'))
+}

@@ -1,0 +1,45 @@
+//! The verbs that run SQL and touch no cache.
+
+use std::sync::Arc;
+
+use super::{Tasks, Zmsg};
+use crate::base::service;
+use crate::error::Result;
+use crate::sql::Task;
+use crate::store::{ExecResult, NoHooks};
+use crate::value::Row;
+
+impl Zmsg {
+    /// Runs SQL: one task by itself (so also what PostgreSQL refuses inside a transaction), several in one
+    /// transaction. Rows of RETURNING and SELECT come back in order.
+    ///
+    /// # Errors
+    /// As [`Zmsg::cache_and_store`]; a single statement whose connection was lost is `CommitUnknown`.
+    pub async fn sql_exec(&self, tasks: impl Into<Tasks>) -> Result<ExecResult> {
+        let tasks = tasks.into().checked("sql_exec")?;
+        let (zmsg, deadline) = (self.clone(), self.deadline());
+        let call = self.state.calls.enter()?;
+        service::detached(async move {
+            let _call = call;
+            match tasks.as_slice() {
+                [task] => zmsg.state.store.execute(task, deadline).await,
+                _ => Ok(zmsg.state.store.transact(&tasks, Arc::new(NoHooks), deadline).await?.result),
+            }
+        })
+        .await
+    }
+
+    /// Runs one reading statement and gives its rows.
+    ///
+    /// # Errors
+    /// `Task` for a template, `Store` with its SQLSTATE, `Timeout`.
+    pub async fn query(&self, task: Task) -> Result<Vec<Row>> {
+        task.check_runnable("query")?;
+        let _call = self.state.calls.enter()?;
+        if task.is_read() {
+            return self.state.store.query(&task, self.deadline()).await;
+        }
+        // What may write is not repeated when its connection is lost.
+        Ok(self.state.store.execute(&task, self.deadline()).await?.rows)
+    }
+}

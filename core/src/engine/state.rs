@@ -1,0 +1,150 @@
+//! What an open engine consists of, and how it comes and goes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::calls::Calls;
+use crate::base::backoff::Backoff;
+use crate::base::service::{Services, StopSignal};
+use crate::base::{Clock, Deadline};
+use crate::cache::{CacheSettings, Caches, LifeRules, SourceTable};
+use crate::config::{Config, Ttl};
+use crate::error::Result;
+use crate::id::Ids;
+use crate::redis::{Redis, RedisSettings};
+use crate::store::Store;
+use crate::store::postgres::{PostgresSettings, PostgresStore};
+use crate::telemetry::Counters;
+
+/// The rooms of one engine, furnished.
+pub(super) struct State {
+    pub(super) config: Config,
+    pub(super) counters: Arc<Counters>,
+    pub(super) calls: Arc<Calls>,
+    pub(super) caches: Caches,
+    pub(super) sources: SourceTable,
+    pub(super) source_permits: Semaphore,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) ids: Arc<Ids>,
+    services: Services,
+    closed: OnceCell<()>,
+}
+
+impl State {
+    pub(super) async fn open(config: Config) -> Result<Arc<State>> {
+        let redis_settings = RedisSettings::of_cache(&config);
+        let (store, redis) = tokio::join!(PostgresStore::connect(PostgresSettings::from(&config)), async {
+            match &redis_settings {
+                Some(settings) => Redis::connect(settings).await.map(Some),
+                None => Ok(None),
+            }
+        });
+        // PostgreSQL's error first: without it nothing works.
+        let (store, redis) = (Arc::new(store?) as Arc<dyn Store>, redis?);
+        let state = Arc::new(State::furnish(config, store, redis));
+        match state.prepare_database().await {
+            Ok(()) => {}
+            Err(error) if state.config.start_degraded && error.retryable() => {
+                log::warn!("starting without PostgreSQL, trying again in the background: {error}");
+                let late = Arc::downgrade(&state);
+                state.services.start(move |stop| prepare_later(late, stop));
+            }
+            Err(error) => {
+                state.store.close().await;
+                return Err(error);
+            }
+        }
+        state.ids.start(&state.services);
+        Ok(state)
+    }
+
+    fn furnish(config: Config, store: Arc<dyn Store>, redis: Option<Redis>) -> State {
+        let (clock, counters) = (Clock::system(), Arc::new(Counters::default()));
+        let life = LifeRules {
+            default_ttl: config.default_ttl,
+            absent_ttl: config.absent_ttl,
+            l1_ttl: config.l1_ttl,
+            jitter: config.ttl_jitter,
+        };
+        let settings = CacheSettings { namespace: config.namespace.clone(), l1_max_cost: config.l1_max_cost, life };
+        let statement_time = config.connect_timeout;
+        State {
+            caches: Caches::new(settings, redis, clock.clone(), counters.clone()),
+            ids: Ids::new(store.clone(), clock, config.id_grant, statement_time),
+            source_permits: Semaphore::new(config.source_concurrency),
+            counters,
+            calls: Arc::default(),
+            sources: SourceTable::default(),
+            store,
+            services: Services::new(),
+            closed: OnceCell::new(),
+            config,
+        }
+    }
+
+    /// The engine's own tables, then a node id.
+    async fn prepare_database(&self) -> Result<()> {
+        // Generous: another process may be migrating.
+        let deadline = Deadline::after(self.config.timeout.max(self.config.connect_timeout));
+        self.store.open_own_tables(self.config.auto_migrate, deadline).await?;
+        self.ids.renew(deadline).await
+    }
+
+    pub(super) async fn close(&self, deadline: Deadline) {
+        self.calls.close();
+        self.closed.get_or_init(|| self.shut_down(deadline)).await;
+    }
+
+    async fn shut_down(&self, deadline: Deadline) {
+        if deadline.run("waiting for calls in flight", self.calls.drained()).await.is_err() {
+            log::warn!("closing although calls are in flight: the time limit of close has passed");
+        }
+        self.services.stop(deadline).await;
+        if let Err(error) = self.ids.close(deadline).await {
+            log::warn!("the node id could not be given back and will be free once its grant ends: {error}");
+        }
+        self.store.close().await;
+    }
+
+    /// The time of a load. It belongs to the load and not to a caller: others may join who can wait longer.
+    pub(super) fn load_deadline(&self) -> Deadline {
+        Deadline::after(self.config.timeout)
+    }
+
+    pub(super) async fn write_key(&self, key: &str, data: Bytes, ttl: Option<Ttl>, version: u64) -> Result<()> {
+        self.caches.write(key, data, ttl, version, self.cache_deadline()).await
+    }
+
+    pub(super) async fn drop_keys(&self, keys: &[String]) -> Result<()> {
+        if keys.is_empty() { Ok(()) } else { self.caches.drop_keys(keys, self.cache_deadline()).await }
+    }
+
+    /// What the caches get to follow a write: the caller's own time may be up, yet they must hear of the commit.
+    fn cache_deadline(&self) -> Deadline {
+        Deadline::after(self.config.redis_timeout.saturating_mul(2))
+    }
+}
+
+/// Prepares the database once it is there, for an engine that was opened without.
+async fn prepare_later(state: std::sync::Weak<State>, mut stop: StopSignal) {
+    let longest = std::time::Duration::from_secs(5);
+    let mut backoff = Backoff::new(std::time::Duration::from_millis(200), longest);
+    loop {
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+        }
+        let Some(state) = state.upgrade() else { return };
+        let prepared = tokio::select! {
+            () = stop.stopped() => return,
+            prepared = state.prepare_database() => prepared,
+        };
+        match prepared {
+            Ok(()) => return log::info!("PostgreSQL is there now"),
+            Err(error) if error.retryable() => log::debug!("PostgreSQL is still away: {error}"),
+            Err(error) => return log::error!("the database cannot be used: {error}"),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The verbs that write: to the caches only, or to PostgreSQL and then the caches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+use super::limits::{check_data, check_key};
+use super::order::{AbandonGuard, CacheAfterCommit};
+use super::{Receipt, Tasks, WriteOptions, Zmsg};
+use crate::base::{random, service};
+use crate::error::{Error, Result};
+use crate::sql::Task;
+
+impl Zmsg {
+    /// Puts a value into the caches only; PostgreSQL is not told.
+    ///
+    /// # Errors
+    /// `Task` for a bad key or an oversized value, `Cache` if Redis did not take it (this process then holds nothing
+    /// under the key either).
+    pub async fn cache_only(&self, key: &str, data: Bytes, options: WriteOptions) -> Result<()> {
+        check_key(&self.state.config, key)?;
+        check_data(&self.state.config, key, &data)?;
+        if !options.invalidates.is_empty() {
+            return Err(Error::task("cache_only takes no invalidates: it runs no task; use del for other keys"));
+        }
+        let (zmsg, key, deadline) = (self.clone(), key.to_owned(), self.deadline());
+        let call = self.state.calls.enter()?;
+        let work = async move {
+            let _call = call;
+            zmsg.state.write_key(&key, data, options.ttl, 0).await
+        };
+        deadline.run("putting a value into the caches", service::detached(work)).await?
+    }
+
+    /// Drops a key from every cache. A key that is not there is fine.
+    ///
+    /// # Errors
+    /// `Cache` if Redis could not be told; this process's memory has dropped the key all the same.
+    pub async fn del(&self, key: &str) -> Result<()> {
+        check_key(&self.state.config, key)?;
+        let (zmsg, keys, deadline) = (self.clone(), [key.to_owned()], self.deadline());
+        let call = self.state.calls.enter()?;
+        let work = async move {
+            let _call = call;
+            zmsg.state.drop_keys(&keys).await
+        };
+        deadline.run("dropping a key from the caches", service::detached(work)).await?
+    }
+
+    /// Runs the tasks in one transaction and, after its COMMIT, caches `data` under `key`. Without data the key is
+    /// dropped from the caches, since what they hold is older than the row; without a key no cache is concerned.
+    ///
+    /// # Errors
+    /// `Task` before anything is sent; `Store` with its SQLSTATE if the database refused, `Timeout` if it took too
+    /// long: then nothing is stored and no cache has changed. `CommitUnknown` if the connection was lost during COMMIT
+    /// and the database could not be asked. A cache that fails after the COMMIT is no error: see [`Receipt::cached`].
+    pub async fn cache_and_store(
+        &self,
+        key: Option<&str>,
+        data: Option<Bytes>,
+        tasks: impl Into<Tasks>,
+        options: WriteOptions,
+    ) -> Result<Receipt> {
+        let tasks = tasks.into().checked("cache_and_store")?;
+        match (key, &data) {
+            (Some(key), Some(data)) => check_data(&self.state.config, key, data)?,
+            (None, Some(_)) => return Err(Error::task("cache_and_store was given data but no key to cache it under")),
+            _ => {}
+        }
+        self.store(key, data, tasks, options).await
+    }
+
+    /// Runs the tasks in one transaction and, after its COMMIT, drops `key` from every cache.
+    ///
+    /// # Errors
+    /// As [`Zmsg::cache_and_store`].
+    pub async fn del_store(&self, key: Option<&str>, tasks: impl Into<Tasks>, options: WriteOptions) -> Result<Receipt> {
+        if options.ttl.is_some() {
+            return Err(Error::task("del_store takes no ttl: it caches nothing"));
+        }
+        let tasks = tasks.into().checked("del_store")?;
+        self.store(key, None, tasks, options).await
+    }
+
+    async fn store(
+        &self,
+        key: Option<&str>,
+        data: Option<Bytes>,
+        tasks: Vec<Task>,
+        options: WriteOptions,
+    ) -> Result<Receipt> {
+        let config = &self.state.config;
+        for key in key.into_iter().chain(options.invalidates.iter().map(String::as_str)) {
+            check_key(config, key)?;
+        }
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let hooks = Arc::new(CacheAfterCommit {
+            state: self.state.clone(),
+            entry: key.map(|key| (key.to_owned(), data)),
+            ttl: options.ttl,
+            invalidates: options.invalidates,
+            abandoned: abandoned.clone(),
+            cached: AtomicBool::new(false),
+        });
+        let guard = AbandonGuard::new(abandoned);
+        let receipt = service::detached(self.clone().transact(tasks, hooks)).await;
+        guard.finished();
+        receipt
+    }
+
+    async fn transact(self, tasks: Vec<Task>, hooks: Arc<CacheAfterCommit>) -> Result<Receipt> {
+        let _call = self.state.calls.enter()?;
+        let op_id = random::operation_id();
+        let outcome = self.state.store.transact(&tasks, hooks.clone(), self.deadline()).await;
+        let committed = outcome.map_err(|error| error.with_op_id(&op_id))?;
+        Ok(Receipt {
+            op_id,
+            durability: "postgres",
+            rows_affected: committed.result.rows_affected,
+            rows: committed.result.rows,
+            cached: hooks.cached.load(Ordering::Acquire),
+        })
+    }
+}

@@ -1,0 +1,204 @@
+// Runs tests/scenarios/*.json through the Node package. Rust and Python run the same files.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import * as zmsg from "zmsg";
+import { Zmsg, ZmsgError } from "zmsg";
+
+import { decode, same, tagged } from "./scenario_json";
+import { database, namespace } from "./support";
+
+type Json = Record<string, unknown>;
+interface Step extends Json {
+  do: string;
+  engine?: string;
+  expect?: unknown;
+  error?: { code: string; message?: string; sqlstate?: string; retryable?: boolean };
+}
+interface Scenario {
+  name: string;
+  config?: Json;
+  steps: Step[];
+}
+
+const root = join(__dirname, "..", "..");
+const folder = join(root, "tests", "scenarios");
+const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
+const partial = new Set(["cache_and_store", "del_store", "sql_exec", "health", "stats", "migrate"]);
+
+const camel = (name: string) => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+const argument = (value: unknown) => (tagged(value)?.[0] === "bind" ? zmsg.bind : decode(value));
+
+/** Builds a task from its chain of calls. */
+function chain(calls: unknown[][]): never {
+  const [[name, ...args], ...rest] = calls as [[string, ...unknown[]], ...[string, ...unknown[]][]];
+  let made = (zmsg as never as Record<string, (...args: unknown[]) => never>)[name]!(...args.map(argument));
+  for (const [step, ...given] of rest) {
+    if (step === "call") made = (made as (...args: unknown[]) => never)(...given.map(argument));
+    else if (step === "or_insert") {
+      const columns = Object.entries(given[0] as Json).map(([column, value]) => [column, argument(value)]);
+      made = (made as { orInsert(columns: unknown): never }).orInsert(Object.fromEntries(columns));
+    } else {
+      const method = step === "delete" ? "del" : camel(step);
+      made = (made as Record<string, (...args: unknown[]) => never>)[method]!(...given.map(argument));
+    }
+  }
+  return made;
+}
+
+function task(written: unknown): never {
+  return Array.isArray(written) ? chain(written) : ((written as { all: unknown[][][] }).all.map(chain) as never);
+}
+
+/** What a read gave, as scenarios write it: bytes where the scenario writes bytes, text otherwise. */
+function shown(got: Buffer | undefined, step?: Step): unknown {
+  if (got === undefined) return null;
+  return tagged(step?.expect)?.[0] === "bytes" ? got : got.toString("utf8");
+}
+
+/** One scenario at work: its database, its namespace, its engines. */
+class Stage {
+  readonly engines = new Map<string, Zmsg>();
+  constructor(readonly config: Json) {}
+
+  async engine(name: string): Promise<Zmsg> {
+    const open = this.engines.get(name) ?? (await Zmsg.open(this.config as never));
+    this.engines.set(name, open);
+    return open;
+  }
+
+  async run(step: Step): Promise<unknown> {
+    if (step.do === "open") return Zmsg.open({ ...this.config, ...(step.config as Json) } as never);
+    if (step.do === "render") {
+      const made = task(step.task) as { render(): { sql: string; params: unknown[] } };
+      return made.render();
+    }
+    const zm = await this.engine(step.engine ?? "a");
+    const names = ["ttl", "absent_ttl", "timeout", "invalidates", "required"].filter((name) => name in step);
+    const options = Object.fromEntries(names.map((name) => [camel(name), step[name]])) as never;
+    const key = decode(step.key) as string;
+    const data = decode(step.data) as never;
+    switch (step.do) {
+      case "peek":
+        return shown(zm.peek(key), step);
+      case "get":
+        return shown((await zm.get(key, options)) as Buffer | undefined, step);
+      case "get_text":
+        return (await zm.getText(key, options)) ?? null;
+      case "get_json":
+        return (await zm.getJson(key, options)) ?? null;
+      case "get_many": {
+        const found = await zm.getMany((step.keys as unknown[]).map(decode) as string[], options);
+        return Object.fromEntries([...found].map(([name, value]) => [name, shown(value)]));
+      }
+      case "cache_only":
+        return zm.cacheOnly(key, data, options);
+      case "del":
+        return zm.del(key, options);
+      case "cache_and_store":
+        return receipt(await zm.cacheAndStore(key, data, task(step.task), options));
+      case "del_store":
+        return receipt(await zm.delStore(key, task(step.task), options));
+      case "sql_exec": {
+        const done = await zm.sqlExec(task(step.task), options);
+        return { rows_affected: done.rowsAffected, rows: done.rows };
+      }
+      case "query":
+        return zm.query(task(step.task), options);
+      case "source":
+        return zm.source(step.pattern as string, task(step.task), options);
+      case "next_id":
+        return nextId(zm, step.prefix as string | undefined);
+      case "migrate": {
+        const loaded = step.dir ? zm.loadDir(step.dir as string) : zm.loadSql(step.sql as string, step.name as string);
+        return loaded.migrate();
+      }
+      case "health":
+        return zm.health();
+      case "stats": {
+        const stats = zm.stats() as never as Json;
+        return Object.fromEntries(Object.keys(step.expect as Json).map((name) => [name, stats[camel(name)]]));
+      }
+      case "close":
+        return zm.close();
+      default:
+        throw new Error(`unknown verb ${step.do}`);
+    }
+  }
+}
+
+async function receipt(receipt: zmsg.Receipt): Promise<Json> {
+  expect(receipt.opId).toMatch(/./);
+  await receipt.done();
+  return {
+    rows_affected: receipt.rowsAffected,
+    rows: receipt.rows,
+    durability: receipt.durability,
+    cached: receipt.cached,
+  };
+}
+
+function nextId(zm: Zmsg, prefix: string | undefined): Json {
+  if (prefix === undefined) return { number: typeof zm.nextId() === "bigint" };
+  const id = zm.nextId(prefix);
+  expect(id.slice(0, prefix.length + 1)).toBe(`${prefix}_`);
+  expect(id.slice(prefix.length + 1)).toMatch(/^[1-9][0-9]*$/);
+  return { prefix: `${prefix}_` };
+}
+
+function check(place: string, step: Step, got: unknown): void {
+  if (step.error) throw new Error(`${place} should have failed`);
+  if (!("expect" in step)) return;
+  const wanted = step.expect as Json;
+  const fits =
+    partial.has(step.do) || step.do === "next_id"
+      ? Object.keys(wanted).every((name) => same((got as Json)[name], wanted[name]))
+      : same(got, step.expect);
+  const show = (_: string, value: unknown) => (typeof value === "bigint" ? `${value}n` : value);
+  if (!fits) throw new Error(`${place} gave ${JSON.stringify(got, show)}`);
+}
+
+function checkError(place: string, step: Step, error: unknown): void {
+  if (!ZmsgError.isZmsgError(error) || !step.error) throw new Error(`${place} failed`, { cause: error });
+  const shown = `${place} failed with ${error.name} ${error.code}: ${error.message}`;
+  const { code, message = "", sqlstate, retryable } = step.error;
+  const fits =
+    error.code === code &&
+    error.message.includes(message) &&
+    (sqlstate === undefined || error.sqlstate === sqlstate) &&
+    (retryable === undefined || error.retryable === retryable);
+  if (!fits) throw new Error(shown, { cause: error });
+  expect(shown.replace(place, "")).not.toContain("canary");
+}
+
+for (const file of files) {
+  const scenarios = JSON.parse(readFileSync(join(folder, file), "utf8")) as Scenario[];
+  describe(file, () => {
+    test.each(scenarios.map((scenario) => [scenario.name, scenario] as const))("%s", async (_, scenario) => {
+      const base = await database();
+      const stage = new Stage({ postgres_dsn: base.dsn, namespace: namespace(), ...scenario.config });
+      try {
+        await (await stage.engine("a")).loadDir(join(root, "schema")).migrate();
+        for (const [index, step] of scenario.steps.entries()) {
+          const place = `step ${index + 1}: ${JSON.stringify(step)}`;
+          let got: unknown;
+          try {
+            got = await stage.run(step);
+          } catch (error) {
+            checkError(place, step, error);
+            continue;
+          }
+          check(place, step, got);
+        }
+      } finally {
+        await Promise.all([...stage.engines.values()].map((engine) => engine.close()));
+        await base.drop();
+      }
+    });
+  });
+}
+
+test("there are scenarios", () => {
+  expect(files.length).toBeGreaterThanOrEqual(4);
+});

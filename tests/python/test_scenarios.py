@@ -1,0 +1,185 @@
+"""Runs tests/scenarios/*.json through both front doors of the package. Rust and Node run the same files."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scenario_json import data, decode, parse_json, same, shown, tagged
+
+import zmsg
+import zmsg.sync
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "tests" / "scenarios").glob("*.json"))
+SCENARIOS = [(file.stem, scenario) for file in FILES for scenario in parse_json(file.read_text())]
+PARTIAL = {"cache_and_store", "del_store", "sql_exec", "health", "stats", "migrate"}
+
+
+def chain(calls: list[list[Any]]) -> Any:
+    """Builds a task from its chain of calls."""
+    (name, *args), *rest = calls
+    made = getattr(zmsg, name)(*map(argument, args))
+    for step, *arguments in rest:
+        if step == "call":
+            made = made(*map(argument, arguments))
+        elif step == "or_insert":
+            made = made.or_insert(**{column: argument(value) for column, value in arguments[0].items()})
+        else:
+            made = getattr(made, step)(*map(argument, arguments))
+    return made
+
+
+def argument(value: Any) -> Any:
+    return zmsg.bind if tagged(value) == ("bind", True) else decode(value)
+
+
+def task(written: Any) -> Any:
+    if isinstance(written, dict):
+        return [chain(calls) for calls in written["all"]]
+    return chain(written)
+
+
+class Stage:
+    """One scenario at work: its database, its namespace, its engines."""
+
+    def __init__(self, door: Any, config: dict[str, Any]) -> None:
+        self.door = door
+        self.config = config
+        self.engines: dict[str, Any] = {}
+
+    async def wait(self, result: Any) -> Any:
+        return await result if inspect.isawaitable(result) else result
+
+    async def engine(self, name: str) -> Any:
+        if name not in self.engines:
+            self.engines[name] = await self.wait(self.door.open(**self.config))
+        return self.engines[name]
+
+    async def run(self, step: dict[str, Any]) -> Any:
+        verb = step["do"]
+        if verb == "open":
+            return await self.wait(self.door.open(**{**self.config, **step.get("config", {})}))
+        if verb == "render":
+            made = task(step["task"])
+            text, params = made.render() if hasattr(made, "render") else made.build().render()
+            return {"sql": text, "params": list(params)}
+        zm = await self.engine(step.get("engine", "a"))
+        return await self.wait(getattr(self, f"do_{verb}")(zm, step, self.options(step)))
+
+    def options(self, step: dict[str, Any]) -> dict[str, Any]:
+        names = ("ttl", "absent_ttl", "timeout", "invalidates", "required")
+        return {name: step[name] for name in names if name in step}
+
+    def do_peek(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return read_back(step, zm.peek(decode(step["key"])))
+
+    async def do_get(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return read_back(step, await self.wait(zm.get(decode(step["key"]), **options)))
+
+    def do_get_json(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.get_json(decode(step["key"]), **options)
+
+    def do_get_text(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.get_text(decode(step["key"]), **options)
+
+    async def do_get_many(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        found = await self.wait(zm.get_many(decode(step["keys"]), **options))
+        return {key: shown(value) for key, value in found.items()}
+
+    def do_cache_only(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.cache_only(decode(step["key"]), data(step["data"]), **options)
+
+    def do_del(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.delete(decode(step["key"]), **options)
+
+    async def do_cache_and_store(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        written = zm.cache_and_store(decode(step["key"]), data(step["data"]), task(step["task"]), **options)
+        return await self.receipt(written)
+
+    async def do_del_store(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return await self.receipt(zm.del_store(decode(step["key"]), task(step["task"]), **options))
+
+    async def receipt(self, written: Any) -> dict[str, Any]:
+        receipt = await self.wait(written)
+        assert receipt.op_id
+        await self.wait(receipt.done())
+        return {name: getattr(receipt, name) for name in ("rows_affected", "rows", "durability", "cached")}
+
+    async def do_sql_exec(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        done = await self.wait(zm.sql_exec(task(step["task"]), **options))
+        return {"rows_affected": done.rows_affected, "rows": done.rows}
+
+    def do_query(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.query(task(step["task"]), **options)
+
+    def do_source(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        zm.source(step["pattern"], task(step["task"]), **options)
+
+    def do_next_id(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        prefix = step.get("prefix")
+        if prefix is None:
+            return {"number": type(zm.next_id()) is int}
+        made = zm.next_id(prefix)
+        assert re.fullmatch(re.escape(prefix) + r"_[1-9][0-9]*", made), made
+        return {"prefix": f"{prefix}_"}
+
+    async def do_migrate(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        loaded = zm.load_dir(step["dir"]) if "dir" in step else zm.load_sql(step["sql"], name=step["name"])
+        report = await self.wait(loaded.migrate())
+        return {"applied": list(report.applied), "skipped": list(report.skipped)}
+
+    async def do_health(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return {"ok": (await self.wait(zm.health())).ok}
+
+    def do_stats(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return {name: getattr(zm.stats(), name) for name in step["expect"]}
+
+    def do_close(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.close()
+
+
+def read_back(step: dict[str, Any], got: bytes | None) -> Any:
+    """Bytes where the scenario writes bytes, text otherwise."""
+    tag = tagged(step.get("expect"))
+    return got if tag and tag[0] == "bytes" else shown(got)
+
+
+def check_error(error: zmsg.ZmsgError, expected: dict[str, Any]) -> None:
+    assert error.code == expected["code"], repr(error)
+    assert expected.get("message", "") in str(error), repr(error)
+    for name in ("sqlstate", "retryable"):
+        if name in expected:
+            assert getattr(error, name) == expected[name], repr(error)
+    assert "canary" not in f"{error}{error!r}"
+
+
+@pytest.mark.parametrize("door", [zmsg.Zmsg, zmsg.sync.Zmsg], ids=["asyncio", "blocking"])
+@pytest.mark.parametrize("scenario", [scenario for _, scenario in SCENARIOS], ids=[f"{stem}: {scenario['name']}" for stem, scenario in SCENARIOS])
+async def test_scenario(door: Any, scenario: dict[str, Any], servers: dict[str, Any]) -> None:
+    stage = Stage(door, {**servers, **scenario.get("config", {})})
+    await stage.wait((await stage.engine("a")).load_dir(ROOT / "schema").migrate())
+    for number, step in enumerate(scenario["steps"], 1):
+        place = f"step {number}: {step}"
+        try:
+            got = await stage.run(step)
+        except zmsg.ZmsgError as error:
+            assert "error" in step, f"{place} failed with {error!r}"
+            check_error(error, step["error"])
+            continue
+        assert "error" not in step, f"{place} gave {got!r}"
+        if "expect" not in step:
+            continue
+        pairs = [(got, step["expect"])]
+        if step["do"] in PARTIAL:
+            pairs = [(got[name], value) for name, value in step["expect"].items()]
+        assert all(same(*pair) for pair in pairs), f"{place} gave {got!r}"
+    for engine in stage.engines.values():
+        await stage.wait(engine.close())
+
+
+def test_there_are_scenarios() -> None:
+    assert len(FILES) >= 4
