@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use napi::Env;
-use napi::bindgen_prelude::{Array, BufferSlice, External, JsObjectValue, Null, Object, ToNapiValue, Undefined, i64n};
+use napi::bindgen_prelude::{Array, BufferSlice, External, Null, Object, i64n};
 use zmsg_core::engine::{Receipt, Zmsg};
 use zmsg_core::store::ExecResult;
 use zmsg_core::value::{Row, Value};
@@ -80,6 +80,19 @@ fn many<'env>(env: &'env Env, found: &[Option<Bytes>]) -> JsResult<Array<'env>> 
         }
     }
     Ok(array)
+}
+
+/// Parameters as `{ kinds, values }`, each with a letter of its own.
+pub fn parameters<'env>(env: &'env Env, parameters: &[Value]) -> JsResult<Object<'env>> {
+    let mut values = env.create_array(parameters.len() as u32)?;
+    for (index, value) in parameters.iter().enumerate() {
+        put_value(env, &mut values, index as u32, value)?;
+    }
+    let kinds: String = parameters.iter().map(|value| kind_of(value, false).unwrap_or('-')).collect();
+    let mut object = Object::new(env)?;
+    object.set("kinds", kinds)?;
+    object.set("values", values)?;
+    Ok(object)
 }
 
 /// Rows with the same columns and the same kinds of values, one after another.

@@ -1,11 +1,12 @@
 //! JavaScript values as SQL parameters.
 //!
 //! `node/src/values.ts` has sorted out what a value is: primitives come as they are, arrays as arrays, everything else
-//! as `{ t, v }` with a tag.
+//! as `{ t, v }` with a tag, and the marker `bind` as a symbol.
 
-use napi::bindgen_prelude::{Array, BigInt, FromNapiValue, JsObjectValue, Object, Uint8Array, Unknown};
-use napi::ValueType;
+use napi::bindgen_prelude::{Array, BigInt, FromNapiValue, Object, Uint8Array, Unknown};
+use napi::{JsValue, ValueType};
 use zmsg_core::error::{Error, Result as CoreResult};
+use zmsg_core::sql::Arg;
 use zmsg_core::value::Value;
 
 use crate::errors::{JsResult, to_js};
@@ -19,6 +20,17 @@ pub fn values(array: &Array<'_>) -> JsResult<Vec<Value>> {
         .map(|index| match array.get::<Unknown<'_>>(index)? {
             Some(element) => value(element),
             None => Ok(Value::Null),
+        })
+        .collect()
+}
+
+/// The array's elements, some of which may be the marker `bind`.
+pub fn args(array: &Array<'_>) -> JsResult<Vec<Arg>> {
+    (0..array.len())
+        .map(|index| match array.get::<Unknown<'_>>(index)? {
+            Some(element) if element.get_type()? == ValueType::Symbol => Ok(Arg::Open),
+            Some(element) => value(element).map(Arg::Value),
+            None => Ok(Arg::Value(Value::Null)),
         })
         .collect()
 }
