@@ -4,7 +4,7 @@
 # Settings, all optional:
 #   PYTHON=python3.12       the interpreter of .venv
 #   TRACE=path ACCESSES=n   what the demo replays
-#   ARGS="-k name"          more arguments for one of test-rust, test-python, test-node
+#   ARGS="-k name"          more arguments for one of test-rust, test-python, test-node, test-docs
 
 PYTHON   ?= python3
 TRACE    ?=
@@ -45,8 +45,8 @@ demo-node: node-release ## the same through the Node package
 
 # ---- test -----------------------------------------------------------------------------------------------------
 
-.PHONY: test test-rust test-python test-node
-test: test-rust test-python test-node ## everything, against real PostgreSQL and Redis
+.PHONY: test test-rust test-python test-node test-docs
+test: test-rust test-python test-node test-docs ## everything, against real PostgreSQL and Redis
 
 # The binding crates convert and nothing else; pytest and jest run them.
 CORE := --workspace --exclude zmsg-python --exclude zmsg-node
@@ -64,6 +64,9 @@ test-python: python-debug ## pytest: the Python package, and the tools
 
 test-node: node-debug ## jest: the Node package
 	cd node && $(PYTHON) ../tools/servers.py exec -- npx --no-install jest $(ARGS)
+
+test-docs: python-debug node-debug ## the code blocks of README.md and docs/, and what the pages point at
+	$(WITH_SERVERS) $(VENV)/bin/python -m pytest -n auto tests/docs $(ARGS)
 
 # ---- lint -----------------------------------------------------------------------------------------------------
 

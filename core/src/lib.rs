@@ -6,11 +6,23 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+mod cache;
 pub mod config;
 pub mod engine;
 pub mod error;
-pub(crate) mod id;
+mod id;
+mod redis;
 pub mod sql;
 pub mod store;
 pub mod sys;
+pub mod telemetry;
 pub mod value;
+
+/// The Rust programs of the README and the guides, which `cargo test --doc` compiles and runs.
+#[cfg(doctest)]
+mod documentation {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/guides/errors.md")]
+    struct Errors;
+}

@@ -81,6 +81,23 @@ pub(crate) async fn detached<T: Send + 'static>(
     }
 }
 
+/// The task that moves the bytes of one connection; it ends with the connection or when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Driver(tokio::task::JoinHandle<()>);
+
+impl Driver {
+    /// Starts moving bytes.
+    pub(crate) fn start(work: impl Future<Output = ()> + Send + 'static) -> Driver {
+        Driver(tokio::spawn(work))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

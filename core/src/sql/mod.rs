@@ -32,6 +32,7 @@ mod ident;
 mod lexer;
 mod outline;
 mod placeholder;
+pub(crate) mod split;
 mod statement;
 mod task;
 

@@ -10,6 +10,10 @@
 //!   impossible within the deadline is the outcome `Unknown` and the error `CommitUnknown`.
 //! - COMMIT is sent only if every statement succeeded (a driver may report success for the COMMIT of an aborted
 //!   transaction).
+//! - No statement is sent twice unless it is known that the first one left nothing, or it only reads.
+//!
+//! A task never begins or ends a transaction itself, and migrations run apart from the pool: `migrations` says what a
+//! migration is, `own_tables` which ones the engine brings along.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +23,11 @@ use async_trait::async_trait;
 use crate::base::Deadline;
 use crate::error::{Error, Result};
 use crate::sql::Task;
+use crate::store::migrations::{Migration, MigrationReport};
 use crate::value::Row;
 
+pub mod migrations;
+pub(crate) mod own_tables;
 pub mod postgres;
 
 /// What a statement, or a list of them, did.
@@ -56,17 +63,19 @@ pub enum Outcome {
 /// What happens around a COMMIT; implemented by the engine.
 #[async_trait]
 pub trait CommitHooks: Send + Sync {
-    /// With the connection in hand, before the first statement is sent. An error aborts, with nothing sent.
+    /// With the connection in hand and every statement prepared, before the first task is sent. An error aborts, with
+    /// nothing sent. Called once, also if the transaction has to be run again.
     async fn before_tasks(&self) -> Result<()> {
         Ok(())
     }
 
-    /// After every statement succeeded, before COMMIT is sent. An error rolls back.
+    /// After every statement succeeded, before COMMIT is sent. An error rolls back. Called once for every run of the
+    /// transaction that came this far, each with its own version.
     async fn before_commit(&self, _version: u64) -> Result<()> {
         Ok(())
     }
 
-    /// Once the outcome is known to be what it is, before the caller hears of it. Called exactly once for every
+    /// Once the final outcome is known to be what it is, before the caller hears of it. Called exactly once for every
     /// transaction whose `before_tasks` was called.
     async fn after(&self, outcome: &Outcome);
 }
@@ -97,6 +106,9 @@ pub struct PoolStats {
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Runs one statement in its own implicit transaction (so also what cannot run inside one, as VACUUM).
+    ///
+    /// If the connection is lost after it was sent, the error is `CommitUnknown`, also for a SELECT: it may have
+    /// called a function that writes. Where the outcome must be known, use [`Store::transact`].
     async fn execute(&self, task: &Task, deadline: Deadline) -> Result<ExecResult>;
 
     /// Runs one read; it may be repeated on a new connection if the first one is lost.
@@ -120,6 +132,15 @@ pub trait Store: Send + Sync + 'static {
     /// Figures of the connection pool.
     fn pool_stats(&self) -> PoolStats;
 
-    /// Closes every connection; running calls end with `Closed`.
+    /// Checks that the engine's own tables are there; makes or updates them if `migrate`, else an error says what is
+    /// missing. An up-to-date database is only read.
+    async fn open_own_tables(&self, migrate: bool, deadline: Deadline) -> Result<()>;
+
+    /// Applies the migrations that this database has not had, in the order given, under a lock that keeps other
+    /// processes out. `deadline` bounds waiting for that lock and the files themselves.
+    async fn migrate(&self, migrations: &[Migration], deadline: Deadline) -> Result<MigrationReport>;
+
+    /// Closes every connection. Calls that wait for one, and later calls, end with `Closed`; those that hold one run to
+    /// their end first.
     async fn close(&self);
 }

@@ -1,1 +1,176 @@
-//! PostgreSQL.
+//! PostgreSQL, version 12 and newer: tokio-postgres under a deadpool.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `dsn`, `tls`, `connect` | how to reach a server, and what a session must be like |
+//! | `pool` | who has which connection, and which ones nobody may have any more |
+//! | `statement` | prepare, bind, run, several in one flight |
+//! | `encode`, `json`, `array`, `decode`, `numeric` | values to parameters and columns to values |
+//! | `single`, `transact`, `fate`, `tries` | what is tried again, and what became of a COMMIT |
+//! | `migrate` | migrations |
+//! | `error` | the driver's errors as ours |
+//!
+//! Invariants:
+//! - No session state outlives a call (SET LOCAL only), so that PgBouncer may switch servers between transactions.
+//! - A connection that something was left running on, or that a cancel request was sent for, is closed, not pooled.
+//! - Neither a DSN nor a parameter nor a server's DETAIL reaches a message or a log.
+//!
+//! A connection's life:
+//! ```text
+//! opened ─▶ idle ─ begin ─▶ in doubt ─ end ─▶ idle ─▶ …
+//!                              ╰─ dropped, lost, late, cancelled ─▶ closed
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use crate::base::Deadline;
+use crate::base::clock::now;
+use crate::config::{Config, Secret};
+use crate::error::{Error, Result};
+use crate::sql::Task;
+use crate::store::migrations::{Migration, MigrationReport};
+use crate::store::{CommitHooks, Committed, ExecResult, PoolStats, Store};
+use crate::value::Row;
+
+mod array;
+mod connect;
+mod decode;
+mod dsn;
+mod encode;
+mod error;
+mod fate;
+mod json;
+mod migrate;
+mod numeric;
+mod pool;
+mod single;
+mod statement;
+mod tls;
+mod transact;
+mod tries;
+
+use single::Repeat;
+
+/// How to reach a PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct PostgresSettings {
+    /// URL or key=value words.
+    pub dsn: Secret,
+    /// Connections at most; at least 1.
+    pub pool_size: usize,
+    /// Time to open a connection, TLS and login included.
+    pub connect_timeout: Duration,
+    /// PEM file of the CA; the DSN's `sslrootcert` wins. Default: the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// PEM file of the client certificate; the DSN's `sslcert` wins.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of the client key; the DSN's `sslkey` wins.
+    pub tls_key: Option<PathBuf>,
+    /// Whether to succeed without having reached the server.
+    pub lazy: bool,
+}
+
+impl PostgresSettings {
+    /// A DSN and the defaults: 10 connections, 5 s.
+    pub fn new(dsn: impl Into<String>) -> PostgresSettings {
+        PostgresSettings {
+            dsn: Secret::new(dsn),
+            pool_size: 10,
+            connect_timeout: Duration::from_secs(5),
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
+            lazy: false,
+        }
+    }
+}
+
+impl From<&Config> for PostgresSettings {
+    fn from(config: &Config) -> PostgresSettings {
+        PostgresSettings {
+            dsn: config.postgres_dsn.clone(),
+            pool_size: config.pool_size,
+            connect_timeout: config.connect_timeout,
+            tls_ca: config.tls_ca.clone(),
+            tls_cert: config.tls_cert.clone(),
+            tls_key: config.tls_key.clone(),
+            lazy: config.start_degraded,
+        }
+    }
+}
+
+/// A [`Store`] on PostgreSQL.
+pub struct PostgresStore {
+    pool: pool::Pool,
+}
+
+impl PostgresStore {
+    /// Reads the settings and, unless `lazy`, reaches the server once.
+    ///
+    /// Errors: `Config` for what cannot be read (never showing the DSN); `Store` naming host and port if the server
+    /// cannot be reached within `connect_timeout`, or refuses.
+    pub async fn connect(settings: PostgresSettings) -> Result<PostgresStore> {
+        if settings.pool_size == 0 {
+            return Err(Error::config("pool_size must be at least 1"));
+        }
+        let connector = connect::Connector::new(&settings)?;
+        let store = PostgresStore { pool: pool::Pool::new(connector, settings.pool_size)? };
+        if !settings.lazy {
+            // The connector ends first and knows the server's name.
+            store.pool.take(Deadline::after(settings.connect_timeout + Duration::from_secs(1))).await?;
+        }
+        Ok(store)
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn execute(&self, task: &Task, deadline: Deadline) -> Result<ExecResult> {
+        single::run(self, task, Repeat::Never, deadline).await
+    }
+
+    async fn query(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
+        Ok(single::run(self, task, Repeat::Freely, deadline).await?.rows)
+    }
+
+    async fn query_many(&self, tasks: &[Task], deadline: Deadline) -> Vec<Result<Vec<Row>>> {
+        let answers = single::query_many(self, tasks, deadline).await;
+        answers.into_iter().map(|answer| answer.map(|it| it.rows)).collect()
+    }
+
+    async fn transact(
+        &self,
+        tasks: &[Task],
+        hooks: Arc<dyn CommitHooks>,
+        deadline: Deadline,
+    ) -> Result<Committed> {
+        transact::transact(self, tasks, hooks, deadline).await
+    }
+
+    async fn ping(&self, deadline: Deadline) -> Result<Duration> {
+        let mut lease = self.pool.take(deadline).await?;
+        let started: Instant = now();
+        deadline.run("waiting for PostgreSQL", lease.check()).await?.map_err(|failure| failure.error)?;
+        Ok(now().saturating_duration_since(started))
+    }
+
+    fn pool_stats(&self) -> PoolStats {
+        self.pool.stats()
+    }
+
+    async fn open_own_tables(&self, migrate: bool, deadline: Deadline) -> Result<()> {
+        migrate::open_own_tables(self, migrate, deadline).await
+    }
+
+    async fn migrate(&self, migrations: &[Migration], deadline: Deadline) -> Result<MigrationReport> {
+        migrate::migrate(self, migrations, deadline).await
+    }
+
+    async fn close(&self) {
+        self.pool.close();
+    }
+}

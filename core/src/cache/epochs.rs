@@ -1,0 +1,181 @@
+//! Stripe epochs: one counter per stripe of the key space, moved by every write and every drop of a key in it.
+//!
+//! Whoever keeps a value anywhere remembers the stripe's epoch from *before* the value was read. The value may be kept
+//! only while the epoch is still the same: otherwise it may be older than a write that was already acknowledged. Here
+//! the epochs gate inserts into L1; fronts nearer to a caller can use them in the same way and pay two loads for it.
+//!
+//! A change is made, and the gate is passed, under the stripe's lock, so that there is no moment at which an old value
+//! is in L1 after a write moved the epoch. Reads take no lock.
+//!
+//! The stripe also knows which changes of its keys are under way. Of two that overlap nobody can say which one reached
+//! Redis last, so neither may leave its value in L1.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::quality::FixedState;
+use parking_lot::{Mutex, MutexGuard};
+
+/// Stripes; a power of two. Two keys that share one only cost each other a refused insert now and then.
+pub(crate) const STRIPES: usize = 4_096;
+
+/// What a stripe's epoch was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Epoch {
+    stripe: u16,
+    at: u64,
+}
+
+/// The epochs of all stripes.
+pub(crate) struct Epochs {
+    // Apart from the locks and without padding: 32 KiB that readers scan without being disturbed by lock traffic.
+    epochs: Box<[AtomicU64]>,
+    changes: Box<[Mutex<Vec<Change>>]>,
+    hasher: FixedState,
+}
+
+/// The changes of one key that are under way.
+struct Change {
+    key: Arc<str>,
+    under_way: u32,
+    overlapped: bool,
+}
+
+/// A stripe that nobody else can change.
+pub(crate) struct Stripe<'a> {
+    epoch: &'a AtomicU64,
+    index: u16,
+    changes: MutexGuard<'a, Vec<Change>>,
+}
+
+impl Epochs {
+    /// All at zero.
+    pub(crate) fn new() -> Epochs {
+        Epochs {
+            epochs: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            changes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            hasher: FixedState::default(),
+        }
+    }
+
+    /// The stripe of a key.
+    pub(crate) fn stripe_of(&self, key: &str) -> usize {
+        self.hasher.hash_one(key) as usize % STRIPES
+    }
+
+    /// The epoch of a key's stripe now.
+    pub(crate) fn epoch(&self, key: &str) -> Epoch {
+        let stripe = self.stripe_of(key);
+        Epoch { stripe: stripe as u16, at: self.epochs[stripe].load(Ordering::Acquire) }
+    }
+
+    /// Whether a stripe's epoch is still what it was.
+    pub(crate) fn is_current(&self, seen: Epoch) -> bool {
+        self.epochs[usize::from(seen.stripe)].load(Ordering::Acquire) == seen.at
+    }
+
+    /// Locks a key's stripe. Nothing is awaited and no other stripe is locked while it is held.
+    pub(crate) fn lock(&self, key: &str) -> Stripe<'_> {
+        let index = self.stripe_of(key);
+        Stripe { epoch: &self.epochs[index], index: index as u16, changes: self.changes[index].lock() }
+    }
+
+    /// Moves every stripe on: nothing that was read before may be kept.
+    pub(crate) fn bump_all(&self) {
+        for (epoch, lock) in self.epochs.iter().zip(&self.changes) {
+            let _lock = lock.lock();
+            epoch.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Stripe<'_> {
+    /// Moves the epoch on.
+    pub(crate) fn bump(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether the epoch is what it was when a read began.
+    pub(crate) fn is_at(&self, seen: Epoch) -> bool {
+        seen.stripe == self.index && self.epoch.load(Ordering::Acquire) == seen.at
+    }
+
+    /// The epoch now.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch { stripe: self.index, at: self.epoch.load(Ordering::Acquire) }
+    }
+
+    /// A change of a key begins: the epoch moves.
+    pub(crate) fn enter(&mut self, key: &Arc<str>) {
+        self.bump();
+        match self.changes.iter_mut().find(|change| change.key == *key) {
+            Some(change) => {
+                change.under_way += 1;
+                change.overlapped = true;
+            }
+            None => self.changes.push(Change { key: key.clone(), under_way: 1, overlapped: false }),
+        }
+    }
+
+    /// A change of a key ends: the epoch moves. Says whether it was alone all the time.
+    pub(crate) fn leave(&mut self, key: &str) -> bool {
+        self.bump();
+        let Some(index) = self.changes.iter().position(|change| &*change.key == key) else { return false };
+        let change = &mut self.changes[index];
+        let alone = !change.overlapped;
+        change.under_way -= 1;
+        if change.under_way == 0 {
+            self.changes.swap_remove(index);
+        }
+        alone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bump_concerns_its_stripe_alone() {
+        let epochs = Epochs::new();
+        let key = "feed_1";
+        let other = (0..).map(|n| format!("feed_{n}")).find(|it| epochs.stripe_of(it) != epochs.stripe_of(key)).unwrap();
+        let (seen, other_seen) = (epochs.epoch(key), epochs.epoch(&other));
+        epochs.lock(key).bump();
+        assert!(!epochs.is_current(seen));
+        assert!(epochs.is_current(other_seen));
+        assert!(!epochs.lock(key).is_at(other_seen), "an epoch of another stripe says nothing");
+        epochs.bump_all();
+        assert!(!epochs.is_current(other_seen));
+    }
+
+    #[test]
+    fn overlapping_changes_know_of_each_other() {
+        let epochs = Epochs::new();
+        let key: Arc<str> = "a".into();
+        epochs.lock(&key).enter(&key);
+        assert!(epochs.lock(&key).leave(&key), "alone");
+        for _ in 0..3 {
+            epochs.lock(&key).enter(&key);
+        }
+        let seen = epochs.epoch(&key);
+        for _ in 0..3 {
+            assert!(!epochs.lock(&key).leave(&key));
+        }
+        assert!(!epochs.is_current(seen));
+        assert!(!epochs.lock(&key).leave(&key), "never begun");
+        epochs.lock(&key).enter(&key);
+        assert!(epochs.lock(&key).leave(&key), "alone again");
+    }
+
+    #[test]
+    fn keys_spread_over_the_stripes() {
+        let epochs = Epochs::new();
+        let mut used = vec![0_u32; STRIPES];
+        for n in 0..STRIPES * 16 {
+            used[epochs.stripe_of(&format!("feed_{n}"))] += 1;
+        }
+        assert!(used.iter().all(|&count| (1..64).contains(&count)));
+    }
+}

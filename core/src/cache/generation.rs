@@ -1,0 +1,86 @@
+//! The generation of L2: entries of another generation are misses, so that one key empties the tier for everybody.
+//!
+//! It lies in Redis under `N:m:generation`. It is read with the first command and again, beside another command, once it
+//! is a second old: that tells of a new one within about a second, and keeps a Redis that evicts the least recently used
+//! from evicting just this key. If it is gone all the same, what this process knew is put back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::{Clock, Deadline, random};
+use crate::error::Result;
+use crate::redis::{Redis, SetOptions};
+
+const RENEW_AFTER_MS: u64 = 1_000;
+
+/// What this process knows of the generation.
+pub(super) struct Generation {
+    redis: Redis,
+    clock: Clock,
+    key: String,
+    /// 0 while it is not known.
+    known: AtomicU64,
+    asked_ms: AtomicU64,
+}
+
+impl Generation {
+    /// Not known yet; it lies under `key`.
+    pub(super) fn new(redis: Redis, clock: Clock, key: String) -> Generation {
+        Generation { redis, clock, key, known: AtomicU64::new(0), asked_ms: AtomicU64::new(0) }
+    }
+
+    /// The generation, asking Redis only if it is not known yet.
+    pub(super) async fn get(&self, deadline: Deadline) -> Result<u64> {
+        match self.known() {
+            0 => self.renew(deadline).await,
+            known => Ok(known),
+        }
+    }
+
+    /// What is known; 0 before the first answer.
+    pub(super) fn known(&self) -> u64 {
+        self.known.load(Ordering::Acquire)
+    }
+
+    /// Asks again if it is time to. A failure changes nothing: the command beside it has failed too.
+    pub(super) async fn renew_if_due(&self, deadline: Deadline) {
+        let now = self.clock.mono_ms();
+        let asked = self.asked_ms.load(Ordering::Relaxed);
+        let due = now.saturating_sub(asked) >= RENEW_AFTER_MS;
+        // One of those that find it due asks.
+        if due && self.asked_ms.compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let _ = self.renew(deadline).await;
+        }
+    }
+
+    async fn renew(&self, deadline: Deadline) -> Result<u64> {
+        self.asked_ms.store(self.clock.mono_ms(), Ordering::Relaxed);
+        let current = match self.read(deadline).await? {
+            Some(current) => current,
+            None => self.publish(deadline).await?,
+        };
+        self.known.store(current, Ordering::Release);
+        Ok(current)
+    }
+
+    async fn read(&self, deadline: Deadline) -> Result<Option<u64>> {
+        let text = self.redis.get(&self.key, deadline).await?;
+        Ok(text.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).filter(|&number| number != 0))
+    }
+
+    /// Publishes one, unless another process was faster: then that one holds.
+    async fn publish(&self, deadline: Deadline) -> Result<u64> {
+        let mine = Some(self.known()).filter(|&known| known != 0).unwrap_or_else(|| random::word().max(1));
+        let text = mine.to_string();
+        let mut options = SetOptions { px: None, only_new: true };
+        if self.redis.set(&self.key, text.as_bytes(), options, deadline).await? {
+            return Ok(mine);
+        }
+        if let Some(theirs) = self.read(deadline).await? {
+            return Ok(theirs);
+        }
+        // Something else lies there.
+        options.only_new = false;
+        self.redis.set(&self.key, text.as_bytes(), options, deadline).await?;
+        Ok(mine)
+    }
+}

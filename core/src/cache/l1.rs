@@ -1,0 +1,343 @@
+//! Process memory: what the last reads and writes left, bounded by bytes.
+//!
+//! The only file that knows moka. Whether an entry has ended is decided by the engine's own clock at the read, so that a
+//! test's clock moves it; moka's timer only takes back the memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use moka::Expiry;
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
+
+use crate::base::Clock;
+use crate::cache::epochs::{Epoch, Epochs};
+use crate::telemetry::Counters;
+
+/// What an entry costs beside the bytes of its key and value. Measured, see `memory_stays_below_the_bound`.
+pub(crate) const ENTRY_OVERHEAD: usize = 480;
+
+/// One entry. Clones share the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct L1Entry {
+    /// The value; `None` is a known absence.
+    pub(crate) data: Option<Bytes>,
+    /// The version of the write it came from; 0 if it came from a read or from a write without a transaction.
+    pub(crate) version: u64,
+    /// When it ends, on the engine's monotonic clock; `u64::MAX` is never.
+    pub(crate) deadline_ms: u64,
+    /// The epoch of its stripe when it came in, for fronts that keep it elsewhere.
+    pub(crate) epoch: Epoch,
+}
+
+/// What L1 holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct L1Stats {
+    /// Entries.
+    pub(crate) entries: u64,
+    /// Their cost in bytes.
+    pub(crate) bytes: u64,
+}
+
+/// The tier.
+pub(crate) struct L1 {
+    cache: Cache<Arc<str>, L1Entry, RandomState>,
+    epochs: Arc<Epochs>,
+    clock: Clock,
+}
+
+impl L1 {
+    /// An empty tier of at most `max_cost` bytes.
+    pub(crate) fn new(max_cost: u64, epochs: Arc<Epochs>, clock: Clock, counters: Arc<Counters>) -> L1 {
+        let cache = Cache::builder()
+            .max_capacity(max_cost)
+            .weigher(cost)
+            .expire_after(Timer(clock.clone()))
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    counters.l1_evictions.inc();
+                }
+            })
+            .build_with_hasher(RandomState::default());
+        L1 { cache, epochs, clock }
+    }
+
+    /// The entry under a key, if it has not ended.
+    pub(crate) fn get(&self, key: &str) -> Option<L1Entry> {
+        self.cache.get(key).filter(|entry| entry.deadline_ms > self.clock.mono_ms())
+    }
+
+    /// Keeps what a read found, unless the key's stripe was written since `seen`; says whether it did.
+    pub(crate) fn insert_gated(&self, key: &Arc<str>, data: Option<Bytes>, version: u64, life: Duration, seen: Epoch) -> bool {
+        let stripe = self.epochs.lock(key);
+        // A life of nothing ends before anybody could read it.
+        let accepted = stripe.is_at(seen) && !life.is_zero();
+        if accepted {
+            self.cache.insert(key.clone(), self.entry(data, version, life, seen));
+        }
+        accepted
+    }
+
+    /// A write or drop of a key begins: reads that have begun keep nothing. It ends with [`L1::commit`] or
+    /// [`L1::abandon`].
+    pub(crate) fn begin(&self, key: &Arc<str>) {
+        self.epochs.lock(key).enter(key);
+    }
+
+    /// A write ends well: its value is kept, unless another change of the key overlapped or a later version is there.
+    pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, version: u64, life: Duration) {
+        let mut stripe = self.epochs.lock(key);
+        if !stripe.leave(key) {
+            self.cache.invalidate(&**key);
+            return;
+        }
+        let newest = version == 0 || self.cache.get(&**key).is_none_or(|old| old.version <= version);
+        if newest {
+            self.cache.insert(key.clone(), self.entry(data, version, life, stripe.epoch()));
+        }
+    }
+
+    /// A drop ends, or a write of which nothing is known: the key is gone.
+    pub(crate) fn abandon(&self, key: &str) {
+        let mut stripe = self.epochs.lock(key);
+        stripe.leave(key);
+        self.cache.invalidate(key);
+    }
+
+    /// Takes an entry out at once.
+    pub(crate) fn remove(&self, key: &str) {
+        let stripe = self.epochs.lock(key);
+        stripe.bump();
+        self.cache.invalidate(key);
+    }
+
+    /// Takes everything out and moves every epoch.
+    pub(crate) fn clear(&self) {
+        self.epochs.bump_all();
+        self.cache.invalidate_all();
+    }
+
+    /// What it holds, as of moka's last look around.
+    pub(crate) fn stats(&self) -> L1Stats {
+        L1Stats { entries: self.cache.entry_count(), bytes: self.cache.weighted_size() }
+    }
+
+    fn entry(&self, data: Option<Bytes>, version: u64, life: Duration, epoch: Epoch) -> L1Entry {
+        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        L1Entry { data, version, deadline_ms: self.clock.mono_ms().saturating_add(life_ms), epoch }
+    }
+}
+
+fn cost(key: &Arc<str>, entry: &L1Entry) -> u32 {
+    let bytes = key.len() + entry.data.as_ref().map_or(0, Bytes::len) + ENTRY_OVERHEAD;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// Tells moka when it may take an entry's memory back.
+struct Timer(Clock);
+
+impl Timer {
+    fn left(&self, entry: &L1Entry) -> Option<Duration> {
+        let never = entry.deadline_ms == u64::MAX;
+        (!never).then(|| Duration::from_millis(entry.deadline_ms.saturating_sub(self.0.mono_ms())))
+    }
+}
+
+impl Expiry<Arc<str>, L1Entry> for Timer {
+    fn expire_after_create(&self, _: &Arc<str>, entry: &L1Entry, _: Instant) -> Option<Duration> {
+        self.left(entry)
+    }
+
+    fn expire_after_update(&self, _: &Arc<str>, entry: &L1Entry, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        self.left(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(60);
+
+    fn tier(max_cost: u64) -> (L1, Clock, Arc<Counters>) {
+        let (clock, counters) = (Clock::manual(0), Arc::new(Counters::default()));
+        let l1 = L1::new(max_cost, Arc::new(Epochs::new()), clock.clone(), counters.clone());
+        (l1, clock, counters)
+    }
+
+    fn bytes(text: &str) -> Option<Bytes> {
+        Some(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn write(l1: &L1, key: &Arc<str>, data: Option<Bytes>, version: u64) {
+        l1.begin(key);
+        l1.commit(key, data, version, LIFE);
+    }
+
+    fn data(l1: &L1, key: &str) -> Option<Option<Bytes>> {
+        l1.get(key).map(|entry| entry.data)
+    }
+
+    #[test]
+    fn an_entry_ends_by_the_engines_clock() {
+        let (l1, clock, _) = tier(1 << 20);
+        let key: Arc<str> = "a".into();
+        assert!(l1.insert_gated(&key, None, 0, LIFE, l1.epochs.epoch(&key)));
+        clock.advance(LIFE - Duration::from_millis(1));
+        assert_eq!(data(&l1, "a"), Some(None));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(data(&l1, "a"), None);
+        assert!(!l1.insert_gated(&key, None, 0, Duration::ZERO, l1.epochs.epoch(&key)));
+    }
+
+    #[test]
+    fn a_read_that_began_before_a_write_keeps_nothing() {
+        let (l1, _, _) = tier(1 << 20);
+        let key: Arc<str> = "a".into();
+        let before = l1.epochs.epoch(&key);
+        write(&l1, &key, bytes("new"), 2);
+        assert!(!l1.insert_gated(&key, bytes("old"), 1, LIFE, before));
+        assert_eq!(data(&l1, "a"), Some(bytes("new")));
+
+        let before = l1.epochs.epoch(&key);
+        l1.remove(&key);
+        assert!(!l1.insert_gated(&key, bytes("old"), 1, LIFE, before));
+        assert_eq!(data(&l1, "a"), None);
+
+        let before = l1.epochs.epoch(&key);
+        l1.clear();
+        assert!(!l1.insert_gated(&key, bytes("old"), 1, LIFE, before));
+    }
+
+    #[test]
+    fn an_insert_in_time_is_replaced_by_the_write() {
+        let (l1, _, _) = tier(1 << 20);
+        let key: Arc<str> = "a".into();
+        assert!(l1.insert_gated(&key, bytes("old"), 1, LIFE, l1.epochs.epoch(&key)));
+        write(&l1, &key, bytes("new"), 2);
+        assert_eq!(data(&l1, "a"), Some(bytes("new")));
+        write(&l1, &key, bytes("late"), 1);
+        assert_eq!(data(&l1, "a"), Some(bytes("new")), "versions never go back");
+        write(&l1, &key, bytes("unversioned"), 0);
+        assert_eq!(data(&l1, "a"), Some(bytes("unversioned")));
+    }
+
+    #[test]
+    fn of_two_overlapping_changes_none_stays() {
+        let (l1, _, _) = tier(1 << 20);
+        let key: Arc<str> = "a".into();
+        write(&l1, &key, bytes("old"), 0);
+        l1.begin(&key);
+        l1.begin(&key);
+        assert_eq!(data(&l1, "a"), Some(bytes("old")), "neither is acknowledged");
+        l1.commit(&key, bytes("one"), 0, LIFE);
+        assert_eq!(data(&l1, "a"), None);
+        l1.commit(&key, bytes("other"), 0, LIFE);
+        assert_eq!(data(&l1, "a"), None);
+        write(&l1, &key, bytes("next"), 0);
+        assert_eq!(data(&l1, "a"), Some(bytes("next")));
+        l1.begin(&key);
+        l1.abandon(&key);
+        assert_eq!(data(&l1, "a"), None);
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_evictions_counted() {
+        let (l1, _, counters) = tier(100 * 1_024);
+        for n in 0..1_000 {
+            write(&l1, &format!("key{n}").into(), Some(vec![0; 544 - 6].into()), 0);
+        }
+        l1.cache.run_pending_tasks();
+        let stats = l1.stats();
+        assert!(stats.bytes <= 100 * 1_024 && stats.entries <= 101 && stats.entries > 80, "{stats:?}");
+        assert_eq!(counters.l1_evictions.get() + stats.entries, 1_000);
+        // Larger than the whole tier: not kept, nobody hurt.
+        write(&l1, &"big".into(), Some(vec![0; 200 * 1_024].into()), 0);
+        l1.cache.run_pending_tasks();
+        assert_eq!(data(&l1, "big"), None);
+        l1.clear();
+        l1.cache.run_pending_tasks();
+        assert_eq!(l1.stats(), L1Stats { entries: 0, bytes: 0 });
+    }
+
+    /// One writer raises a number, first in the "store", then in L1; readers copy the store into L1 in the way a miss
+    /// does. Once a write is acknowledged nobody may see an older number.
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn no_interleaving_of_threads_leaves_an_old_value() {
+        let (l1, _, _) = tier(1 << 20);
+        let key: Arc<str> = "a".into();
+        let (store, acknowledged, done) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        let number = |entry: &L1Entry| u64::from_be_bytes(entry.data.as_deref().unwrap().try_into().unwrap());
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::SeqCst) {
+                        let floor = acknowledged.load(Ordering::SeqCst);
+                        if let Some(entry) = l1.get(&key) {
+                            assert!(number(&entry) >= floor, "{} after {floor} was acknowledged", number(&entry));
+                            continue;
+                        }
+                        let seen = l1.epochs.epoch(&key);
+                        let value = store.load(Ordering::SeqCst);
+                        std::thread::yield_now();
+                        l1.insert_gated(&key, Some(value.to_be_bytes().to_vec().into()), 0, LIFE, seen);
+                    }
+                });
+            }
+            for next in 1..=20_000_u64 {
+                store.store(next, Ordering::SeqCst);
+                if next % 2 == 0 {
+                    l1.remove(&key);
+                } else {
+                    write(&l1, &key, Some(next.to_be_bytes().to_vec().into()), 0);
+                }
+                acknowledged.store(next, Ordering::SeqCst);
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+    }
+
+    fn rss() -> u64 {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+    }
+
+    /// Run alone: `cargo test --release -p zmsg-core memory_stays -- --ignored --nocapture --test-threads 1`.
+    #[test]
+    #[ignore = "measures the process's memory, so it must run alone"]
+    fn memory_stays_below_the_bound() {
+        const MAX: u64 = 100 << 20;
+        for size in [100_usize, 1_024] {
+            let before = rss();
+            let (l1, clock, _) = tier(MAX);
+            let mut peak = 0;
+            for n in 0..1_000_000_u64 {
+                let key: Arc<str> = format!("feed_{:019}", n * 7_919).into();
+                let mut value = vec![1_u8; size];
+                value.shrink_to_fit();
+                write(&l1, &key, Some(value.into()), 0);
+                // The first clone of a Bytes makes its shared counter.
+                let _ = l1.get(&key);
+                if n % 10_000 == 0 {
+                    clock.advance(Duration::from_micros(1));
+                    peak = peak.max(rss() - before);
+                }
+            }
+            l1.cache.run_pending_tasks();
+            let stats = l1.stats();
+            println!(
+                "{size} B: {stats:?}, RSS grew {} = {:.3} of the bound, peak {:.3}, {} B per entry beside key and value",
+                rss() - before,
+                (rss() - before) as f64 / MAX as f64,
+                peak as f64 / MAX as f64,
+                (rss() - before) / stats.entries - (size as u64 + 24),
+            );
+            drop(l1);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Single flight: per key, one load at a time, shared by everybody who waits for it.
+//!
+//! ```text
+//!           begin            complete
+//! nobody ──────────▶ flying ──────────▶ landed: every waiter has the result, errors too; nothing is kept
+//!                      │ forget: later readers start a flight of their own, the waiters of this one keep it
+//!                      │ guard dropped: the waiters begin anew
+//! ```
+//! Invariants:
+//! - A flight that was joined had not been forgotten; so a read that starts after an acknowledged write, which forgets
+//!   the flights of its keys, never gets the result of a load that began before it.
+//! - A flight belongs to no caller: one who stops waiting fails nobody.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foldhash::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::base::service::detached;
+use crate::error::{Error, ErrorKind, Result};
+use crate::telemetry::Counters;
+
+/// Flights at once. Each may hold a value; beyond this the database is far behind and callers should slow down.
+const MAX_FLIGHTS: usize = 65_536;
+
+/// What a load gives: the value, or `None` for an absence.
+pub(crate) type Loaded = Option<Bytes>;
+
+type Landing = watch::Sender<Option<Result<Loaded>>>;
+
+/// The flights of a process. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Loader(Arc<Inner>);
+
+struct Inner {
+    flights: Mutex<HashMap<Arc<str>, Flight>>,
+    counters: Arc<Counters>,
+}
+
+struct Flight {
+    number: u64,
+    landing: watch::Receiver<Option<Result<Loaded>>>,
+}
+
+/// The duty to load one key. Dropping it without a result sends its waiters to begin anew.
+pub(crate) struct FlightGuard {
+    key: Arc<str>,
+    number: u64,
+    landing: Landing,
+    loader: Loader,
+}
+
+/// A place in somebody's flight.
+pub(crate) struct Waiter {
+    key: Arc<str>,
+    landing: watch::Receiver<Option<Result<Loaded>>>,
+}
+
+/// Who loads what.
+pub(crate) struct Begun {
+    /// To be loaded by the caller, in the order of the keys.
+    pub(crate) mine: Vec<FlightGuard>,
+    /// Being loaded by others.
+    pub(crate) others: Vec<Waiter>,
+}
+
+enum Role {
+    Mine(FlightGuard),
+    Other(Waiter),
+}
+
+impl Loader {
+    /// Nothing in flight.
+    pub(crate) fn new(counters: Arc<Counters>) -> Loader {
+        Loader(Arc::new(Inner { flights: Mutex::default(), counters }))
+    }
+
+    /// Joins the flights of the keys that have one and begins one for each of the others. A key named twice is flown
+    /// once.
+    ///
+    /// # Errors
+    /// `Overloaded` when too many flights are under way; none was begun then.
+    pub(crate) fn begin(&self, keys: &[Arc<str>]) -> Result<Begun> {
+        let mut begun = Begun { mine: Vec::new(), others: Vec::new() };
+        let mut flights = self.0.flights.lock();
+        if flights.len() + keys.len() > MAX_FLIGHTS {
+            drop(flights);
+            return Err(overloaded());
+        }
+        for key in keys {
+            match self.role(&mut flights, key) {
+                Role::Mine(guard) => begun.mine.push(guard),
+                Role::Other(waiter) => begun.others.push(waiter),
+            }
+        }
+        drop(flights);
+        self.0.counters.waits.add(begun.others.len() as u64);
+        Ok(begun)
+    }
+
+    /// Loads one key, or waits for whoever does. `load` runs to its end even if every caller stops waiting.
+    ///
+    /// `load` should have a time limit of its own, not its caller's: others may join who can wait longer.
+    pub(crate) async fn load<F>(&self, key: &Arc<str>, load: impl FnOnce() -> F) -> Result<Loaded>
+    where
+        F: Future<Output = Result<Loaded>> + Send + 'static,
+    {
+        loop {
+            let Begun { mine, others } = self.begin(std::slice::from_ref(key))?;
+            if let Some(guard) = mine.into_iter().next() {
+                return guard.fly(load()).await;
+            }
+            for waiter in others {
+                if let Some(landed) = waiter.wait().await {
+                    return landed;
+                }
+            }
+        }
+    }
+
+    /// Detaches a key's flight: those in it keep it, nobody joins it any more.
+    pub(crate) fn forget(&self, key: &str) {
+        self.0.flights.lock().remove(key);
+    }
+
+    /// Flights that can be joined.
+    pub(crate) fn flying(&self) -> usize {
+        self.0.flights.lock().len()
+    }
+
+    fn role(&self, flights: &mut HashMap<Arc<str>, Flight>, key: &Arc<str>) -> Role {
+        if let Some(flight) = flights.get(key) {
+            return Role::Other(Waiter { key: key.clone(), landing: flight.landing.clone() });
+        }
+        let (landing, receiver) = watch::channel(None);
+        let number = crate::base::random::word();
+        flights.insert(key.clone(), Flight { number, landing: receiver });
+        Role::Mine(FlightGuard { key: key.clone(), number, landing, loader: self.clone() })
+    }
+}
+
+fn overloaded() -> Error {
+    Error::new(ErrorKind::Overloaded, format!("more than {MAX_FLIGHTS} loads from the database are under way"))
+}
+
+impl FlightGuard {
+    /// The key to load.
+    pub(crate) fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    /// Lands: gives the result to everybody in the flight.
+    pub(crate) fn complete(self, result: Result<Loaded>) {
+        // First out of sight, then landed: a reader either joins a flight with its result still to come or begins anew.
+        self.leave();
+        self.landing.send_replace(Some(result));
+    }
+
+    /// Runs the load to its end and lands.
+    pub(crate) async fn fly(self, load: impl Future<Output = Result<Loaded>> + Send + 'static) -> Result<Loaded> {
+        detached(async move {
+            let result = load.await;
+            self.complete(result.clone());
+            result
+        })
+        .await
+    }
+
+    fn leave(&self) {
+        let mut flights = self.loader.0.flights.lock();
+        // After a `forget` another flight may have taken the place.
+        if flights.get(&self.key).is_some_and(|flight| flight.number == self.number) {
+            flights.remove(&self.key);
+        }
+    }
+}
+
+impl Drop for FlightGuard {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Waiter {
+    /// The key that is being loaded.
+    pub(crate) fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    /// The result of the flight; `None` if it was given up, so that the key should be begun anew.
+    pub(crate) async fn wait(mut self) -> Option<Result<Loaded>> {
+        let landed = self.landing.wait_for(Option::is_some).await.ok()?;
+        (*landed).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn loader() -> Loader {
+        Loader::new(Arc::new(Counters::default()))
+    }
+
+    fn value(text: &'static str) -> Result<Loaded> {
+        Ok(Some(Bytes::from_static(text.as_bytes())))
+    }
+
+    #[tokio::test]
+    async fn many_readers_one_load() {
+        let (loader, key) = (loader(), Arc::<str>::from("a"));
+        let loads = Arc::new(AtomicU32::new(0));
+        let readers = (0..100).map(|_| {
+            let (loader, key, loads) = (loader.clone(), key.clone(), loads.clone());
+            async move {
+                let load = || async move {
+                    loads.fetch_add(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                    value("v")
+                };
+                loader.load(&key, load).await
+            }
+        });
+        for result in futures_util::future::join_all(readers).await {
+            assert_eq!(result.unwrap(), value("v").unwrap());
+        }
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
+        assert_eq!(loader.0.counters.waits.get(), 99);
+        assert_eq!(loader.flying(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_error_is_told_to_everybody_once() {
+        let (loader, key) = (loader(), Arc::<str>::from("a"));
+        let fail = || async { Err(Error::new(ErrorKind::Store, "down")) };
+        let (first, second) = futures_util::future::join(loader.load(&key, fail), loader.load(&key, fail)).await;
+        assert_eq!(first.unwrap_err().kind(), ErrorKind::Store);
+        assert_eq!(second.unwrap_err().kind(), ErrorKind::Store);
+        assert_eq!(loader.load(&key, || async { value("v") }).await.unwrap(), value("v").unwrap(), "not kept");
+    }
+
+    #[tokio::test]
+    #[allow(clippy::disallowed_methods)]
+    async fn a_cancelled_leader_fails_nobody() {
+        let (loader, key) = (loader(), Arc::<str>::from("a"));
+        let (open, gate) = oneshot::channel::<()>();
+        let (started_sender, started) = oneshot::channel::<()>();
+        let leader = {
+            let (loader, key) = (loader.clone(), key.clone());
+            tokio::spawn(async move {
+                let load = || async move {
+                    started_sender.send(()).unwrap();
+                    gate.await.unwrap();
+                    value("v")
+                };
+                loader.load(&key, load).await
+            })
+        };
+        started.await.unwrap();
+        let waiter = loader.begin(&[key.clone()]).unwrap().others.pop().expect("a flight to join");
+        leader.abort();
+        assert!(leader.await.unwrap_err().is_cancelled());
+        open.send(()).unwrap();
+        assert_eq!(waiter.wait().await.unwrap().unwrap(), value("v").unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_flight_is_kept_by_its_waiters_and_joined_by_nobody() {
+        let (loader, key) = (loader(), Arc::<str>::from("a"));
+        let old = loader.begin(&[key.clone()]).unwrap().mine.pop().unwrap();
+        let early = loader.begin(&[key.clone()]).unwrap().others.pop().unwrap();
+        loader.forget(&key);
+        let new = loader.begin(&[key.clone()]).unwrap().mine.pop().expect("a flight of its own");
+        old.complete(value("old"));
+        assert_eq!(early.wait().await.unwrap().unwrap(), value("old").unwrap());
+        assert_eq!(loader.flying(), 1, "the old flight's end leaves the new one alone");
+        let late = loader.begin(&[key.clone()]).unwrap().others.pop().expect("the new flight");
+        new.complete(value("new"));
+        assert_eq!(late.wait().await.unwrap().unwrap(), value("new").unwrap());
+        assert_eq!(loader.flying(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_guard_given_up_sends_its_waiters_to_begin_anew() {
+        let (loader, key) = (loader(), Arc::<str>::from("a"));
+        let guard = loader.begin(&[key.clone()]).unwrap().mine.pop().unwrap();
+        let reader = loader.load(&key, || async { value("second") });
+        let (read, ()) = futures_util::future::join(reader, async { drop(guard) }).await;
+        assert_eq!(read.unwrap(), value("second").unwrap());
+        assert_eq!(loader.flying(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_of_its_own_caller() {
+        let (loader, key) = (loader(), Arc::<str>::from("a"));
+        let bad = loader.load(&key, || async { panic!("boom") }).await;
+        assert_eq!(bad.unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(loader.flying(), 0);
+    }
+
+    #[test]
+    fn a_batch_joins_what_flies_and_begins_the_rest() {
+        let loader = loader();
+        let keys: Vec<Arc<str>> = ["a", "b", "c", "b"].map(Arc::from).to_vec();
+        let first = loader.begin(&keys[..1]).unwrap();
+        let batch = loader.begin(&keys).unwrap();
+        let names = |guards: &[FlightGuard]| guards.iter().map(|it| it.key().to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&first.mine), ["a"]);
+        assert_eq!(names(&batch.mine), ["b", "c"]);
+        assert_eq!(batch.others.iter().map(|it| it.key().to_string()).collect::<Vec<_>>(), ["a", "b"]);
+        drop((first, batch));
+        assert_eq!(loader.flying(), 0);
+    }
+
+    #[test]
+    fn flights_are_bounded() {
+        let loader = loader();
+        let keys: Vec<Arc<str>> = (0..MAX_FLIGHTS).map(|n| n.to_string().into()).collect();
+        let all = loader.begin(&keys).unwrap();
+        assert_eq!(loader.begin(&["x".into()]).err().unwrap().kind(), ErrorKind::Overloaded);
+        drop(all);
+        assert!(loader.begin(&["x".into()]).is_ok());
+    }
+}

@@ -1,0 +1,350 @@
+//! The caches: process memory (L1), Redis (L2), and what loads when both miss.
+//!
+//! May use `redis`, `sql` (a source's template), `value`, `config`, `base`, `telemetry`, `error`. It knows no store: the
+//! engine runs the source's query and hands the result to [`Caches::fill`]. moka is known to `l1` only; the redis crate
+//! to nobody here.
+//!
+//! A read, as the engine plays it:
+//! ```text
+//! peek ─ hit ─▶ done
+//!   └ miss ─▶ loader.begin ─ somebody loads ─▶ wait
+//!                  └ mine ─▶ get_shared ─ hit ─▶ complete
+//!                                 └ Miss{epoch} ─▶ source ─▶ fill(miss) ─▶ complete
+//! ```
+//! Invariants:
+//! - Nothing that was read before a write of its key was acknowledged is put into L1 after it: the stripe's epoch is
+//!   taken before the read and checked, under the stripe's lock, at the insert.
+//! - A read never replaces what a writer put: fills are conditional in L2, gated in L1.
+//! - Of two transactions that wrote one key the later one's value stays, in either tier, in whatever order they arrive.
+//! - An entry stays in L1 no longer than what is left of its life, and never longer than `l1_ttl`.
+//! - A read that begins after an acknowledged write never joins a load that began before it.
+//! - Of two overlapping changes of a key, neither leaves a value in L1: nobody knows which one reached L2 last.
+//! - A write or drop whose caller goes away half-way leaves nothing old in L1.
+//! - Redis' content is untrusted input: what does not check out is a miss.
+
+mod epochs;
+mod generation;
+mod header;
+mod json;
+mod l1;
+mod l2;
+mod life;
+mod loader;
+mod rows;
+mod settle;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use epochs::Epoch;
+pub(crate) use l1::L1Stats;
+pub(crate) use life::LifeRules;
+pub(crate) use loader::{Begun, FlightGuard, Loaded, Loader, Waiter};
+pub(crate) use rows::first_row_bytes;
+pub(crate) use source::{Match, Source, SourceLife, SourceTable};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::{Clock, Deadline};
+use crate::cache::epochs::Epochs;
+use crate::cache::l1::L1;
+use crate::cache::l2::{Found, L2};
+use crate::cache::settle::Settle;
+use crate::config::Ttl;
+use crate::error::{Error, Result};
+use crate::redis::Redis;
+use crate::telemetry::Counters;
+
+/// Failures of L2 are logged once in this time; the counter has them all.
+const LOG_EVERY_MS: u64 = 10_000;
+
+/// What the caches are made of.
+#[derive(Debug, Clone)]
+pub(crate) struct CacheSettings {
+    /// Prefix of every Redis key.
+    pub(crate) namespace: String,
+    /// Bytes held by L1, keys and overhead counted.
+    pub(crate) l1_max_cost: u64,
+    /// How long entries live.
+    pub(crate) life: LifeRules,
+}
+
+/// The tiers as one.
+pub(crate) struct Caches {
+    l1: L1,
+    l2: Option<L2>,
+    epochs: Arc<Epochs>,
+    loader: Loader,
+    life: LifeRules,
+    clock: Clock,
+    counters: Arc<Counters>,
+    logged_ms: AtomicU64,
+}
+
+/// What a read of the tiers gave.
+#[derive(Debug, Clone)]
+pub(crate) enum Lookup {
+    /// A value, or `None` for a known absence.
+    Hit(Option<Bytes>),
+    /// Neither tier knows.
+    Miss(Miss),
+}
+
+/// What to know about a miss in order to fill it.
+#[derive(Debug, Clone)]
+pub(crate) struct Miss {
+    /// The epoch of the key's stripe before L2 was read.
+    pub(crate) epoch: Epoch,
+    /// Why L2 could not be asked, if that is why: the key may have a value there.
+    pub(crate) error: Option<Error>,
+}
+
+impl Caches {
+    /// Empty L1 over a Redis, or alone. Nothing is sent yet.
+    pub(crate) fn new(settings: CacheSettings, redis: Option<Redis>, clock: Clock, counters: Arc<Counters>) -> Caches {
+        let epochs = Arc::new(Epochs::new());
+        let l2 = redis.map(|redis| L2::new(redis, &settings.namespace, clock.clone(), counters.clone()));
+        Caches {
+            l1: L1::new(settings.l1_max_cost, epochs.clone(), clock.clone(), counters.clone()),
+            l2,
+            epochs,
+            loader: Loader::new(counters.clone()),
+            life: settings.life,
+            clock,
+            counters,
+            logged_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// The flights of this process. Writes and drops detach those of their keys.
+    pub(crate) fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// What L1 holds.
+    pub(crate) fn l1_stats(&self) -> L1Stats {
+        self.l1.stats()
+    }
+
+    /// A round trip to Redis; `None` without L2.
+    pub(crate) async fn ping(&self, deadline: Deadline) -> Option<Result<Duration>> {
+        Some(self.l2.as_ref()?.ping(deadline).await)
+    }
+
+    /// What L1 has: `Some(Some(_))` a value, `Some(None)` a known absence. No I/O.
+    pub(crate) fn peek(&self, key: &str) -> Option<Option<Bytes>> {
+        let entry = self.l1.get(key)?;
+        self.counters.l1_hits.inc();
+        if entry.data.is_none() {
+            self.counters.absent_hits.inc();
+        }
+        Some(entry.data)
+    }
+
+    /// L1, then L2.
+    pub(crate) async fn get(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
+        match self.peek(key) {
+            Some(data) => Lookup::Hit(data),
+            None => self.get_shared(key, deadline).await,
+        }
+    }
+
+    /// L2 alone, for who has looked into L1 already. A hit enters L1.
+    pub(crate) async fn get_shared(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
+        let epoch = self.epochs.epoch(key);
+        let found = match &self.l2 {
+            Some(l2) => l2.get(key, deadline).await,
+            None => Ok(None),
+        };
+        match found {
+            Ok(Some(found)) => self.take_in(key, found, epoch),
+            Ok(None) => self.miss(epoch, None),
+            Err(error) => {
+                self.note_failure(&error);
+                self.miss(epoch, Some(error))
+            }
+        }
+    }
+
+    /// L1, then one MGET for what is missing there; one result per key, in order.
+    pub(crate) async fn get_many(&self, keys: &[Arc<str>], deadline: Deadline) -> Vec<Lookup> {
+        let mut all: Vec<Option<Lookup>> = keys.iter().map(|key| self.peek(key).map(Lookup::Hit)).collect();
+        let missing: Vec<Arc<str>> =
+            keys.iter().zip(&all).filter(|(_, found)| found.is_none()).map(|(key, _)| key.clone()).collect();
+        let mut shared = self.get_many_shared(&missing, deadline).await.into_iter();
+        for slot in all.iter_mut().filter(|slot| slot.is_none()) {
+            *slot = shared.next();
+        }
+        all.into_iter().flatten().collect()
+    }
+
+    /// L2 alone for many keys: one MGET; one result per key, in order.
+    pub(crate) async fn get_many_shared(&self, keys: &[Arc<str>], deadline: Deadline) -> Vec<Lookup> {
+        let epochs: Vec<Epoch> = keys.iter().map(|key| self.epochs.epoch(key)).collect();
+        let found = match &self.l2 {
+            Some(l2) if !keys.is_empty() => l2.get_many(keys, deadline).await,
+            _ => Ok(vec![None; keys.len()]),
+        };
+        match found {
+            Ok(found) => {
+                let each = keys.iter().zip(found).zip(epochs);
+                each.map(|((key, found), epoch)| match found {
+                    Some(found) => self.take_in(key, found, epoch),
+                    None => self.miss(epoch, None),
+                })
+                .collect()
+            }
+            Err(error) => {
+                self.note_failure(&error);
+                epochs.into_iter().map(|epoch| self.miss(epoch, Some(error.clone()))).collect()
+            }
+        }
+    }
+
+    /// Puts a value that was just written into both tiers. `version` is that of the transaction that wrote it, 0 if none
+    /// did; an older one than is there is left out. `ttl: None` is `default_ttl`.
+    ///
+    /// # Errors
+    /// If L2 failed. The key is gone from L1 then; L2 may or may not have the value.
+    pub(crate) async fn write(
+        &self,
+        key: &str,
+        data: Bytes,
+        ttl: Option<Ttl>,
+        version: u64,
+        deadline: Deadline,
+    ) -> Result<()> {
+        self.counters.cache_writes.inc();
+        let key: Arc<str> = key.into();
+        let life = self.life.of_value(ttl);
+        let settle = Settle::begin(&self.l1, &self.loader, std::slice::from_ref(&key));
+        let stored = match &self.l2 {
+            Some(l2) => l2.set(&key, Some(data.clone()), life, version, deadline).await,
+            None => Ok(true),
+        };
+        match stored {
+            Ok(true) => settle.commit(data, version, self.life.in_l1(life)),
+            // A later transaction's value is there: what L1 has may be neither.
+            Ok(false) => drop(settle),
+            Err(error) => {
+                drop(settle);
+                self.note_failure(&error);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what a source gave, where nobody has written meanwhile. Never fails: the reader has its value.
+    ///
+    /// Run it to its end even if the reader goes away; see [`Loader::load`].
+    pub(crate) async fn fill(
+        &self,
+        key: &Arc<str>,
+        data: Option<Bytes>,
+        life: SourceLife,
+        miss: &Miss,
+        deadline: Deadline,
+    ) {
+        if !self.epochs.is_current(miss.epoch) {
+            self.counters.l1_refused.inc();
+            return;
+        }
+        let life = match data {
+            Some(_) => self.life.of_value(life.ttl),
+            None => Some(self.life.of_absence(life.absent_ttl)),
+        };
+        // A tier that just failed is not asked again.
+        if let Some(l2) = self.l2.as_ref().filter(|_| miss.error.is_none())
+            && !self.fill_shared(l2, key, data.clone(), life, miss.epoch, deadline).await
+        {
+            return;
+        }
+        self.keep(key, data, 0, life, miss.epoch);
+        self.counters.cache_fills.inc();
+    }
+
+    /// Drops keys from both tiers.
+    ///
+    /// # Errors
+    /// If L2 failed: it may still have them. They are gone from L1.
+    pub(crate) async fn drop_keys<K: AsRef<str>>(&self, keys: &[K], deadline: Deadline) -> Result<()> {
+        self.counters.cache_drops.add(keys.len() as u64);
+        let keys: Vec<Arc<str>> = keys.iter().map(|key| key.as_ref().into()).collect();
+        // Gone from L1 at once, and again when the settle ends, as a read in between may have found it in L2.
+        keys.iter().for_each(|key| self.l1.remove(key));
+        let _settle = Settle::begin(&self.l1, &self.loader, &keys);
+        let Some(l2) = &self.l2 else { return Ok(()) };
+        let dropped = l2.delete(&keys, deadline).await;
+        dropped.map(|_| ()).inspect_err(|error| self.note_failure(error))
+    }
+
+    /// Empties L1.
+    pub(crate) fn clear_l1(&self) {
+        self.l1.clear();
+    }
+
+    /// Says whether L1 may keep the value too.
+    async fn fill_shared(
+        &self,
+        l2: &L2,
+        key: &Arc<str>,
+        data: Option<Bytes>,
+        life: Option<Duration>,
+        seen: Epoch,
+        deadline: Deadline,
+    ) -> bool {
+        match l2.fill(key, data, life, deadline).await {
+            // Somebody else's value may be a newer one.
+            Ok(false) => false,
+            Ok(true) if self.epochs.is_current(seen) => true,
+            Ok(true) => {
+                // Written or dropped on the way: the fill may have come after it, with what was true before it.
+                self.counters.l1_refused.inc();
+                let _settle = Settle::begin(&self.l1, &self.loader, std::slice::from_ref(key));
+                if let Err(error) = l2.delete(std::slice::from_ref(key), deadline).await {
+                    self.note_failure(&error);
+                }
+                false
+            }
+            Err(error) => {
+                self.note_failure(&error);
+                true
+            }
+        }
+    }
+
+    fn take_in(&self, key: &Arc<str>, found: Found, epoch: Epoch) -> Lookup {
+        self.counters.l2_hits.inc();
+        if found.data.is_none() {
+            self.counters.absent_hits.inc();
+        }
+        self.keep(key, found.data.clone(), found.version, found.life, epoch);
+        Lookup::Hit(found.data)
+    }
+
+    fn keep(&self, key: &Arc<str>, data: Option<Bytes>, version: u64, life: Option<Duration>, seen: Epoch) {
+        if !self.l1.insert_gated(key, data, version, self.life.in_l1(life), seen) {
+            self.counters.l1_refused.inc();
+        }
+    }
+
+    fn miss(&self, epoch: Epoch, error: Option<Error>) -> Lookup {
+        self.counters.misses.inc();
+        Lookup::Miss(Miss { epoch, error })
+    }
+
+    fn note_failure(&self, error: &Error) {
+        self.counters.l2_errors.inc();
+        let now = self.clock.mono_ms();
+        let logged = self.logged_ms.load(Ordering::Relaxed);
+        let due = logged == 0 || now.saturating_sub(logged) >= LOG_EVERY_MS;
+        if due && self.logged_ms.compare_exchange(logged, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            log::warn!("the Redis cache failed, going on without it: {error}");
+        }
+    }
+}

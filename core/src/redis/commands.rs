@@ -1,0 +1,190 @@
+//! The narrow interface: bytes in, bytes out.
+
+use std::time::Duration;
+
+use ::redis::{Value, cmd};
+use bytes::Bytes;
+
+use crate::base::{Deadline, clock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::redis::Redis;
+use crate::redis::link::Repeat;
+
+/// How a value is set.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SetOptions {
+    /// Life in milliseconds; `None` is for ever.
+    pub(crate) px: Option<u64>,
+    /// Whether to leave a value that is there alone.
+    pub(crate) only_new: bool,
+}
+
+/// A Lua script, sent as its digest once the server knows it.
+pub(crate) struct Script {
+    text: &'static str,
+    digest: String,
+}
+
+impl Script {
+    /// From its text; its header says what it needs and why it is safe.
+    pub(crate) fn new(text: &'static str) -> Script {
+        Script { text, digest: ::redis::Script::new(text).get_hash().to_owned() }
+    }
+}
+
+impl Redis {
+    /// The strings under the keys, in order; what is missing or no string is `None`. One round trip per node.
+    pub(crate) async fn get_many(&self, keys: &[String], deadline: Deadline) -> Result<Vec<Option<Bytes>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut mget = cmd("MGET");
+        for key in keys {
+            mget.arg(key);
+        }
+        match self.send(&mget, Repeat::Safe, deadline).await? {
+            Value::Array(values) if values.len() == keys.len() => Ok(values.into_iter().map(to_bytes).collect()),
+            other => Err(self.unexpected("MGET", &other)),
+        }
+    }
+
+    /// The string under one key.
+    pub(crate) async fn get(&self, key: &str, deadline: Deadline) -> Result<Option<Bytes>> {
+        // MGET, because GET fails where somebody else put a list.
+        let mut mget = cmd("MGET");
+        mget.arg(key);
+        match self.send(&mget, Repeat::Safe, deadline).await? {
+            Value::Array(mut values) if values.len() == 1 => Ok(values.pop().and_then(to_bytes)),
+            other => Err(self.unexpected("MGET", &other)),
+        }
+    }
+
+    /// Sets a string; false if `only_new` and there was one.
+    pub(crate) async fn set(&self, key: &str, value: &[u8], options: SetOptions, deadline: Deadline) -> Result<bool> {
+        let mut set = cmd("SET");
+        set.arg(key).arg(value);
+        if options.only_new {
+            set.arg("NX");
+        }
+        if let Some(px) = options.px {
+            set.arg("PX").arg(px);
+        }
+        match self.send(&set, Repeat::Never, deadline).await? {
+            Value::Okay => Ok(true),
+            Value::Nil => Ok(false),
+            other => Err(self.unexpected("SET", &other)),
+        }
+    }
+
+    /// Deletes the keys; gives how many there were.
+    pub(crate) async fn delete(&self, keys: &[String], deadline: Deadline) -> Result<u64> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let mut del = cmd("DEL");
+        for key in keys {
+            del.arg(key);
+        }
+        match self.send(&del, Repeat::Safe, deadline).await? {
+            Value::Int(count) => Ok(count.max(0) as u64),
+            other => Err(self.unexpected("DEL", &other)),
+        }
+    }
+
+    /// Redis' clock in microseconds since 1970. In a cluster, that of one and the same node, so that every process
+    /// means the same clock.
+    pub(crate) async fn time_us(&self, deadline: Deadline) -> Result<u64> {
+        let answer = self.send_to_first(&cmd("TIME"), deadline).await?;
+        let parts: Option<(u64, u64)> = match &answer {
+            Value::Array(parts) => match parts.as_slice() {
+                [seconds, micros] => number(seconds).zip(number(micros)),
+                _ => None,
+            },
+            _ => None,
+        };
+        let us = parts.and_then(|(seconds, micros)| seconds.checked_mul(1_000_000)?.checked_add(micros));
+        us.ok_or_else(|| self.unexpected("TIME", &answer))
+    }
+
+    /// A round trip.
+    pub(crate) async fn ping(&self, deadline: Deadline) -> Result<Duration> {
+        let start = clock::now();
+        self.send(&cmd("PING"), Repeat::Safe, deadline).await?;
+        Ok(clock::now().duration_since(start))
+    }
+
+    /// Runs a script that answers with a number.
+    pub(crate) async fn eval_int(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<i64> {
+        let run = |how: &str, what: &str| {
+            let mut eval = cmd(how);
+            eval.arg(what).arg(keys.len());
+            for key in keys {
+                eval.arg(key);
+            }
+            for arg in args {
+                eval.arg(arg);
+            }
+            eval
+        };
+        let within = self.0.command_timeout;
+        let by_digest = run("EVALSHA", &script.digest);
+        let answer = match self.send_within(&by_digest, Repeat::Never, deadline, within).await {
+            Ok(answer) => answer,
+            // The server forgot it in a restart, or never knew it.
+            Err(failure) if failure.is_unknown_script() => {
+                self.send(&run("EVAL", script.text), Repeat::Never, deadline).await?
+            }
+            Err(failure) => return Err(failure.of_command(self.endpoint())),
+        };
+        number(&answer).ok_or_else(|| self.unexpected("EVAL", &answer))
+    }
+
+    fn unexpected(&self, command: &str, answer: &Value) -> Error {
+        let shape = match answer {
+            Value::Nil => "nil",
+            Value::Int(_) => "a number",
+            Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => "a string",
+            Value::Array(_) => "an array of another shape",
+            _ => "something else",
+        };
+        Error::new(ErrorKind::Cache, format!("Redis at {} answered {command} with {shape}", self.endpoint()))
+    }
+}
+
+fn to_bytes(value: Value) -> Option<Bytes> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes.into()),
+        _ => None,
+    }
+}
+
+fn number<N: std::str::FromStr + TryFrom<i64>>(value: &Value) -> Option<N> {
+    match value {
+        Value::Int(int) => N::try_from(*int).ok(),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
+        Value::SimpleString(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The version in the answer to INFO, which is a map of them where there are several nodes.
+pub(super) fn find_version(answer: &Value) -> Option<String> {
+    match answer {
+        Value::BulkString(bytes) => version_in(&String::from_utf8_lossy(bytes)),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => version_in(text),
+        Value::Map(pairs) => pairs.iter().find_map(|(_, value)| find_version(value)),
+        Value::Array(values) => values.iter().find_map(find_version),
+        _ => None,
+    }
+}
+
+fn version_in(info: &str) -> Option<String> {
+    let line = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
+    Some(line.trim().to_owned())
+}

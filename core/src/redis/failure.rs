@@ -1,0 +1,103 @@
+//! The crate's errors, told as ours.
+
+use std::time::Duration;
+
+use ::redis::{ErrorKind as Kind, RedisError};
+
+use crate::base::Deadline;
+use crate::error::{Error, ErrorKind};
+
+/// Why a command gave nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The crate or the server said so.
+    Reported(RedisError),
+    /// No answer within the time of one command.
+    Silent(Duration),
+    /// The caller's deadline passed first.
+    Late(Deadline),
+}
+
+impl Failure {
+    /// Whether the server is there and refuses this one command.
+    pub(super) fn is_refused_command(&self) -> bool {
+        matches!(self, Failure::Reported(error) if matches!(error.kind(), Kind::Server(_) | Kind::Extension)
+            && !matches!(error.code(), Some("LOADING" | "NOAUTH" | "MASTERDOWN" | "CLUSTERDOWN")))
+    }
+
+    /// Whether the server would rather have the script's text.
+    pub(super) fn is_unknown_script(&self) -> bool {
+        matches!(self, Failure::Reported(error) if error.code() == Some("NOSCRIPT"))
+    }
+
+    /// The error of a command.
+    pub(super) fn of_command(self, endpoint: &str) -> Error {
+        match self {
+            Failure::Late(deadline) => deadline.error(&format!("waiting for Redis at {endpoint}")),
+            Failure::Silent(after) => {
+                Error::new(ErrorKind::Cache, format!("Redis at {endpoint} did not answer within {after:?}"))
+            }
+            Failure::Reported(error) => {
+                Error::new(ErrorKind::Cache, format!("Redis at {endpoint}: {}", describe(&error)))
+            }
+        }
+    }
+
+    /// The error of the first command after connecting.
+    pub(super) fn at_connect(self, endpoint: &str) -> Error {
+        match self {
+            Failure::Late(_) => {
+                Error::new(ErrorKind::Cache, format!("cannot reach Redis at {endpoint}: it did not answer in time"))
+            }
+            Failure::Reported(error) if error.kind() == Kind::AuthenticationFailed || needs_password(&error) => {
+                Error::config(format!("redis_addr: Redis at {endpoint} refused the user or the password"))
+            }
+            Failure::Reported(error) if error.kind() == Kind::RESP3NotSupported => Error::config(format!(
+                "Redis at {endpoint} does not know RESP3; zmsg needs Redis 6 or later \
+                 (behind a proxy, add ?protocol=resp2 to the URL)"
+            )),
+            Failure::Reported(error) if error.kind() == Kind::InvalidClientConfig => {
+                Error::config(format!("redis_addr: {}", describe(&error)))
+            }
+            Failure::Reported(error) => {
+                Error::new(ErrorKind::Cache, format!("cannot reach Redis at {endpoint}: {}", describe(&error)))
+            }
+            silent => silent.of_command(endpoint),
+        }
+    }
+}
+
+fn needs_password(error: &RedisError) -> bool {
+    matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+}
+
+/// What happened, without the server's own text, which may quote an argument.
+fn describe(error: &RedisError) -> String {
+    if error.is_io_error() {
+        // Words of the operating system or of TLS.
+        return error.to_string();
+    }
+    match (error.category(), error.code()) {
+        ("", Some(code)) => code.to_owned(),
+        (category, Some(code)) => format!("{category} ({code})"),
+        (category, None) => category.to_owned(),
+    }
+}
+
+/// Whether the connection itself, rather than the command, may be what failed, though the crate does not see it.
+///
+/// The connection manager makes a new attempt only after an I/O error. A handshake that the server answered with an
+/// error ("max number of clients reached", a password that was being changed) it would repeat from memory for ever.
+pub(super) fn may_be_a_dead_handshake(error: &RedisError) -> bool {
+    match error.kind() {
+        Kind::AuthenticationFailed | Kind::RESP3NotSupported | Kind::Parse => true,
+        Kind::Server(_) | Kind::Extension => matches!(error.code(), Some("ERR" | "NOAUTH" | "WRONGPASS" | "DENIED")),
+        _ => false,
+    }
+}
+
+/// Whether the command certainly never left: there was no connection to send it on.
+pub(super) fn was_never_sent(error: &RedisError) -> bool {
+    // A time-out can only be that of a connection attempt, as commands are given none by us.
+    error.is_connection_refusal() || error.is_timeout()
+}

@@ -1,0 +1,226 @@
+//! One server or a cluster: send a command, reconnect.
+
+use std::future::Future;
+use std::time::Duration;
+
+use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use ::redis::cluster::{ClusterClient, ClusterConfig};
+use ::redis::cluster_async::ClusterConnection;
+use ::redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use ::redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value};
+use parking_lot::Mutex;
+
+use crate::base::{Clock, Deadline};
+use crate::config::{RedisAddr, Secret};
+use crate::error::{Error, Result};
+use crate::redis::failure::{self, Failure};
+use crate::redis::{Redis, RedisSettings, address};
+
+/// Commands that can wait for the connection at once before senders wait for room; the crate's 50 is for less.
+const SEND_QUEUE: usize = 1_024;
+
+/// Whether a command whose connection was lost may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// Reads and drops: doing it twice does no harm.
+    Safe,
+    /// Anything that an older writer must not do after a newer one.
+    Never,
+}
+
+pub(super) enum Link {
+    Single(Box<Single>),
+    Cluster { connection: ClusterConnection, endpoint: String },
+}
+
+pub(super) struct Single {
+    client: Client,
+    connect_timeout: Duration,
+    manager: Mutex<Managed>,
+    clock: Clock,
+    endpoint: String,
+}
+
+struct Managed {
+    manager: ConnectionManager,
+    made_at_ms: u64,
+}
+
+impl Link {
+    /// A link that connects with its first command.
+    pub(super) fn new(settings: &RedisSettings) -> Result<Link> {
+        match &settings.addr {
+            RedisAddr::Single(addr) => Ok(Link::Single(Box::new(Single::new(addr, settings)?))),
+            RedisAddr::Cluster(nodes) => new_cluster(nodes, settings),
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> &str {
+        match self {
+            Link::Single(single) => &single.endpoint,
+            Link::Cluster { endpoint, .. } => endpoint,
+        }
+    }
+
+    /// Sends to whichever node the command's keys belong to.
+    async fn send(&self, cmd: &Cmd) -> RedisResult<Value> {
+        match self {
+            Link::Single(single) => single.manager().send_packed_command(cmd).await,
+            Link::Cluster { connection, .. } => connection.clone().req_packed_command(cmd).await,
+        }
+        .and_then(Value::extract_error)
+    }
+
+    /// Sends a command without keys to one and the same node each time.
+    async fn send_to_first(&self, cmd: &Cmd) -> RedisResult<Value> {
+        match self {
+            Link::Single(_) => self.send(cmd).await,
+            Link::Cluster { connection, .. } => {
+                let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(Route::new(0, SlotAddr::Master)));
+                connection.clone().route_command(cmd.clone(), route).await.and_then(Value::extract_error)
+            }
+        }
+    }
+
+    /// After an error: makes a new connection if the crate would not.
+    fn mend(&self, error: &RedisError) {
+        if let Link::Single(single) = self
+            && failure::may_be_a_dead_handshake(error)
+        {
+            single.renew();
+        }
+    }
+}
+
+impl Single {
+    fn new(addr: &Secret, settings: &RedisSettings) -> Result<Single> {
+        let info = parse(addr, settings)?;
+        let endpoint = address::endpoint(info.addr());
+        let client = if is_tls(&info) {
+            Client::build_with_tls(info, address::certificates(settings)?)
+        } else {
+            Client::open(info)
+        };
+        let client = client.map_err(|error| Failure::Reported(error).at_connect(&endpoint))?;
+        let clock = Clock::system();
+        let managed = Managed {
+            manager: new_manager(&client, settings.connect_timeout)
+                .map_err(|error| Failure::Reported(error).at_connect(&endpoint))?,
+            made_at_ms: clock.mono_ms(),
+        };
+        let connect_timeout = settings.connect_timeout;
+        Ok(Single { client, connect_timeout, manager: Mutex::new(managed), clock, endpoint })
+    }
+
+    fn manager(&self) -> ConnectionManager {
+        self.manager.lock().manager.clone()
+    }
+
+    /// A new manager, once a second at most, since an error of a command may only look like one of the handshake.
+    fn renew(&self) {
+        let mut managed = self.manager.lock();
+        let now = self.clock.mono_ms();
+        if now.saturating_sub(managed.made_at_ms) < 1_000 {
+            return;
+        }
+        if let Ok(manager) = new_manager(&self.client, self.connect_timeout) {
+            *managed = Managed { manager, made_at_ms: now };
+        }
+    }
+}
+
+/// Never waits between attempts and never times a command out: both would add to what [`Redis::send`] allows. A server
+/// that is away thus fails a command as soon as the attempt to reach it has failed, and the next command tries again.
+fn new_manager(client: &Client, connect_timeout: Duration) -> RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_number_of_retries(0)
+        .set_connection_timeout(Some(connect_timeout))
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(SEND_QUEUE);
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
+}
+
+fn new_cluster(nodes: &[Secret], settings: &RedisSettings) -> Result<Link> {
+    let infos = nodes.iter().map(|node| parse(node, settings)).collect::<Result<Vec<_>>>()?;
+    let Some(first) = infos.first().cloned() else {
+        return Err(Error::config("redis_addr: the list of cluster nodes is empty; name at least one host:port"));
+    };
+    let endpoint = infos.iter().map(|info| address::endpoint(info.addr())).collect::<Vec<_>>().join(", ");
+    let mut builder = ClusterClient::builder(infos)
+        .retries(1)
+        .min_retry_wait(10)
+        .max_retry_wait(50)
+        .tcp_settings(first.tcp_settings().clone());
+    if is_tls(&first) {
+        builder = builder.certs(address::certificates(settings)?);
+    }
+    let client = builder.build().map_err(|error| Failure::Reported(error).at_connect(&endpoint))?;
+    let config = ClusterConfig::new()
+        .set_connection_timeout(settings.connect_timeout)
+        .set_response_timeout(settings.command_timeout);
+    Ok(Link::Cluster { connection: client.get_pending_async_connection_with_config(config), endpoint })
+}
+
+fn parse(addr: &Secret, settings: &RedisSettings) -> Result<ConnectionInfo> {
+    address::parse(addr.expose(), settings.command_timeout.saturating_mul(2).max(Duration::from_secs(1)))
+}
+
+fn is_tls(info: &ConnectionInfo) -> bool {
+    matches!(info.addr(), ConnectionAddr::TcpTls { .. })
+}
+
+impl Redis {
+    /// Sends one command within the caller's deadline and the time of a command.
+    pub(super) async fn send(&self, cmd: &Cmd, repeat: Repeat, deadline: Deadline) -> Result<Value> {
+        let sent = self.send_within(cmd, repeat, deadline, self.0.command_timeout).await;
+        sent.map_err(|failure| failure.of_command(self.endpoint()))
+    }
+
+    /// The same, to one and the same node of a cluster each time.
+    pub(super) async fn send_to_first(&self, cmd: &Cmd, deadline: Deadline) -> Result<Value> {
+        let sent = self.limited(deadline, self.0.command_timeout, self.twice(Repeat::Safe, || self.0.link.send_to_first(cmd)));
+        sent.await.map_err(|failure| failure.of_command(self.endpoint()))
+    }
+
+    pub(super) async fn send_within(
+        &self,
+        cmd: &Cmd,
+        repeat: Repeat,
+        deadline: Deadline,
+        within: Duration,
+    ) -> Result<Value, Failure> {
+        self.limited(deadline, within, self.twice(repeat, || self.0.link.send(cmd))).await
+    }
+
+    /// A second try on the connection that follows the lost one: the first command after an outage finds the old
+    /// failure, and is the one that starts the new attempt.
+    async fn twice<F: Future<Output = RedisResult<Value>>>(
+        &self,
+        repeat: Repeat,
+        attempt: impl Fn() -> F,
+    ) -> RedisResult<Value> {
+        match attempt().await {
+            Err(error) if may_repeat(&error, repeat) => attempt().await,
+            other => other,
+        }
+        .inspect_err(|error| self.0.link.mend(error))
+    }
+
+    async fn limited(
+        &self,
+        deadline: Deadline,
+        within: Duration,
+        work: impl Future<Output = RedisResult<Value>>,
+    ) -> Result<Value, Failure> {
+        match deadline.at_most(within).run("", work).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Failure::Reported(error)),
+            Err(_) if deadline.passed() => Err(Failure::Late(deadline)),
+            Err(_) => Err(Failure::Silent(within)),
+        }
+    }
+}
+
+fn may_repeat(error: &RedisError, repeat: Repeat) -> bool {
+    failure::was_never_sent(error) || (repeat == Repeat::Safe && error.is_connection_dropped())
+}

@@ -1,0 +1,201 @@
+//! One connection: how it is opened and checked, the statements prepared on it, and whether its state is known.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio_postgres::config::SslNegotiation;
+use tokio_postgres::{Client, Config, Connection as Wire, Error as PgError};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::dsn::{self, TlsFiles};
+use super::error::{Failure, refused};
+use super::statement::Prepared;
+use super::{PostgresSettings, tls};
+use crate::base::Deadline;
+use crate::base::clock::now;
+use crate::base::service::Driver;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Statements kept prepared on one connection; at the bound all are dropped and the hot ones come back.
+const MAX_PREPARED: usize = 256;
+/// How long the server gets to act on a cancel request.
+const CANCEL_GRACE: Duration = Duration::from_secs(1);
+const OLDEST_SERVER: u32 = 12;
+
+/// Opens connections to one database.
+pub(super) struct Connector {
+    config: Config,
+    tls: MakeRustlsConnect,
+    place: String,
+    timeout: Duration,
+}
+
+impl Connector {
+    /// Reads the settings; no I/O but the certificate files.
+    pub(super) fn new(settings: &PostgresSettings) -> Result<Connector> {
+        let files = TlsFiles {
+            ca: settings.tls_ca.clone(),
+            cert: settings.tls_cert.clone(),
+            key: settings.tls_key.clone(),
+        };
+        let dsn = dsn::parse(settings.dsn.expose(), files)?;
+        let direct = dsn.config.get_ssl_negotiation() == SslNegotiation::Direct;
+        let tls = tls::connector(dsn.mode, &dsn.files, direct)?;
+        let place = dsn::place(&dsn.config);
+        Ok(Connector { config: dsn.config, tls, place, timeout: settings.connect_timeout })
+    }
+
+    /// Opens a connection within the connect timeout.
+    pub(super) async fn connect(&self) -> Result<Connection> {
+        let connecting = Deadline::after(self.timeout).run("", self.config.connect(self.tls.clone())).await;
+        let (client, wire) = match connecting {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return Err(self.refusal(&error)),
+            Err(_) => return Err(self.unreachable(&format!("no answer within {:?}", self.timeout), true)),
+        };
+        self.check_session(&wire)?;
+        let driver = Driver::start(async move {
+            // Whoever uses the connection hears of its end as an error of the call.
+            if let Err(error) = wire.await {
+                log::debug!("a PostgreSQL connection ended: {error}");
+            }
+        });
+        Ok(Connection {
+            client,
+            statements: Mutex::default(),
+            condemned: AtomicBool::new(false),
+            in_doubt: false,
+            idle_since: now(),
+            tls: self.tls.clone(),
+            _driver: driver,
+        })
+    }
+
+    fn refusal(&self, error: &PgError) -> Error {
+        if let Some(refusal) = error.as_db_error() {
+            return refused(refusal).with("server", &self.place);
+        }
+        let cause = error.source().map(|cause| cause.to_string());
+        let why = cause.unwrap_or_else(|| error.to_string());
+        // A handshake or a password that failed will fail again; a socket may not.
+        let socket =
+            error.source().is_some_and(|it| it.is::<std::io::Error>()) && !error.to_string().contains("TLS");
+        self.unreachable(&why, socket || error.is_closed())
+    }
+
+    fn unreachable(&self, why: &str, retryable: bool) -> Error {
+        let message = format!("cannot connect to PostgreSQL at {}: {why}", self.place);
+        Error::new(ErrorKind::Store, message).with_retryable(retryable)
+    }
+
+    /// The server reports these at the start of a session; a pooler may leave some out.
+    fn check_session<S, T>(&self, wire: &Wire<S, T>) -> Result<()>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    {
+        let version = wire.parameter("server_version").unwrap_or_default();
+        let major =
+            version.split(|it: char| !it.is_ascii_digit()).next().and_then(|it| it.parse::<u32>().ok());
+        if major.is_some_and(|major| major < OLDEST_SERVER) {
+            let why = format!("it runs version {version}; zmsg needs PostgreSQL {OLDEST_SERVER} or newer");
+            return Err(self.unreachable(&why, false));
+        }
+        if wire.parameter("standard_conforming_strings").is_some_and(|it| it != "on") {
+            return Err(self.unreachable(
+                "standard_conforming_strings is off; zmsg reads SQL by the standard's rules",
+                false,
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// An open connection.
+///
+/// While something runs on it its state is in doubt; only what ends cleanly lifts that. So a call that is dropped, or
+/// fails half-way, never leaves an open transaction or an unread answer to the next one.
+pub(super) struct Connection {
+    client: Client,
+    statements: Mutex<HashMap<Arc<str>, Arc<Prepared>>>,
+    condemned: AtomicBool,
+    in_doubt: bool,
+    idle_since: Instant,
+    tls: MakeRustlsConnect,
+    _driver: Driver,
+}
+
+impl Connection {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Something starts on this connection.
+    pub(super) fn begin(&mut self) {
+        self.in_doubt = true;
+    }
+
+    /// It ended, and the session is idle and outside of a transaction.
+    pub(super) fn end(&mut self) {
+        self.in_doubt = false;
+        self.idle_since = now();
+    }
+
+    /// Whether it can be given to somebody else.
+    pub(super) fn is_good(&self) -> bool {
+        !self.in_doubt && !self.condemned.load(Ordering::Acquire) && !self.client.is_closed()
+    }
+
+    /// Time since it was last used.
+    pub(super) fn idle(&self) -> Duration {
+        now().saturating_duration_since(self.idle_since)
+    }
+
+    /// A round trip; an error if the connection is gone.
+    pub(super) async fn check(&mut self) -> Result<(), Failure> {
+        self.begin();
+        self.client.batch_execute("").await?;
+        self.end();
+        Ok(())
+    }
+
+    /// The statement, if it is prepared here.
+    pub(super) fn prepared(&self, sql: &str) -> Option<Arc<Prepared>> {
+        self.statements.lock().get(sql).cloned()
+    }
+
+    /// Keeps a prepared statement.
+    pub(super) fn keep(&self, sql: Arc<str>, prepared: Arc<Prepared>) {
+        let mut statements = self.statements.lock();
+        if statements.len() >= MAX_PREPARED {
+            statements.clear();
+        }
+        statements.insert(sql, prepared);
+    }
+
+    /// Forgets every prepared statement and every type that the driver looked up.
+    pub(super) fn forget_statements(&self) {
+        self.statements.lock().clear();
+        self.client.clear_type_cache();
+    }
+
+    /// Asks the server to stop what runs here. Best effort, within [`CANCEL_GRACE`]. The connection is used up: the
+    /// request may arrive late and would hit whatever runs then.
+    pub(super) async fn cancel(&self) {
+        self.condemned.store(true, Ordering::Release);
+        let token = self.client.cancel_token();
+        let request = token.cancel_query(self.tls.clone());
+        if let Ok(Err(error)) = Deadline::after(CANCEL_GRACE).run("", request).await {
+            log::debug!("a cancel request could not be sent: {error}");
+        }
+    }
+
+    /// How long to wait for the end of a cancelled statement.
+    pub(super) fn cancel_grace() -> Deadline {
+        Deadline::after(CANCEL_GRACE)
+    }
+}

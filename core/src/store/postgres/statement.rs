@@ -1,0 +1,149 @@
+//! Statements on one connection: prepare, bind, run one or several in one flight.
+
+use std::collections::{HashMap, HashSet};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures_util::TryStreamExt;
+use tokio_postgres::{Client, Statement};
+
+use super::connect::Connection;
+use super::decode;
+use super::encode::{Param, encode};
+use super::error::{Failure, sql_hash};
+use crate::error::{Error, Result};
+use crate::sql::split::leading_words;
+use crate::sql::{Rendered, Task};
+use crate::store::ExecResult;
+use crate::store::migrations::is_transaction_control;
+use crate::value::Row;
+
+/// A statement that the server knows, with its columns' names.
+pub(super) struct Prepared {
+    statement: Statement,
+    columns: Arc<[Arc<str>]>,
+}
+
+/// A statement with its parameters, ready to be sent.
+pub(super) struct Bound {
+    prepared: Arc<Prepared>,
+    params: Vec<Param>,
+    sql: Arc<str>,
+}
+
+/// The text and parameters of a task that may run: nothing is left open and it does not touch the transaction.
+pub(super) fn render(task: &Task) -> Result<Rendered> {
+    task.check_runnable("running it")?;
+    let rendered = task.render();
+    let (first, second) = leading_words(&rendered.sql);
+    if is_transaction_control(&first, &second) {
+        return Err(Error::task(format!(
+            "{first} is not allowed in a task, because connections are shared; give the tasks as a list, they run in \
+             one transaction"
+        )));
+    }
+    let streams = |word: &str| rendered.sql.to_ascii_uppercase().contains(word);
+    if first == "COPY" && (streams("STDIN") || streams("STDOUT")) {
+        return Err(Error::task(
+            "COPY from or to the client is not a task; use INSERT … SELECT unnest(…) or a query",
+        ));
+    }
+    if rendered.sql.contains('\0') {
+        return Err(Error::task("the SQL text holds a NUL character, which PostgreSQL cannot take"));
+    }
+    Ok(rendered)
+}
+
+/// Prepares what is not prepared yet, in one flight, and gives the statements in order.
+pub(super) async fn prepare(
+    connection: &Connection,
+    texts: &[Rendered],
+) -> Vec<Result<Arc<Prepared>, Failure>> {
+    // Taken out of the cache at once, because keeping new ones may empty it.
+    let mut known: HashMap<&str, Result<Arc<Prepared>, Failure>> = HashMap::new();
+    let mut missing = Vec::new();
+    let mut seen = HashSet::new();
+    for rendered in texts.iter().filter(|rendered| seen.insert(&rendered.sql)) {
+        match connection.prepared(&rendered.sql) {
+            Some(prepared) => drop(known.insert(&rendered.sql, Ok(prepared))),
+            None => missing.push(&rendered.sql),
+        }
+    }
+    let client = connection.client();
+    let flight = in_order(missing.iter().map(|sql| prepare_one(client, sql)).collect()).await;
+    for (sql, result) in missing.into_iter().zip(flight) {
+        let result = result.map(Arc::new);
+        if let Ok(prepared) = &result {
+            connection.keep(sql.clone(), prepared.clone());
+        }
+        known.insert(sql, result);
+    }
+    texts.iter().map(|rendered| known[&*rendered.sql].clone()).collect()
+}
+
+async fn prepare_one(client: &Client, sql: &str) -> Result<Prepared, Failure> {
+    let statement = client.prepare(sql).await.map_err(|error| Failure::of(error, sql))?;
+    for column in statement.columns() {
+        decode::check(column.name(), column.type_()).map_err(|error| error.with("sql", sql_hash(sql)))?;
+    }
+    let columns = statement.columns().iter().map(|column| column.name().into()).collect();
+    Ok(Prepared { statement, columns })
+}
+
+/// Encodes the arguments for the types that the server inferred.
+pub(super) fn bind(prepared: Arc<Prepared>, rendered: &Rendered) -> Result<Bound> {
+    let types = prepared.statement.params();
+    if types.len() != rendered.params.len() {
+        return Err(Error::task(format!(
+            "the statement takes {} arguments but {} were given",
+            types.len(),
+            rendered.params.len()
+        ))
+        .with("sql", sql_hash(&rendered.sql)));
+    }
+    let numbered = rendered.params.iter().zip(types).enumerate();
+    let params = numbered.map(|(index, (value, ty))| encode(value, ty, index + 1)).collect::<Result<_>>();
+    let params = params.map_err(|error| error.with("sql", sql_hash(&rendered.sql)))?;
+    Ok(Bound { prepared, params, sql: rendered.sql.clone() })
+}
+
+/// Runs a statement; it is sent when the future is polled for the first time.
+pub(super) async fn run(client: &Client, bound: &Bound) -> Result<ExecResult, Failure> {
+    let failed = |error| Failure::of(error, &bound.sql);
+    let stream = client.query_raw(&bound.prepared.statement, &bound.params).await.map_err(failed)?;
+    let mut stream = std::pin::pin!(stream);
+    let mut rows = Vec::new();
+    while let Some(row) = stream.try_next().await.map_err(failed)? {
+        let values = decode::row(&row).map_err(|error| error.with("sql", sql_hash(&bound.sql)))?;
+        rows.push(Row { columns: bound.prepared.columns.clone(), values });
+    }
+    Ok(ExecResult { rows_affected: stream.rows_affected().unwrap_or(0), rows })
+}
+
+/// Runs futures that each send when first polled: all are sent in order before the first answer is awaited, and the
+/// answers, which come in that order too, are taken one after the other.
+pub(super) async fn in_order<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut pinned: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut done: Vec<Option<F::Output>> = poll_fn(|context| {
+        Poll::Ready(
+            pinned
+                .iter_mut()
+                .map(|future| match future.as_mut().poll(context) {
+                    Poll::Ready(output) => Some(output),
+                    Poll::Pending => None,
+                })
+                .collect(),
+        )
+    })
+    .await;
+    let mut outputs = Vec::with_capacity(pinned.len());
+    for (future, early) in pinned.into_iter().zip(done.drain(..)) {
+        outputs.push(match early {
+            Some(output) => output,
+            None => future.await,
+        });
+    }
+    outputs
+}

@@ -1,0 +1,63 @@
+//! Counters, one cache line pair each, so that threads that count different things do not slow one another.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One figure that only grows.
+// 128: x86 fetches lines in pairs, and some ARM cores have lines of that size.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// `count` more.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The figure now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that is counted, from the opening of the engine on.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Reads answered by process memory, absences included.
+    pub l1_hits: Counter,
+    /// Reads answered by Redis, absences included.
+    pub l2_hits: Counter,
+    /// Hits of either tier that were a cached absence.
+    pub absent_hits: Counter,
+    /// Reads that neither tier could answer.
+    pub misses: Counter,
+    /// Source queries sent.
+    pub source_loads: Counter,
+    /// Source queries that failed.
+    pub source_errors: Counter,
+    /// Reads that joined a load which another read had begun.
+    pub waits: Counter,
+    /// Misses of keys that no source covers.
+    pub unsourced_misses: Counter,
+    /// Misses of keys that a source covers but whose parts do not parse; no query was sent.
+    pub unparsable_misses: Counter,
+    /// Entries that left process memory to make room.
+    pub l1_evictions: Counter,
+    /// Entries that were not put into process memory because their key's stripe had been written meanwhile.
+    pub l1_refused: Counter,
+    /// Redis commands of the cache that failed.
+    pub l2_errors: Counter,
+    /// Redis entries that were not zmsg's or were damaged; each was a miss.
+    pub l2_undecodable: Counter,
+    /// Values and absences written by a caller.
+    pub cache_writes: Counter,
+    /// Keys dropped by a caller.
+    pub cache_drops: Counter,
+    /// Values and absences kept after a source was read.
+    pub cache_fills: Counter,
+}
