@@ -12,7 +12,7 @@ use napi::{Either, Env};
 use napi_derive::napi;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
-use zmsg_core::config::{Config, ConfigInput, NumberUnit};
+use zmsg_core::config::{Config, ConfigInput, NumberUnit, TimestampFormat};
 use zmsg_core::engine::{Migrations, SourceOptions, WriteOptions, Zmsg};
 use zmsg_core::error::{Error, Result as CoreResult};
 
@@ -157,7 +157,7 @@ pub fn cache_and_store(
     let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates };
     let (data, tasks) = (data.map(bytes), tasks.all());
     engine.start(call, |zmsg| async move {
-        zmsg.cache_and_store(key.as_deref(), data, tasks, options).await.map(Reply::Receipt)
+        zmsg.cache_and_store(key.as_deref(), data, tasks, options).await.map(|done| Reply::Receipt(done, texts(&zmsg)))
     })
 }
 
@@ -177,20 +177,20 @@ pub fn del_store(
     let options = WriteOptions { invalidates, ..WriteOptions::default() };
     let tasks = tasks.all();
     engine.start(call, |zmsg| async move {
-        zmsg.del_store(key.as_deref(), tasks, options).await.map(Reply::Receipt)
+        zmsg.del_store(key.as_deref(), tasks, options).await.map(|done| Reply::Receipt(done, texts(&zmsg)))
     })
 }
 
 #[napi(catch_unwind)]
 pub fn sql_exec(engine: &External<Engine>, call: Call, tasks: &External<TaskList>) -> JsResult<()> {
     let tasks = tasks.all();
-    engine.start(call, |zmsg| async move { zmsg.sql_exec(tasks).await.map(Reply::Exec) })
+    engine.start(call, |zmsg| async move { zmsg.sql_exec(tasks).await.map(|done| Reply::Exec(done, texts(&zmsg))) })
 }
 
 #[napi(catch_unwind)]
 pub fn query(engine: &External<Engine>, call: Call, task: &External<TaskList>) -> JsResult<()> {
     let task = task.one("query")?;
-    engine.start(call, |zmsg| async move { zmsg.query(task).await.map(Reply::Rows) })
+    engine.start(call, |zmsg| async move { zmsg.query(task).await.map(|rows| Reply::Rows(rows, texts(&zmsg))) })
 }
 
 #[napi(catch_unwind)]
@@ -254,6 +254,10 @@ pub fn load_sql(engine: &External<Engine>, text: String, name: String) -> JsResu
 pub fn migrate(engine: &External<Engine>, call: Call, loaded: &External<Loaded>) -> JsResult<()> {
     let loaded = loaded.0.lock().take().ok_or_else(|| to_js(Error::task("these migrations were run already")))?;
     engine.start(call, |_| async move { loaded.migrate().await.and_then(|done| report(&done)) })
+}
+
+fn texts(zmsg: &Zmsg) -> bool {
+    zmsg.config().timestamps == TimestampFormat::String
 }
 
 fn report(report: &impl serde::Serialize) -> CoreResult<Reply> {
