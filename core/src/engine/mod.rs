@@ -13,6 +13,7 @@
 //! - After `close` has begun every new call is answered with `Closed`; calls in flight end first.
 
 mod calls;
+mod ids;
 mod limits;
 mod many;
 mod order;

@@ -11,7 +11,7 @@ use crate::base::Deadline;
 use crate::cache::{Loaded, Lookup, Match, Miss, Source, SourceLife, first_row_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Task;
-use crate::value::Value;
+use crate::value::{Row, Value};
 
 impl Zmsg {
     /// Declares where a key family is read from: `"feed_*"` with one `?` for the whole key, or
@@ -32,9 +32,7 @@ impl Zmsg {
     /// `Task` for a bad key, `Closed`.
     pub fn peek_entry(&self, key: &str) -> Result<Option<Option<Bytes>>> {
         check_key(&self.state.config, key)?;
-        if self.is_closed() {
-            return Err(Error::closed());
-        }
+        self.check_open()?;
         Ok(self.state.caches.peek(key))
     }
 
@@ -125,7 +123,7 @@ impl State {
         Ok(None)
     }
 
-    async fn query_source(&self, task: &Task, deadline: Deadline) -> Result<Vec<crate::value::Row>> {
+    async fn query_source(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
         let permit = self.source_permits.acquire();
         let _permit = deadline.run("waiting for a place among source queries", permit).await?.map_err(|_| Error::closed())?;
         self.counters.source_loads.inc();
@@ -138,11 +136,11 @@ impl State {
         &self,
         key: &Arc<str>,
         source: &Source,
-        rows: Vec<crate::value::Row>,
+        rows: Vec<Row>,
         miss: &Miss,
         deadline: Deadline,
     ) -> Result<Loaded> {
-        let data = first_row_bytes(&rows)?;
+        let data = first_row_bytes(rows)?;
         self.caches.fill(key, data.clone(), source.life, miss, deadline).await;
         Ok(data)
     }

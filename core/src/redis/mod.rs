@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Deadline;
-use crate::config::RedisAddr;
+use crate::config::{Config, RedisAddr};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How to reach a Redis.
@@ -60,6 +60,21 @@ pub(crate) struct RedisSettings {
     pub(crate) tls_key: Option<PathBuf>,
     /// Whether a server that is away fails [`Redis::connect`].
     pub(crate) start_degraded: bool,
+}
+
+impl RedisSettings {
+    /// Those of the cache; `None` if the configuration names no Redis.
+    pub(crate) fn of_cache(config: &Config) -> Option<RedisSettings> {
+        Some(RedisSettings {
+            addr: config.redis_addr.clone()?,
+            connect_timeout: config.connect_timeout,
+            command_timeout: config.redis_timeout,
+            tls_ca: config.tls_ca.clone(),
+            tls_cert: config.tls_cert.clone(),
+            tls_key: config.tls_key.clone(),
+            start_degraded: config.start_degraded,
+        })
+    }
 }
 
 /// A Redis. Clones are cheap and share the connection, on which any number of commands can be under way.
