@@ -77,7 +77,7 @@ mod tests {
 
     fn rows(columns: &[&str], rows: &[&[Value]]) -> Vec<Row> {
         let columns: std::sync::Arc<[_]> = columns.iter().map(|&name| name.into()).collect();
-        rows.iter().map(|values| Row { columns: columns.clone(), values: values.to_vec() }).collect()
+        rows.iter().map(|values| Row { columns: columns.clone(), wide: [].into(), values: values.to_vec() }).collect()
     }
 
     fn text(rows: Vec<Row>) -> Option<String> {
