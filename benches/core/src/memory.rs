@@ -70,15 +70,15 @@ fn tasks(lines: &mut Vec<Line>) -> Result<()> {
         let _ = black_box(task);
     }));
     add("task: counter", 100.0, sync(CALLS, |_| {
-        let task = sql::counter("feed_meta", "like_count").and_then(|it| it.inc(1)).and_then(|it| it.where_("id = ?", vec![arg(&id)])).and_then(|it| it.build());
+        let task = sql::counter("feed_meta", "like_count").map(|it| it.inc(1)).and_then(|it| it.where_("id = ?", vec![arg(&id)])).and_then(|it| it.build());
         let _ = black_box(task);
     }));
     add("task: slice", 150.0, sync(CALLS, |_| {
-        let task = sql::slice("feed_meta", "tags").and_then(|it| it.add("tag")).and_then(|it| it.where_("id = ?", vec![arg(&id)])).and_then(|it| it.build());
+        let task = sql::slice("feed_meta", "tags").map(|it| it.add("tag")).and_then(|it| it.where_("id = ?", vec![arg(&id)])).and_then(|it| it.build());
         let _ = black_box(task);
     }));
     add("task: map", 150.0, sync(CALLS, |_| {
-        let task = sql::map("feed_meta", "extra").and_then(|it| it.set("k", "v")).and_then(|it| it.where_("id = ?", vec![arg(&id)])).and_then(|it| it.build());
+        let task = sql::map("feed_meta", "extra").map(|it| it.set("k", "v")).and_then(|it| it.where_("id = ?", vec![arg(&id)])).and_then(|it| it.build());
         let _ = black_box(task);
     }));
     Ok(())
