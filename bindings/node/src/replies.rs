@@ -42,7 +42,13 @@ pub fn buffer<'env>(env: &'env Env, bytes: &[u8]) -> JsResult<BufferSlice<'env>>
 
 impl Reply {
     /// Puts the reply into place `index` of `into`.
-    pub fn put(self, env: &Env, into: &mut Array<'_>, index: u32, wrap: impl Fn(Zmsg) -> crate::engine::Engine) -> JsResult<()> {
+    pub fn put(
+        self,
+        env: &Env,
+        into: &mut Array<'_>,
+        index: u32,
+        wrap: impl Fn(Zmsg) -> crate::engine::Engine,
+    ) -> JsResult<()> {
         match self {
             Reply::Unit | Reply::Data(None) => into.set(index, ()),
             Reply::Data(Some(bytes)) => into.set(index, buffer(env, &bytes)?),
@@ -122,7 +128,10 @@ impl<'rows> Group<'rows> {
     fn first_of(rows: &'rows [Row]) -> Group<'rows> {
         let wide = rows[0].wide.clone();
         let mut kinds = vec![None; rows[0].values.len()];
-        let fitting = rows.iter().take_while(|row| row.columns == rows[0].columns && merge(&mut kinds, row, &wide)).count();
+        let fitting = rows
+            .iter()
+            .take_while(|row| row.columns == rows[0].columns && merge(&mut kinds, row, &wide))
+            .count();
         Group { rows: &rows[..fitting], kinds }
     }
 
@@ -199,5 +208,9 @@ fn put_value(env: &Env, into: &mut Array<'_>, index: u32, value: &Value, texts: 
 /// A number where it is exact, else a bigint; `values.ts` makes what the configuration asks for.
 fn put_int(into: &mut Array<'_>, index: u32, value: i64) -> JsResult<()> {
     const MAX_SAFE: i64 = 9_007_199_254_740_991;
-    if (-MAX_SAFE..=MAX_SAFE).contains(&value) { into.set(index, value as f64) } else { into.set(index, i64n(value)) }
+    if (-MAX_SAFE..=MAX_SAFE).contains(&value) {
+        into.set(index, value as f64)
+    } else {
+        into.set(index, i64n(value))
+    }
 }

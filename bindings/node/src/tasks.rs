@@ -59,7 +59,10 @@ pub fn task_on_conflict(task: &External<TaskList>, columns: Vec<String>) -> JsRe
 
 /// With columns `DO UPDATE`, without `DO NOTHING`.
 #[napi(catch_unwind)]
-pub fn conflict_do(conflict: &External<OnConflict>, columns: Option<Vec<String>>) -> JsResult<External<TaskList>> {
+pub fn conflict_do(
+    conflict: &External<OnConflict>,
+    columns: Option<Vec<String>>,
+) -> JsResult<External<TaskList>> {
     TaskList::handle(match columns {
         Some(columns) => conflict.do_update(&strs(&columns)),
         None => conflict.do_nothing(),
@@ -169,7 +172,11 @@ pub fn builder_op(builder: &External<Builder>, op: String, given: Array<'_>) -> 
 }
 
 #[napi(catch_unwind)]
-pub fn builder_where(builder: &External<Builder>, text: String, given: Array<'_>) -> JsResult<External<Builder>> {
+pub fn builder_where(
+    builder: &External<Builder>,
+    text: String,
+    given: Array<'_>,
+) -> JsResult<External<Builder>> {
     let given = args(&given)?;
     each!(&**builder, it => it.where_(&text, given))
 }

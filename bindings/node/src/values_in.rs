@@ -85,6 +85,8 @@ fn number(given: f64) -> CoreResult<Value> {
 fn big(given: &BigInt) -> CoreResult<Value> {
     match given.get_i64() {
         (value, true) => Ok(Value::Int(value)),
-        _ => Err(Error::task("a bigint argument does not fit into 64 bits; give a string for a numeric column")),
+        _ => Err(Error::task(
+            "a bigint argument does not fit into 64 bits; give a string for a numeric column",
+        )),
     }
 }

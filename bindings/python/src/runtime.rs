@@ -60,7 +60,10 @@ fn build() -> Result<Runtime> {
         .thread_name_fn(move || format!("zmsg-worker-{}", next.fetch_add(1, Ordering::Relaxed)))
         .enable_all()
         .build()
-        .map_err(|error| Error::new(ErrorKind::Internal, "the threads of the engine could not be started").with_source(error))
+        .map_err(|error| {
+            Error::new(ErrorKind::Internal, "the threads of the engine could not be started")
+                .with_source(error)
+        })
 }
 
 /// Called in a forked child, before anything else runs there.
