@@ -123,6 +123,7 @@ impl L1 {
     }
 
     /// Takes everything out and moves every epoch.
+    #[cfg(test)]
     pub(crate) fn clear(&self) {
         self.epochs.bump_all();
         self.cache.invalidate_all();

@@ -126,6 +126,7 @@ impl Loader {
     }
 
     /// Flights that can be joined.
+    #[cfg(test)]
     pub(crate) fn flying(&self) -> usize {
         self.0.flights.lock().len()
     }

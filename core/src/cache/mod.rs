@@ -25,7 +25,6 @@
 mod epochs;
 mod generation;
 mod header;
-mod json;
 mod l1;
 mod l2;
 mod life;
@@ -39,7 +38,7 @@ mod tests;
 pub(crate) use epochs::Epoch;
 pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;
-pub(crate) use loader::{Begun, FlightGuard, Loaded, Loader, Waiter};
+pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter};
 pub(crate) use rows::first_row_bytes;
 pub(crate) use source::{Match, Source, SourceLife, SourceTable};
 
@@ -151,6 +150,7 @@ impl Caches {
     }
 
     /// L1, then L2.
+    #[cfg(test)]
     pub(crate) async fn get(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
         match self.peek(key) {
             Some(data) => Lookup::Hit(data),
@@ -176,6 +176,7 @@ impl Caches {
     }
 
     /// L1, then one MGET for what is missing there; one result per key, in order.
+    #[cfg(test)]
     pub(crate) async fn get_many(&self, keys: &[Arc<str>], deadline: Deadline) -> Vec<Lookup> {
         let mut all: Vec<Option<Lookup>> = keys.iter().map(|key| self.peek(key).map(Lookup::Hit)).collect();
         let missing: Vec<Arc<str>> =
@@ -289,6 +290,7 @@ impl Caches {
     }
 
     /// Empties L1.
+    #[cfg(test)]
     pub(crate) fn clear_l1(&self) {
         self.l1.clear();
     }

@@ -67,7 +67,6 @@ async fn run(title: &str, scenario: &Json) {
     for engine in stage.engines.values() {
         engine.close().await.expect("the engine closes");
     }
-    database.drop().await;
 }
 
 /// Compares what came back with `expect`, or what was raised with `error`.
@@ -76,7 +75,11 @@ fn check(place: &str, step: &Json, outcome: Result<Json>) {
         (Ok(got), None) => {
             let verb = step["do"].as_str().expect("a step has a verb");
             if let Some(expected) = step.get("expect") {
-                let fits = if verbs::compares_some_keys(verb) { json::includes(&got, expected) } else { json::equal(&got, expected) };
+                let fits = if verbs::compares_some_keys(verb) {
+                    json::includes(&got, expected)
+                } else {
+                    json::equal(&got, expected)
+                };
                 assert!(fits, "{place}\n  gave {got}");
             }
         }

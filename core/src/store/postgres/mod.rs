@@ -5,7 +5,7 @@
 //! | `dsn`, `tls`, `connect` | how to reach a server, and what a session must be like |
 //! | `pool` | who has which connection, and which ones nobody may have any more |
 //! | `statement` | prepare, bind, run, several in one flight |
-//! | `encode`, `json`, `array`, `decode`, `numeric` | values to parameters and columns to values |
+//! | `encode`, `array`, `decode`, `numeric` | values to parameters and columns to values |
 //! | `single`, `transact`, `fate`, `tries` | what is tried again, and what became of a COMMIT |
 //! | `migrate` | migrations |
 //! | `error` | the driver's errors as ours |
@@ -45,7 +45,6 @@ mod dsn;
 mod encode;
 mod error;
 mod fate;
-mod json;
 mod migrate;
 mod numeric;
 mod pool;

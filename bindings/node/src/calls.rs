@@ -1,0 +1,74 @@
+//! The environment's side of calls: making the queue, draining it, cancelling, the log, the error catalogue.
+
+use std::sync::Arc;
+
+use log::LevelFilter;
+use napi::Env;
+use napi::bindgen_prelude::{Array, External, Function};
+use napi_derive::napi;
+
+use crate::completions::{Calls, Completion};
+use crate::engine::Engine;
+use crate::errors::{self, JsResult};
+use crate::logs;
+
+/// The calls of this environment; `on_ready` is called when there is something to drain.
+#[napi(catch_unwind)]
+pub fn calls_open(on_ready: Function<'_, (), ()>) -> JsResult<External<Arc<Calls>>> {
+    Ok(External::new(Calls::new(&on_ready)?))
+}
+
+/// What has ended since: a flat array of triples. `[id, null, reply]` is a success, `[id, error, undefined]` a failure,
+/// `[0, level, message]` a line of the log.
+#[napi(catch_unwind)]
+pub fn calls_drain<'env>(env: &'env Env, calls: &External<Arc<Calls>>) -> JsResult<Array<'env>> {
+    let completions = calls.drain();
+    let mut array = env.create_array(completions.len() as u32 * 3)?;
+    for (index, completion) in completions.into_iter().enumerate() {
+        let at = index as u32 * 3;
+        match completion {
+            Completion::Done { id, reply: Ok(reply) } => {
+                array.set(at, id)?;
+                array.set(at + 1, napi::bindgen_prelude::Null)?;
+                reply.put(env, &mut array, at + 2, |zmsg| Engine::new(zmsg, (*calls).clone()))?;
+            }
+            Completion::Done { id, reply: Err(error) } => {
+                array.set(at, id)?;
+                array.set(at + 1, errors::to_text(&error))?;
+            }
+            Completion::Log { level, message } => {
+                array.set(at, 0)?;
+                array.set(at + 1, level)?;
+                array.set(at + 2, message)?;
+            }
+        }
+    }
+    Ok(array)
+}
+
+/// Gives up call `id`.
+#[napi(catch_unwind)]
+pub fn calls_cancel(calls: &External<Arc<Calls>>, id: u32) -> JsResult<()> {
+    calls.cancel(id);
+    Ok(())
+}
+
+/// Forwards the engine's log from `level` up; without a level no more.
+#[napi(catch_unwind)]
+pub fn calls_log(calls: &External<Arc<Calls>>, level: Option<String>) -> JsResult<()> {
+    logs::forward(calls, level.and_then(|level| level.parse::<LevelFilter>().ok()));
+    Ok(())
+}
+
+/// The kinds of errors as JSON text.
+#[napi(catch_unwind)]
+pub fn error_catalogue() -> JsResult<String> {
+    Ok(errors::catalogue())
+}
+
+/// Panics, so that tests see what becomes of it: here, or in a task when `id` is given.
+#[napi(catch_unwind)]
+pub fn panic_for_test(calls: &External<Arc<Calls>>, id: Option<u32>) -> JsResult<()> {
+    let Some(id) = id else { panic!("asked to panic") };
+    calls.start(id, false, async { panic!("asked to panic in a task") }).map_err(errors::to_js)
+}
