@@ -161,7 +161,10 @@ ENDS = {
         "time.sleep(0.3)"
     ),
     "atexit": "zm = zmsg.sync.Zmsg.open(); atexit.register(zm.close)",
-    "del": "class Late:\n  def __del__(self): self.zm.peek('k')\nlate = Late(); late.zm = zmsg.sync.Zmsg.open(); late.it = late",
+    "del": (
+        "class Late:\n    def __del__(self): self.zm.peek('k')\n"
+        "late = Late(); late.zm = zmsg.sync.Zmsg.open(); late.it = late"
+    ),
 }
 
 
