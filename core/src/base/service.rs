@@ -43,10 +43,7 @@ impl Services {
     }
 
     /// Starts a service; it is not started when the stop has begun.
-    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        service: impl FnOnce(StopSignal) -> F,
-    ) {
+    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(&self, service: impl FnOnce(StopSignal) -> F) {
         let mut running = self.running.lock();
         if !*self.stop.borrow() {
             running.spawn(service(StopSignal(self.stop.subscribe())));
@@ -57,8 +54,7 @@ impl Services {
     pub(crate) async fn stop(&self, deadline: Deadline) {
         self.stop.send_replace(true);
         let mut running = std::mem::take(&mut *self.running.lock());
-        let ended =
-            deadline.run("stopping services", async { while running.join_next().await.is_some() {} }).await;
+        let ended = deadline.run("stopping services", async { while running.join_next().await.is_some() {} }).await;
         if ended.is_err() {
             log::warn!("{} background services did not stop in time and were aborted", running.len());
         }
@@ -68,15 +64,20 @@ impl Services {
 /// Runs `work` to its end even if the caller stops waiting, and gives its result to the caller.
 ///
 /// A write that has begun must end the same way whether or not someone still listens.
-pub(crate) async fn detached<T: Send + 'static>(
+///
+/// The work begins at once, whether or not the result is awaited; what is returned is small, however large the work is.
+pub(crate) fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    match tokio::spawn(work).await {
-        Ok(result) => result,
-        Err(stopped) if stopped.is_cancelled() => Err(Error::closed()),
-        Err(panic) => {
-            Err(Error::new(ErrorKind::Internal, "a task of the engine panicked; please report this")
-                .with_source(panic))
+) -> impl Future<Output = Result<T>> + Send {
+    let running = tokio::spawn(work);
+    async move {
+        match running.await {
+            Ok(result) => result,
+            Err(stopped) if stopped.is_cancelled() => Err(Error::closed()),
+            Err(panic) => {
+                let message = "a task of the engine panicked; please report this";
+                Err(Error::new(ErrorKind::Internal, message).with_source(panic))
+            }
         }
     }
 }

@@ -81,6 +81,7 @@ impl Epochs {
         Stripe { epoch: &self.epochs[index], index: index as u16, changes: self.changes[index].lock() }
     }
 
+    #[cfg(test)]
     /// Moves every stripe on: nothing that was read before may be kept.
     pub(crate) fn bump_all(&self) {
         for (epoch, lock) in self.epochs.iter().zip(&self.changes) {
@@ -140,7 +141,10 @@ mod tests {
     fn a_bump_concerns_its_stripe_alone() {
         let epochs = Epochs::new();
         let key = "feed_1";
-        let other = (0..).map(|n| format!("feed_{n}")).find(|it| epochs.stripe_of(it) != epochs.stripe_of(key)).unwrap();
+        let other = (0..)
+            .map(|n| format!("feed_{n}"))
+            .find(|it| epochs.stripe_of(it) != epochs.stripe_of(key))
+            .unwrap();
         let (seen, other_seen) = (epochs.epoch(key), epochs.epoch(&other));
         epochs.lock(key).bump();
         assert!(!epochs.is_current(seen));

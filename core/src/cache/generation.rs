@@ -1,7 +1,7 @@
 //! The generation of L2: entries of another generation are misses, so that one key empties the tier for everybody.
 //!
-//! It lies in Redis under `N:m:generation`. It is read with the first command and again, beside another command, once it
-//! is a second old: that tells of a new one within about a second, and keeps a Redis that evicts the least recently used
+//! It lies in Redis under `N:m:generation`. It is read with the first command and again, beside a read or before a write,
+//! once it is a second old: that tells of a new one within about a second, and keeps a Redis that evicts the least recently used
 //! from evicting just this key. If it is gone all the same, what this process knew is put back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,15 +41,24 @@ impl Generation {
         self.known.load(Ordering::Acquire)
     }
 
-    /// Asks again if it is time to. A failure changes nothing: the command beside it has failed too.
+    /// The generation, asked for again if that is due: what is written in an old one is lost.
+    pub(super) async fn get_fresh(&self, deadline: Deadline) -> Result<u64> {
+        if self.take_turn() { self.renew(deadline).await } else { self.get(deadline).await }
+    }
+
+    /// Asks again if that is due. A failure changes nothing: the command beside it has failed too.
     pub(super) async fn renew_if_due(&self, deadline: Deadline) {
-        let now = self.clock.mono_ms();
-        let asked = self.asked_ms.load(Ordering::Relaxed);
-        let due = now.saturating_sub(asked) >= RENEW_AFTER_MS;
-        // One of those that find it due asks.
-        if due && self.asked_ms.compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self.take_turn() {
             let _ = self.renew(deadline).await;
         }
+    }
+
+    /// Whether it is time to ask again; of those who find it due, one asks.
+    fn take_turn(&self) -> bool {
+        let now = self.clock.mono_ms();
+        let asked = self.asked_ms.load(Ordering::Relaxed);
+        now.saturating_sub(asked) >= RENEW_AFTER_MS
+            && self.asked_ms.compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     async fn renew(&self, deadline: Deadline) -> Result<u64> {

@@ -69,7 +69,9 @@ impl L2Entry {
 
 /// FNV-1a, 64 bits. Source: Fowler, Noll, Vo, "FNV hash", RFC 9923.
 fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -79,7 +81,12 @@ mod tests {
     use super::*;
 
     fn entry(data: Option<&'static [u8]>) -> L2Entry {
-        L2Entry { generation: 7, version: 1 << 40, expiry_ms: 1_700_000_000_000, data: data.map(Bytes::from_static) }
+        L2Entry {
+            generation: 7,
+            version: 1 << 40,
+            expiry_ms: 1_700_000_000_000,
+            data: data.map(Bytes::from_static),
+        }
     }
 
     #[test]

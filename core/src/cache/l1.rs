@@ -16,8 +16,10 @@ use crate::base::Clock;
 use crate::cache::epochs::{Epoch, Epochs};
 use crate::telemetry::Counters;
 
-/// What an entry costs beside the bytes of its key and value. Measured, see `memory_stays_below_the_bound`.
-pub(crate) const ENTRY_OVERHEAD: usize = 480;
+/// What an entry costs beside the bytes of its key and value: moka's nodes for order, expiry and frequency, two reference
+/// counters, and what the allocator rounds up. Measured as growth of the process (glibc, 100 MiB full): 525 B with values
+/// of 100 B, 571 B with values of 1 KiB.
+pub(crate) const ENTRY_OVERHEAD: usize = 540;
 
 /// One entry. Clones share the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +72,14 @@ impl L1 {
     }
 
     /// Keeps what a read found, unless the key's stripe was written since `seen`; says whether it did.
-    pub(crate) fn insert_gated(&self, key: &Arc<str>, data: Option<Bytes>, version: u64, life: Duration, seen: Epoch) -> bool {
+    pub(crate) fn insert_gated(
+        &self,
+        key: &Arc<str>,
+        data: Option<Bytes>,
+        version: u64,
+        life: Duration,
+        seen: Epoch,
+    ) -> bool {
         let stripe = self.epochs.lock(key);
         // A life of nothing ends before anybody could read it.
         let accepted = stripe.is_at(seen) && !life.is_zero();
@@ -113,14 +122,17 @@ impl L1 {
         self.cache.invalidate(key);
     }
 
+    #[cfg(test)]
     /// Takes everything out and moves every epoch.
     pub(crate) fn clear(&self) {
         self.epochs.bump_all();
         self.cache.invalidate_all();
     }
 
-    /// What it holds, as of moka's last look around.
+    /// What it holds.
     pub(crate) fn stats(&self) -> L1Stats {
+        // moka counts behind the writes; without this a quiet cache would stay wrong for ever.
+        self.cache.run_pending_tasks();
         L1Stats { entries: self.cache.entry_count(), bytes: self.cache.weighted_size() }
     }
 
@@ -150,7 +162,13 @@ impl Expiry<Arc<str>, L1Entry> for Timer {
         self.left(entry)
     }
 
-    fn expire_after_update(&self, _: &Arc<str>, entry: &L1Entry, _: Instant, _: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(
+        &self,
+        _: &Arc<str>,
+        entry: &L1Entry,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
         self.left(entry)
     }
 }
@@ -279,7 +297,11 @@ mod tests {
                     while !done.load(Ordering::SeqCst) {
                         let floor = acknowledged.load(Ordering::SeqCst);
                         if let Some(entry) = l1.get(&key) {
-                            assert!(number(&entry) >= floor, "{} after {floor} was acknowledged", number(&entry));
+                            assert!(
+                                number(&entry) >= floor,
+                                "{} after {floor} was acknowledged",
+                                number(&entry)
+                            );
                             continue;
                         }
                         let seen = l1.epochs.epoch(&key);
@@ -307,37 +329,43 @@ mod tests {
         statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
     }
 
-    /// Run alone: `cargo test --release -p zmsg-core memory_stays -- --ignored --nocapture --test-threads 1`.
+    fn fill_and_measure(size: usize) {
+        const MAX: u64 = 100 << 20;
+        let before = rss();
+        let (l1, clock, _) = tier(MAX);
+        let (mut peak, mut grown) = (0, 0);
+        // Thrice what fits.
+        for n in 0..3 * MAX / (size as u64 + 500) {
+            let key: Arc<str> = format!("feed_{:019}", n * 7_919).into();
+            write(&l1, &key, Some(vec![1_u8; size].into()), 0);
+            // The first clone of a Bytes makes its shared counter.
+            let _ = l1.get(&key);
+            if n % 10_000 == 0 {
+                clock.advance(Duration::from_micros(1));
+                grown = rss().saturating_sub(before);
+                peak = peak.max(grown);
+            }
+        }
+        l1.cache.run_pending_tasks();
+        let stats = l1.stats();
+        let beside = grown / stats.entries - (size as u64 + 24);
+        let ratio = peak as f64 / MAX as f64;
+        println!(
+            "{size} B: {stats:?}, {beside} B per entry beside key and value, peak {ratio:.3} of the bound"
+        );
+        assert!(ratio <= 1.15);
+    }
+
+    // `cargo nextest run -p zmsg-core memory_stays --run-ignored all --no-capture`, which gives each a process.
     #[test]
     #[ignore = "measures the process's memory, so it must run alone"]
-    fn memory_stays_below_the_bound() {
-        const MAX: u64 = 100 << 20;
-        for size in [100_usize, 1_024] {
-            let before = rss();
-            let (l1, clock, _) = tier(MAX);
-            let mut peak = 0;
-            for n in 0..1_000_000_u64 {
-                let key: Arc<str> = format!("feed_{:019}", n * 7_919).into();
-                let mut value = vec![1_u8; size];
-                value.shrink_to_fit();
-                write(&l1, &key, Some(value.into()), 0);
-                // The first clone of a Bytes makes its shared counter.
-                let _ = l1.get(&key);
-                if n % 10_000 == 0 {
-                    clock.advance(Duration::from_micros(1));
-                    peak = peak.max(rss() - before);
-                }
-            }
-            l1.cache.run_pending_tasks();
-            let stats = l1.stats();
-            println!(
-                "{size} B: {stats:?}, RSS grew {} = {:.3} of the bound, peak {:.3}, {} B per entry beside key and value",
-                rss() - before,
-                (rss() - before) as f64 / MAX as f64,
-                peak as f64 / MAX as f64,
-                (rss() - before) / stats.entries - (size as u64 + 24),
-            );
-            drop(l1);
-        }
+    fn memory_stays_below_the_bound_with_values_of_100_bytes() {
+        fill_and_measure(100);
+    }
+
+    #[test]
+    #[ignore = "measures the process's memory, so it must run alone"]
+    fn memory_stays_below_the_bound_with_values_of_1_kib() {
+        fill_and_measure(1_024);
     }
 }

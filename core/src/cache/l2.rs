@@ -137,7 +137,7 @@ impl L2 {
         version: u64,
         deadline: Deadline,
     ) -> Result<(Vec<u8>, Option<u64>)> {
-        let generation = self.generation.get(deadline).await?;
+        let generation = self.generation.get_fresh(deadline).await?;
         let px = life.map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1));
         let expiry_ms = match px {
             Some(px) => self.clock.now_ms(deadline).await?.saturating_add(px),

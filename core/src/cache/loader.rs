@@ -125,6 +125,7 @@ impl Loader {
         self.0.flights.lock().remove(key);
     }
 
+    #[cfg(test)]
     /// Flights that can be joined.
     pub(crate) fn flying(&self) -> usize {
         self.0.flights.lock().len()
@@ -142,7 +143,10 @@ impl Loader {
 }
 
 fn overloaded() -> Error {
-    Error::new(ErrorKind::Overloaded, format!("more than {MAX_FLIGHTS} loads from the database are under way"))
+    Error::new(
+        ErrorKind::Overloaded,
+        format!("more than {MAX_FLIGHTS} loads from the database are under way"),
+    )
 }
 
 impl FlightGuard {
@@ -159,13 +163,15 @@ impl FlightGuard {
     }
 
     /// Runs the load to its end and lands.
-    pub(crate) async fn fly(self, load: impl Future<Output = Result<Loaded>> + Send + 'static) -> Result<Loaded> {
+    pub(crate) fn fly(
+        self,
+        load: impl Future<Output = Result<Loaded>> + Send + 'static,
+    ) -> impl Future<Output = Result<Loaded>> + Send {
         detached(async move {
             let result = load.await;
             self.complete(result.clone());
             result
         })
-        .await
     }
 
     fn leave(&self) {
@@ -239,10 +245,15 @@ mod tests {
     async fn an_error_is_told_to_everybody_once() {
         let (loader, key) = (loader(), Arc::<str>::from("a"));
         let fail = || async { Err(Error::new(ErrorKind::Store, "down")) };
-        let (first, second) = futures_util::future::join(loader.load(&key, fail), loader.load(&key, fail)).await;
+        let (first, second) =
+            futures_util::future::join(loader.load(&key, fail), loader.load(&key, fail)).await;
         assert_eq!(first.unwrap_err().kind(), ErrorKind::Store);
         assert_eq!(second.unwrap_err().kind(), ErrorKind::Store);
-        assert_eq!(loader.load(&key, || async { value("v") }).await.unwrap(), value("v").unwrap(), "not kept");
+        assert_eq!(
+            loader.load(&key, || async { value("v") }).await.unwrap(),
+            value("v").unwrap(),
+            "not kept"
+        );
     }
 
     #[tokio::test]
@@ -263,7 +274,8 @@ mod tests {
             })
         };
         started.await.unwrap();
-        let waiter = loader.begin(&[key.clone()]).unwrap().others.pop().expect("a flight to join");
+        let waiter =
+            loader.begin(std::slice::from_ref(&key)).unwrap().others.pop().expect("a flight to join");
         leader.abort();
         assert!(leader.await.unwrap_err().is_cancelled());
         open.send(()).unwrap();
@@ -273,14 +285,14 @@ mod tests {
     #[tokio::test]
     async fn a_forgotten_flight_is_kept_by_its_waiters_and_joined_by_nobody() {
         let (loader, key) = (loader(), Arc::<str>::from("a"));
-        let old = loader.begin(&[key.clone()]).unwrap().mine.pop().unwrap();
-        let early = loader.begin(&[key.clone()]).unwrap().others.pop().unwrap();
+        let old = loader.begin(std::slice::from_ref(&key)).unwrap().mine.pop().unwrap();
+        let early = loader.begin(std::slice::from_ref(&key)).unwrap().others.pop().unwrap();
         loader.forget(&key);
-        let new = loader.begin(&[key.clone()]).unwrap().mine.pop().expect("a flight of its own");
+        let new = loader.begin(std::slice::from_ref(&key)).unwrap().mine.pop().expect("a flight of its own");
         old.complete(value("old"));
         assert_eq!(early.wait().await.unwrap().unwrap(), value("old").unwrap());
         assert_eq!(loader.flying(), 1, "the old flight's end leaves the new one alone");
-        let late = loader.begin(&[key.clone()]).unwrap().others.pop().expect("the new flight");
+        let late = loader.begin(std::slice::from_ref(&key)).unwrap().others.pop().expect("the new flight");
         new.complete(value("new"));
         assert_eq!(late.wait().await.unwrap().unwrap(), value("new").unwrap());
         assert_eq!(loader.flying(), 0);
@@ -289,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn a_guard_given_up_sends_its_waiters_to_begin_anew() {
         let (loader, key) = (loader(), Arc::<str>::from("a"));
-        let guard = loader.begin(&[key.clone()]).unwrap().mine.pop().unwrap();
+        let guard = loader.begin(std::slice::from_ref(&key)).unwrap().mine.pop().unwrap();
         let reader = loader.load(&key, || async { value("second") });
         let (read, ()) = futures_util::future::join(reader, async { drop(guard) }).await;
         assert_eq!(read.unwrap(), value("second").unwrap());

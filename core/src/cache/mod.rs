@@ -25,7 +25,6 @@
 mod epochs;
 mod generation;
 mod header;
-mod json;
 mod l1;
 mod l2;
 mod life;
@@ -39,7 +38,7 @@ mod tests;
 pub(crate) use epochs::Epoch;
 pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;
-pub(crate) use loader::{Begun, FlightGuard, Loaded, Loader, Waiter};
+pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter};
 pub(crate) use rows::first_row_bytes;
 pub(crate) use source::{Match, Source, SourceLife, SourceTable};
 
@@ -105,7 +104,12 @@ pub(crate) struct Miss {
 
 impl Caches {
     /// Empty L1 over a Redis, or alone. Nothing is sent yet.
-    pub(crate) fn new(settings: CacheSettings, redis: Option<Redis>, clock: Clock, counters: Arc<Counters>) -> Caches {
+    pub(crate) fn new(
+        settings: CacheSettings,
+        redis: Option<Redis>,
+        clock: Clock,
+        counters: Arc<Counters>,
+    ) -> Caches {
         let epochs = Arc::new(Epochs::new());
         let l2 = redis.map(|redis| L2::new(redis, &settings.namespace, clock.clone(), counters.clone()));
         Caches {
@@ -145,6 +149,7 @@ impl Caches {
         Some(entry.data)
     }
 
+    #[cfg(test)]
     /// L1, then L2.
     pub(crate) async fn get(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
         match self.peek(key) {
@@ -170,6 +175,7 @@ impl Caches {
         }
     }
 
+    #[cfg(test)]
     /// L1, then one MGET for what is missing there; one result per key, in order.
     pub(crate) async fn get_many(&self, keys: &[Arc<str>], deadline: Deadline) -> Vec<Lookup> {
         let mut all: Vec<Option<Lookup>> = keys.iter().map(|key| self.peek(key).map(Lookup::Hit)).collect();
@@ -283,6 +289,7 @@ impl Caches {
         dropped.map(|_| ()).inspect_err(|error| self.note_failure(error))
     }
 
+    #[cfg(test)]
     /// Empties L1.
     pub(crate) fn clear_l1(&self) {
         self.l1.clear();

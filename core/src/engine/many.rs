@@ -47,7 +47,8 @@ impl Zmsg {
             }
             found.insert(key.into(), hit.flatten());
         }
-        self.deadline().run("reading many keys", self.fetch(call, missing, &mut found)).await??;
+        let fetching = Box::pin(self.fetch(call, missing, &mut found));
+        self.deadline().run("reading many keys", fetching).await??;
         Ok(keys.iter().map(|key| found.get(key.as_ref()).cloned().flatten()).collect())
     }
 

@@ -53,7 +53,8 @@ impl Zmsg {
     /// `Store` or `Cache` naming host and port within `connect_timeout` if a server cannot be reached and
     /// `start_degraded` is off.
     pub async fn open(config: Config) -> Result<Zmsg> {
-        Ok(Zmsg { state: State::open(config).await?, timeout: None })
+        // Boxed: opening is a large future, and callers nest it in their own.
+        Ok(Zmsg { state: Box::pin(State::open(config)).await?, timeout: None })
     }
 
     /// Refuses new calls, lets those in flight end, stops the background services and gives the node id back.

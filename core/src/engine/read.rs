@@ -53,9 +53,13 @@ impl Zmsg {
         if let Some(found) = self.peek_entry(key)? {
             return Ok(found);
         }
+        // Boxed, so that a hit does not carry the room for a miss.
+        Box::pin(self.fly(key.into())).await
+    }
+
+    async fn fly(&self, key: Arc<str>) -> Result<Loaded> {
         let call = self.state.calls.enter()?;
-        let (state, key): (Arc<State>, Arc<str>) = (self.state.clone(), key.into());
-        let flown = key.clone();
+        let (state, flown) = (self.state.clone(), key.clone());
         let flight = self.state.caches.loader().load(&key, move || async move {
             let _call = call;
             state.load(&flown).await

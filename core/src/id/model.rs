@@ -12,6 +12,7 @@ use super::layout::NODES;
 use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Task;
+use crate::store::migrations::{Migration, MigrationReport};
 use crate::store::{CommitHooks, Committed, ExecResult, PoolStats, Store};
 use crate::value::{Row, Value};
 
@@ -184,6 +185,14 @@ impl Store for Model {
 
     fn pool_stats(&self) -> PoolStats {
         PoolStats::default()
+    }
+
+    async fn open_own_tables(&self, _migrate: bool, _deadline: Deadline) -> Result<()> {
+        unreachable!("grants only execute")
+    }
+
+    async fn migrate(&self, _: &[Migration], _: Deadline) -> Result<MigrationReport> {
+        unreachable!("grants only execute")
     }
 
     async fn close(&self) {}

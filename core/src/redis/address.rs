@@ -25,7 +25,8 @@ pub(super) fn parse(text: &str, dead_after: Duration) -> Result<ConnectionInfo> 
     })?;
     // RESP3, because the connection then notices a server that went away even when nothing is being sent.
     let settings = info.redis_settings().clone();
-    let settings = if url.contains("protocol=") { settings } else { settings.set_protocol(ProtocolVersion::RESP3) };
+    let settings =
+        if url.contains("protocol=") { settings } else { settings.set_protocol(ProtocolVersion::RESP3) };
     let tcp = TcpSettings::default().set_nodelay(true);
     // A peer that vanished without a word would otherwise hold the connection for a quarter of an hour.
     #[cfg(target_os = "linux")]
@@ -75,10 +76,9 @@ pub(super) fn endpoint(addr: &ConnectionAddr) -> String {
 pub(super) fn certificates(settings: &RedisSettings) -> Result<TlsCertificates> {
     let root_cert = settings.tls_ca.as_deref().map(|path| read("tls_ca", path)).transpose()?;
     let client_tls = match (&settings.tls_cert, &settings.tls_key) {
-        (Some(cert), Some(key)) => Some(ClientTlsConfig {
-            client_cert: read("tls_cert", cert)?,
-            client_key: read("tls_key", key)?,
-        }),
+        (Some(cert), Some(key)) => {
+            Some(ClientTlsConfig { client_cert: read("tls_cert", cert)?, client_key: read("tls_key", key)? })
+        }
         (None, None) => None,
         _ => return Err(Error::config("tls_cert and tls_key go together; one of them is missing")),
     };
@@ -86,8 +86,9 @@ pub(super) fn certificates(settings: &RedisSettings) -> Result<TlsCertificates> 
 }
 
 fn read(setting: &str, path: &Path) -> Result<Vec<u8>> {
-    fs::read(path)
-        .map_err(|error| Error::config(format!("{setting}: cannot read {}: {error}", path.display())).with_source(error))
+    fs::read(path).map_err(|error| {
+        Error::config(format!("{setting}: cannot read {}: {error}", path.display())).with_source(error)
+    })
 }
 
 #[cfg(test)]

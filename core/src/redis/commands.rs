@@ -43,7 +43,9 @@ impl Redis {
             mget.arg(key);
         }
         match self.send(&mget, Repeat::Safe, deadline).await? {
-            Value::Array(values) if values.len() == keys.len() => Ok(values.into_iter().map(to_bytes).collect()),
+            Value::Array(values) if values.len() == keys.len() => {
+                Ok(values.into_iter().map(to_bytes).collect())
+            }
             other => Err(self.unexpected("MGET", &other)),
         }
     }
@@ -60,7 +62,13 @@ impl Redis {
     }
 
     /// Sets a string; false if `only_new` and there was one.
-    pub(crate) async fn set(&self, key: &str, value: &[u8], options: SetOptions, deadline: Deadline) -> Result<bool> {
+    pub(crate) async fn set(
+        &self,
+        key: &str,
+        value: &[u8],
+        options: SetOptions,
+        deadline: Deadline,
+    ) -> Result<bool> {
         let mut set = cmd("SET");
         set.arg(key).arg(value);
         if options.only_new {

@@ -19,10 +19,9 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether the server is there and refuses this one command.
-    pub(super) fn is_refused_command(&self) -> bool {
-        matches!(self, Failure::Reported(error) if matches!(error.kind(), Kind::Server(_) | Kind::Extension)
-            && !matches!(error.code(), Some("LOADING" | "NOAUTH" | "MASTERDOWN" | "CLUSTERDOWN")))
+    /// Whether the user may not run this one command.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, Failure::Reported(error) if error.code() == Some("NOPERM"))
     }
 
     /// Whether the server would rather have the script's text.
@@ -46,10 +45,13 @@ impl Failure {
     /// The error of the first command after connecting.
     pub(super) fn at_connect(self, endpoint: &str) -> Error {
         match self {
-            Failure::Late(_) => {
-                Error::new(ErrorKind::Cache, format!("cannot reach Redis at {endpoint}: it did not answer in time"))
-            }
-            Failure::Reported(error) if error.kind() == Kind::AuthenticationFailed || needs_password(&error) => {
+            Failure::Late(_) => Error::new(
+                ErrorKind::Cache,
+                format!("cannot reach Redis at {endpoint}: it did not answer in time"),
+            ),
+            Failure::Reported(error)
+                if error.kind() == Kind::AuthenticationFailed || needs_password(&error) =>
+            {
                 Error::config(format!("redis_addr: Redis at {endpoint} refused the user or the password"))
             }
             Failure::Reported(error) if error.kind() == Kind::RESP3NotSupported => Error::config(format!(
@@ -59,9 +61,10 @@ impl Failure {
             Failure::Reported(error) if error.kind() == Kind::InvalidClientConfig => {
                 Error::config(format!("redis_addr: {}", describe(&error)))
             }
-            Failure::Reported(error) => {
-                Error::new(ErrorKind::Cache, format!("cannot reach Redis at {endpoint}: {}", describe(&error)))
-            }
+            Failure::Reported(error) => Error::new(
+                ErrorKind::Cache,
+                format!("cannot reach Redis at {endpoint}: {}", describe(&error)),
+            ),
             silent => silent.of_command(endpoint),
         }
     }
@@ -91,13 +94,19 @@ fn describe(error: &RedisError) -> String {
 pub(super) fn may_be_a_dead_handshake(error: &RedisError) -> bool {
     match error.kind() {
         Kind::AuthenticationFailed | Kind::RESP3NotSupported | Kind::Parse => true,
-        Kind::Server(_) | Kind::Extension => matches!(error.code(), Some("ERR" | "NOAUTH" | "WRONGPASS" | "DENIED")),
+        Kind::Server(_) | Kind::Extension => {
+            matches!(error.code(), Some("ERR" | "NOAUTH" | "WRONGPASS" | "DENIED"))
+        }
         _ => false,
     }
 }
 
 /// Whether the command certainly never left: there was no connection to send it on.
 pub(super) fn was_never_sent(error: &RedisError) -> bool {
-    // A time-out can only be that of a connection attempt, as commands are given none by us.
-    error.is_connection_refusal() || error.is_timeout()
+    error.is_connection_refusal()
+}
+
+/// Whether the connection is what failed, with the command sent or not.
+pub(super) fn is_of_the_connection(error: &RedisError) -> bool {
+    error.is_connection_dropped() || error.is_timeout()
 }

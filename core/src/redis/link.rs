@@ -76,7 +76,10 @@ impl Link {
         match self {
             Link::Single(_) => self.send(cmd).await,
             Link::Cluster { connection, .. } => {
-                let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(Route::new(0, SlotAddr::Master)));
+                let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(Route::new(
+                    0,
+                    SlotAddr::Master,
+                )));
                 connection.clone().route_command(cmd.clone(), route).await.and_then(Value::extract_error)
             }
         }
@@ -143,7 +146,9 @@ fn new_manager(client: &Client, connect_timeout: Duration) -> RedisResult<Connec
 fn new_cluster(nodes: &[Secret], settings: &RedisSettings) -> Result<Link> {
     let infos = nodes.iter().map(|node| parse(node, settings)).collect::<Result<Vec<_>>>()?;
     let Some(first) = infos.first().cloned() else {
-        return Err(Error::config("redis_addr: the list of cluster nodes is empty; name at least one host:port"));
+        return Err(Error::config(
+            "redis_addr: the list of cluster nodes is empty; name at least one host:port",
+        ));
     };
     let endpoint = infos.iter().map(|info| address::endpoint(info.addr())).collect::<Vec<_>>().join(", ");
     let mut builder = ClusterClient::builder(infos)
@@ -178,7 +183,11 @@ impl Redis {
 
     /// The same, to one and the same node of a cluster each time.
     pub(super) async fn send_to_first(&self, cmd: &Cmd, deadline: Deadline) -> Result<Value> {
-        let sent = self.limited(deadline, self.0.command_timeout, self.twice(Repeat::Safe, || self.0.link.send_to_first(cmd)));
+        let sent = self.limited(
+            deadline,
+            self.0.command_timeout,
+            self.twice(Repeat::Safe, || self.0.link.send_to_first(cmd)),
+        );
         sent.await.map_err(|failure| failure.of_command(self.endpoint()))
     }
 
@@ -222,5 +231,5 @@ impl Redis {
 }
 
 fn may_repeat(error: &RedisError, repeat: Repeat) -> bool {
-    failure::was_never_sent(error) || (repeat == Repeat::Safe && error.is_connection_dropped())
+    failure::was_never_sent(error) || (repeat == Repeat::Safe && failure::is_of_the_connection(error))
 }

@@ -8,7 +8,7 @@
 //!   `Timeout` when the caller's deadline passed, `Cache` when Redis was away, slow or refused.
 //! - A connection that was lost comes back by itself. Nobody has to open the engine again.
 //! - A command that changes something is never sent twice: only reads, drops, and what certainly was not sent, are
-//!   repeated on a new connection.
+//!   repeated on a new connection. (On a cluster the crate repeats once by itself, which redirections need.)
 //! - No message holds a password, a key's value or the text of a server's reply: a reply may quote what was sent.
 //!
 //! | file | what lives there |
@@ -135,7 +135,7 @@ impl Redis {
         match answer {
             Ok(value) => Ok(commands::find_version(&value)),
             // A user whose ACL forbids INFO still connects.
-            Err(failure) if failure.is_refused_command() => Ok(None),
+            Err(failure) if failure.is_forbidden() => Ok(None),
             Err(failure) => Err(failure.at_connect(self.endpoint())),
         }
     }

@@ -48,7 +48,8 @@ impl PrivateRedis {
     /// Starts one and waits until it answers.
     pub(crate) async fn start(extra: &[&str]) -> PrivateRedis {
         let dir = TempDir::new().expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its number").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its number").port();
         let extra: Vec<String> = extra.iter().map(|&word| word.to_owned()).collect();
         let process = spawn(port, &dir, &extra);
         let server = PrivateRedis { port, dir, extra, process };
@@ -98,7 +99,9 @@ impl PrivateRedis {
     /// Whether it answers at all; a server that wants a password does so with an error.
     async fn is_up(&self) -> bool {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await else { return false };
+        let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await else {
+            return false;
+        };
         let mut first = [0; 1];
         stream.write_all(b"PING\r\n").await.is_ok() && stream.read_exact(&mut first).await.is_ok()
     }

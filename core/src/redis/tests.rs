@@ -44,7 +44,10 @@ async fn strings_go_in_and_come_out() {
     assert_eq!(redis.eval_int(&push, &[&list], &[b"x"], soon()).await.unwrap(), 1);
     let keys = [a.clone(), format!("{space}:none"), b.clone(), list.clone()];
     let found = redis.get_many(&keys, soon()).await.unwrap();
-    assert_eq!(found, [Some("\0\r\nbinary".as_bytes().iter().copied().chain([255]).collect()), None, Some("".into()), None]);
+    assert_eq!(
+        found,
+        [Some("\0\r\nbinary".as_bytes().iter().copied().chain([255]).collect()), None, Some("".into()), None]
+    );
     assert_eq!(redis.get(&list, soon()).await.unwrap(), None, "a list is no string");
     assert_eq!(redis.delete(&keys, soon()).await.unwrap(), 3);
     assert_eq!(redis.get(&a, soon()).await.unwrap(), None);
@@ -94,6 +97,23 @@ async fn a_server_that_never_answers_fails_within_connect_timeout() {
 }
 
 #[tokio::test]
+async fn tls_where_none_is_spoken_or_without_its_files_is_a_typed_error() {
+    let server = PrivateRedis::start(&[]).await;
+    let plain = settings(format!("rediss://{}", server.addr()));
+    let error = Redis::connect(&plain).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Cache, "{error}");
+    let missing = RedisSettings { tls_ca: Some("/no/such/file.pem".into()), ..plain.clone() };
+    let error = Redis::connect(&missing).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(
+        error.to_string().contains("tls_ca") && error.to_string().contains("/no/such/file.pem"),
+        "{error}"
+    );
+    let half = RedisSettings { tls_cert: Some("cert.pem".into()), ..plain };
+    assert!(Redis::connect(&half).await.err().unwrap().to_string().contains("go together"));
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_a_matter_of_configuration() {
     let server = PrivateRedis::start(&["--requirepass", "right"]).await;
     for addr in [server.addr(), format!("redis://:canary@{}", server.addr())] {
@@ -117,7 +137,10 @@ async fn a_killed_server_fails_fast_and_comes_back_by_itself() {
             let error = redis.get("k", soon()).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Cache, "{error}");
             assert!(error.to_string().contains(&server.addr()), "{error}");
-            assert!(elapsed_since(start) < Duration::from_millis(450), "a refused connection needs no waiting");
+            assert!(
+                elapsed_since(start) < Duration::from_millis(450),
+                "a refused connection needs no waiting"
+            );
         }
         server.restart().await;
         // The very first command works, a write too: nothing of it was sent on the lost connection.
@@ -159,7 +182,8 @@ async fn a_stopped_server_times_out_and_goes_on() {
 async fn a_degraded_start_recovers_when_the_server_comes() {
     let mut server = PrivateRedis::start(&[]).await;
     server.kill();
-    let redis = Redis::connect(&RedisSettings { start_degraded: true, ..settings(server.addr()) }).await.unwrap();
+    let redis =
+        Redis::connect(&RedisSettings { start_degraded: true, ..settings(server.addr()) }).await.unwrap();
     assert!(redis.ping(soon()).await.is_err());
     server.restart().await;
     redis.ping(soon()).await.unwrap();
@@ -177,7 +201,14 @@ async fn a_handshake_that_was_refused_is_tried_again() {
     assert!(error.to_string().contains(&server.addr()));
     // The password goes away without the server going away, so that nothing but a new handshake helps.
     let admin = Redis::connect(&settings(format!("redis://:secret@{}", server.addr()))).await.unwrap();
-    admin.send(::redis::cmd("CONFIG").arg("SET").arg("requirepass").arg(""), super::link::Repeat::Never, soon()).await.unwrap();
+    admin
+        .send(
+            ::redis::cmd("CONFIG").arg("SET").arg("requirepass").arg(""),
+            super::link::Repeat::Never,
+            soon(),
+        )
+        .await
+        .unwrap();
     recovered(&redis).await;
 }
 
@@ -188,7 +219,8 @@ async fn a_cluster_takes_the_same_commands() {
     let mut own = ::redis::cmd("CLUSTER");
     own.arg("ADDSLOTS").arg((0..16_384).collect::<Vec<u16>>());
     admin.send(&own, super::link::Repeat::Never, soon()).await.unwrap();
-    let cluster = RedisSettings { addr: RedisAddr::Cluster(vec![Secret::new(server.addr())]), ..settings("unused") };
+    let cluster =
+        RedisSettings { addr: RedisAddr::Cluster(vec![Secret::new(server.addr())]), ..settings("unused") };
     let redis = loop {
         match Redis::connect(&cluster).await {
             Ok(redis) if put(&redis, "probe", b"1").await.is_ok() => break redis,
@@ -204,6 +236,6 @@ async fn a_cluster_takes_the_same_commands() {
     assert!(found.iter().zip(&keys).all(|(value, key)| value.as_deref() == Some(key.as_bytes())));
     assert!(redis.time_us(soon()).await.unwrap() > 0);
     let script = Script::new("return #redis.call('GET', KEYS[1])");
-    assert_eq!(redis.eval_int(&script, &[&keys[7]], &[], soon()).await.unwrap(), 9);
+    assert_eq!(redis.eval_int(&script, &[&keys[7]], &[], soon()).await.unwrap(), 8);
     assert_eq!(redis.delete(&keys, soon()).await.unwrap(), 50);
 }

@@ -15,8 +15,17 @@ const MAX_FRAGMENT: usize = super::statement::MAX_TEXT / 2;
 pub(super) struct Fragment {
     text: Box<str>,
     places: Placeholders,
-    /// Columns that every matching row has equal to a parameter, with the parameter's index in the fragment.
-    pub equalities: Vec<(String, usize)>,
+    pub equalities: Vec<Equality>,
+}
+
+/// A column that every matching row has equal to a parameter.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Equality {
+    pub column: String,
+    /// The parameter's index in the fragment.
+    pub param: usize,
+    /// The cast behind it in the text, or nothing.
+    pub cast: String,
 }
 
 thread_local! {
@@ -122,7 +131,7 @@ fn check_balance(text: &str, tokens: &[Token]) -> Result<()> {
 /// `column = ?` and `? = column` (the parameter may have a cast), where nothing but AND joins them with the rest.
 /// Anything unusual at the top level gives none: an equality that is missed costs an error, one that is wrongly
 /// seen would cost a wrong row.
-fn equalities(text: &str, tokens: &[Token]) -> Vec<(String, usize)> {
+fn equalities(text: &str, tokens: &[Token]) -> Vec<Equality> {
     let word = |token: &Token| match token.kind {
         Kind::Word => text[token.start..token.end].to_ascii_uppercase(),
         _ => String::new(),
@@ -142,10 +151,13 @@ fn equalities(text: &str, tokens: &[Token]) -> Vec<(String, usize)> {
     conjuncts.iter().filter_map(|it| equality(text, it)).collect()
 }
 
-fn equality(text: &str, tokens: &[(Token, usize)]) -> Option<(String, usize)> {
+fn equality(text: &str, tokens: &[(Token, usize)]) -> Option<Equality> {
     let equals = tokens.iter().position(|(token, _)| token.kind == Kind::Other(b'='))?;
     let (left, right) = (&tokens[..equals], &tokens[equals + 1..]);
-    let read = |column, value| Some((column_of(text, column)?, parameter_of(value)?));
+    let read = |column, value| {
+        let (column, (param, cast)) = (column_of(text, column)?, parameter_of(text, value)?);
+        Some(Equality { column, param, cast })
+    };
     read(left, right).or_else(|| read(right, left))
 }
 
@@ -170,10 +182,17 @@ fn column_of(text: &str, tokens: &[(Token, usize)]) -> Option<String> {
     }
 }
 
-/// `?` or `?::type`.
-fn parameter_of(tokens: &[(Token, usize)]) -> Option<usize> {
+/// `?` or `?::type`: the parameter and its cast.
+fn parameter_of(text: &str, tokens: &[(Token, usize)]) -> Option<(usize, String)> {
     let kinds: Vec<Kind> = tokens.iter().map(|(token, _)| token.kind).collect();
     let colon = Kind::Other(b':');
-    let plain = kinds == [Kind::Param] || kinds == [Kind::Param, colon, colon, Kind::Word];
-    plain.then(|| tokens[0].1)
+    let index = tokens.first()?.1;
+    match kinds[..] {
+        [Kind::Param] => Some((index, String::new())),
+        [Kind::Param, one, two, Kind::Word] if one == colon && two == colon => {
+            let last = tokens[3].0;
+            Some((index, format!("::{}", &text[last.start..last.end])))
+        }
+        _ => None,
+    }
 }

@@ -35,6 +35,8 @@ mod placeholder;
 pub(crate) mod split;
 mod statement;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use args::{Arg, Args, BIND, params};
 pub use builder::{

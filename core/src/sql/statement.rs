@@ -45,10 +45,10 @@ impl Statement {
             match token.kind {
                 Kind::Comment => continue,
                 Kind::Semicolon if sketch.at_top() => {
-                    ended = true;
+                    ended = body_end > 0;
                     continue;
                 }
-                _ if ended && body_end > 0 => {
+                _ if ended => {
                     let at = position(text, token.start);
                     return Err(Error::task(format!("a task is one statement; a second one starts at {at}")));
                 }

@@ -108,6 +108,9 @@ impl Migration {
     }
 
     fn check(self) -> Result<Migration> {
+        if let Some(at) = self.text.find('\0') {
+            return Err(self.refuse(Some(split::line_of(&self.text, at)), "a NUL character is no SQL"));
+        }
         let statements = self.statements()?;
         for (statement, line) in &statements {
             let (first, second) = split::leading_words(statement);
@@ -119,7 +122,7 @@ impl Migration {
                 );
                 return Err(self.refuse(Some(*line), &why));
             }
-            if first == "COPY" && statement.to_ascii_uppercase().ends_with("STDIN") {
+            if first == "COPY" && statement.to_ascii_uppercase().contains("STDIN") {
                 return Err(self.refuse(Some(*line), "COPY … FROM STDIN is psql's; write INSERT statements"));
             }
         }

@@ -67,7 +67,6 @@ async fn run(title: &str, scenario: &Json) {
     for engine in stage.engines.values() {
         engine.close().await.expect("the engine closes");
     }
-    database.drop().await;
 }
 
 /// Compares what came back with `expect`, or what was raised with `error`.

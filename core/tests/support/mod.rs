@@ -1,63 +1,141 @@
-//! What tests share: a database and a namespace of their own on real servers.
+//! What the integration tests share: a database and a Redis namespace of its own for every test.
 //!
-//! Each test binary uses a part of it.
-#![allow(dead_code)]
+//! The servers are named by `ZMSG_POSTGRES_DSN` and `ZMSG_REDIS_ADDR`. A missing one fails the test that needs it.
+
+// Each test program uses a part of this.
+#![allow(dead_code, clippy::disallowed_methods)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
+use zmsg_core::base::Deadline;
+use zmsg_core::sql::Task;
+use zmsg_core::store::Store;
+use zmsg_core::store::postgres::{PostgresSettings, PostgresStore};
+use zmsg_core::value::Value;
 
-/// A database that only this test knows.
+pub mod proxy;
+
+/// A database that is dropped with this.
 pub struct TestDatabase {
-    /// Where it is.
+    /// Reaches it.
     pub dsn: String,
+    admin_dsn: String,
     name: String,
 }
 
-fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| {
-        panic!("{name} is not set; run `make test-rust`, or first: eval \"$(python3 tools/servers.py env)\"")
+/// A new, empty database.
+pub async fn database() -> TestDatabase {
+    let admin_dsn = server("ZMSG_POSTGRES_DSN", "postgresql://postgres@localhost/postgres");
+    let name = unique("zmsg_test");
+    admin(&admin_dsn, &format!("CREATE DATABASE {name}")).await;
+    TestDatabase { dsn: with_database(&admin_dsn, &name), admin_dsn, name }
+}
+
+/// Where the Redis of the tests is.
+pub fn redis_addr() -> String {
+    server("ZMSG_REDIS_ADDR", "localhost:6379")
+}
+
+/// A Redis namespace that no other test has.
+pub fn namespace() -> String {
+    unique("zmsg_test")
+}
+
+/// Time enough for anything that works.
+pub fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+/// A task that is known to be well-formed.
+pub fn task(text: &str, params: &[Value]) -> Task {
+    zmsg_core::sql::sql(text, params).expect("the test's SQL is well-formed")
+}
+
+impl TestDatabase {
+    /// A store on it, with the engine's own tables.
+    pub async fn store(&self) -> PostgresStore {
+        self.store_with(|_| {}).await
+    }
+
+    /// The same, with other settings.
+    pub async fn store_with(&self, change: impl FnOnce(&mut PostgresSettings)) -> PostgresStore {
+        let mut settings = PostgresSettings::new(&self.dsn);
+        change(&mut settings);
+        let store = PostgresStore::connect(settings).await.expect("the server can be reached");
+        store.open_own_tables(true, soon()).await.expect("the engine's own tables can be made");
+        store
+    }
+
+    /// A plain connection, to look from outside.
+    pub async fn client(&self) -> Client {
+        connect(&self.dsn).await
+    }
+
+    /// The same DSN with another `host:port`, and without TLS, so that a proxy can read along.
+    pub fn dsn_through(&self, address: std::net::SocketAddr) -> String {
+        let config: tokio_postgres::Config = self.dsn.parse().expect("a DSN");
+        let user = config.get_user().unwrap_or("postgres");
+        let password =
+            config.get_password().map(|it| String::from_utf8_lossy(it).into_owned()).unwrap_or_default();
+        let (host, port, name) = (address.ip(), address.port(), &self.name);
+        let password = if password.is_empty() { password } else { format!("password='{password}'") };
+        format!("host={host} port={port} user='{user}' {password} dbname={name} sslmode=disable")
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (dsn, name) = (self.admin_dsn.clone(), self.name.clone());
+        // The test's runtime may be the one that is ending, so this one is its own.
+        let dropping = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let end = format!(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+                );
+                admin(&dsn, &end).await;
+                admin(&dsn, &format!("DROP DATABASE IF EXISTS {name}")).await;
+            });
+        });
+        let _ = dropping.join();
+    }
+}
+
+fn server(variable: &str, example: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set; run the tests through `make test`, or name a server, e.g. {variable}={example}")
     })
 }
 
 fn unique(prefix: &str) -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("{prefix}_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("{prefix}_{}_{number}_{:08x}", std::process::id(), fastrand::u32(..))
 }
 
-/// The server's address for Redis.
-pub fn redis_addr() -> String {
-    variable("ZMSG_REDIS_ADDR")
-}
-
-/// A Redis namespace that only this test knows.
-pub fn namespace() -> String {
-    unique("test")
-}
-
-/// Makes a database.
-pub async fn database() -> TestDatabase {
-    let server = variable("ZMSG_POSTGRES_DSN");
-    let name = unique("zmsg_test");
-    admin(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
-    admin(&format!("CREATE DATABASE {name}")).await;
-    let (before_query, query) = server.split_once('?').map_or((server.as_str(), String::new()), |(url, query)| (url, format!("?{query}")));
-    let authority = before_query.find("://").map_or(0, |at| at + 3);
-    let path = before_query[authority..].find('/').map_or(before_query.len(), |at| authority + at);
-    TestDatabase { dsn: format!("{}/{name}{query}", &before_query[..path]), name }
-}
-
-impl TestDatabase {
-    /// Drops it, whoever is still connected.
-    pub async fn drop(self) {
-        admin(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)).await;
-    }
-}
-
-async fn admin(sql: &str) {
-    let dsn = variable("ZMSG_POSTGRES_DSN");
-    let (client, connection) = tokio_postgres::connect(&dsn, NoTls).await.expect("the test server can be reached");
-    #[allow(clippy::disallowed_methods)]
+async fn connect(dsn: &str) -> Client {
+    let (client, connection) =
+        tokio_postgres::connect(dsn, NoTls).await.expect("the test server can be reached");
     tokio::spawn(connection);
-    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    client
+}
+
+async fn admin(dsn: &str, statement: &str) {
+    connect(dsn)
+        .await
+        .batch_execute(statement)
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+}
+
+/// The DSN with another database, in its own form.
+fn with_database(dsn: &str, name: &str) -> String {
+    let Some((scheme, rest)) = dsn.split_once("://") else { return format!("{dsn} dbname={name}") };
+    let (place, query) =
+        rest.split_once('?').map_or((rest, String::new()), |(it, query)| (it, format!("?{query}")));
+    let server = place.split_once('/').map_or(place, |(server, _)| server);
+    format!("{scheme}://{server}/{name}{query}")
 }

@@ -37,7 +37,9 @@ impl Pattern {
     /// Checks and reads a pattern.
     pub(super) fn parse(text: &str) -> Result<Pattern> {
         if text.is_empty() {
-            return Err(Error::task("source pattern: it is empty; write one like \"feed_*\" or \"user:{id:int}\""));
+            return Err(Error::task(
+                "source pattern: it is empty; write one like \"feed_*\" or \"user:{id:int}\"",
+            ));
         }
         Parser { text, literals: vec![String::new()], holes: Vec::new(), names: Vec::new() }.run()
     }
@@ -126,7 +128,10 @@ impl<'a> Parser<'a> {
 
     fn star(&mut self, at: usize) -> Result<usize> {
         if at + 1 != self.text.len() {
-            return Err(self.error(at, "`*` may only be the last character; name parts in braces, as \"user:{id}:name\""));
+            return Err(self.error(
+                at,
+                "`*` may only be the last character; name parts in braces, as \"user:{id}:name\"",
+            ));
         }
         if !self.holes.is_empty() {
             return Err(self.error(at, "a pattern has either parts in braces or a `*` at its end, not both"));
@@ -138,7 +143,9 @@ impl<'a> Parser<'a> {
     /// `{name}` or `{name:int}`.
     fn part(&mut self, at: usize) -> Result<usize> {
         if at > 0 && self.text.as_bytes()[at - 1] == b'}' {
-            return Err(self.error(at, "two parts need a literal between them, or nobody knows where one ends"));
+            return Err(
+                self.error(at, "two parts need a literal between them, or nobody knows where one ends")
+            );
         }
         let inner = &self.text[at + 1..];
         let Some(length) = inner.find(['{', '}']).filter(|&end| inner[end..].starts_with('}')) else {
@@ -146,7 +153,9 @@ impl<'a> Parser<'a> {
         };
         let (name, kind) = match inner[..length].split_once(':') {
             Some((name, "int")) => (name, Hole::Int),
-            Some((_, kind)) => return Err(self.error(at, &format!("{kind:?} is no type of a part; there is only \"int\""))),
+            Some((_, kind)) => {
+                return Err(self.error(at, &format!("{kind:?} is no type of a part; there is only \"int\"")));
+            }
             None => (&inner[..length], Hole::Text),
         };
         if !is_name(name) {

@@ -57,8 +57,8 @@ pub(super) struct Where {
 pub(super) struct Insert {
     pub column: Arc<Name>,
     pub slot: u32,
-    /// Whether it is a part of the row's key.
-    pub key: bool,
+    /// If it is a part of the row's key: the parameter of WHERE that it equals, with the cast it has there.
+    pub key: Option<Arc<str>>,
 }
 
 impl Cell {
@@ -200,7 +200,7 @@ impl Cell {
                 return;
             }
             let slot = self.push_arg(Role::Free, arg);
-            self.insert.push(Insert { column, slot, key: false });
+            self.insert.push(Insert { column, slot, key: None });
         }
         if self.insert.is_empty() {
             self.flaw(Error::task("or_insert names no column; it needs at least the row's key"));
@@ -247,35 +247,35 @@ impl Cell {
             return Ok(());
         }
         for at in 0..self.insert.len() {
-            let key = self.equal_slots(&self.insert[at]).next().is_some();
-            self.insert[at].key = key;
+            let first = self.equals(&self.insert[at]).next();
+            self.insert[at].key = first.map(|(slot, cast)| format!("${}{cast}", slot + 1).into());
         }
         let refuse = |what: &str| Err(self.place(Error::task(what)));
-        if !self.insert.iter().any(|it| it.key) {
+        if !self.insert.iter().any(|it| it.key.is_some()) {
             return refuse(
                 "or_insert needs the row's key: a column that WHERE compares with = to a ?, joined by AND",
             );
         }
-        if self.insert.iter().any(|it| it.key && it.column == self.column) {
+        if self.insert.iter().any(|it| it.key.is_some() && it.column == self.column) {
             return refuse("or_insert cannot use the changed column as the row's key");
         }
         Ok(())
     }
 
-    /// The arguments of WHERE that every matching row has in this column.
-    fn equal_slots<'a>(&'a self, insert: &'a Insert) -> impl Iterator<Item = &'a Slot> + 'a {
+    /// The arguments of WHERE that every matching row has in this column, and their casts.
+    fn equals<'a>(&'a self, insert: &'a Insert) -> impl Iterator<Item = (usize, &'a str)> + 'a {
         self.wheres.iter().flat_map(move |it| {
-            let same = it.fragment.equalities.iter().filter(|(column, _)| column == insert.column.last());
-            same.map(|(_, index)| &self.slots[it.first as usize + index])
+            let same = it.fragment.equalities.iter().filter(|equal| equal.column == insert.column.last());
+            same.map(|equal| (it.first as usize + equal.param, &*equal.cast))
         })
     }
 
     /// A row inserted under another key than WHERE asks for would be a second row.
     fn check_key(&self) -> Result<()> {
-        for insert in self.insert.iter().filter(|it| it.key) {
+        for insert in &self.insert {
             let given = &self.slots[insert.slot as usize];
             let differs = |it: &Slot| !it.open && !given.open && it.value != given.value;
-            if self.equal_slots(insert).any(differs) {
+            if self.equals(insert).any(|(slot, _)| differs(&self.slots[slot])) {
                 let column = &insert.column;
                 let what =
                     format!("or_insert gives {column} another value, or one of another type, than WHERE");

@@ -31,6 +31,9 @@ fn update(cell: &Cell) -> String {
 /// checked even if the row then turns out to exist: from 0, a `dec` would break `CHECK (likes >= 0)` of a row that
 /// can well afford it.
 ///
+/// The row is looked up by the parameter that WHERE has for the key, not by the one of VALUES: a comparison may want
+/// another type than the column (`text` for `varchar`), and a parameter has one type.
+///
 /// In DO UPDATE a bare column name would be ambiguous between the row and the proposed one; the inner SELECT gives
 /// the caller's WHERE a scope in which the row's names come first.
 fn upsert(cell: &Cell) -> String {
@@ -38,13 +41,13 @@ fn upsert(cell: &Cell) -> String {
     let row = quoted(table.last());
     let given = cell.insert().iter().find(|it| it.column.as_ref() == column);
     let others: Vec<&Insert> = cell.insert().iter().filter(|it| it.column.as_ref() != column).collect();
-    let keys: Vec<&Insert> = others.iter().copied().filter(|it| it.key).collect();
+    let keys: Vec<&Insert> = others.iter().copied().filter(|it| it.key.is_some()).collect();
 
     let names = join(&others, |it| it.column.quoted().to_owned());
     let values = join(&others, |it| parameter(cell, it.slot));
     let target = join(&keys, |it| it.column.quoted().to_owned());
     let found: Vec<String> =
-        keys.iter().map(|it| format!("{row}.{} = {}", it.column, parameter(cell, it.slot))).collect();
+        keys.iter().filter_map(|it| Some(format!("{row}.{} = {}", it.column, it.key.as_deref()?))).collect();
     let stored = format!("(SELECT {row}.{column} FROM {table} WHERE {})", found.join(" AND "));
     let start = match given {
         Some(given) => format!("COALESCE({stored}, {})", parameter(cell, given.slot)),

@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Statements kept prepared on one connection; at the bound all are dropped and the hot ones come back.
 const MAX_PREPARED: usize = 256;
 /// How long the server gets to act on a cancel request.
-const CANCEL_GRACE: Duration = Duration::from_secs(1);
+const CANCEL_GRACE: Duration = Duration::from_millis(500);
 const OLDEST_SERVER: u32 = 12;
 
 /// Opens connections to one database.
@@ -51,7 +51,9 @@ impl Connector {
 
     /// Opens a connection within the connect timeout.
     pub(super) async fn connect(&self) -> Result<Connection> {
-        let connecting = Deadline::after(self.timeout).run("", self.config.connect(self.tls.clone())).await;
+        // Boxed: the handshakes of the driver are by far the largest future here, and every caller would carry it.
+        let handshake = Box::pin(self.config.connect(self.tls.clone()));
+        let connecting = Deadline::after(self.timeout).run("", handshake).await;
         let (client, wire) = match connecting {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return Err(self.refusal(&error)),
@@ -77,7 +79,7 @@ impl Connector {
 
     fn refusal(&self, error: &PgError) -> Error {
         if let Some(refusal) = error.as_db_error() {
-            return refused(refusal).with("server", &self.place);
+            return refused(refusal, &format!("a connection at {}", self.place));
         }
         let cause = error.source().map(|cause| cause.to_string());
         let why = cause.unwrap_or_else(|| error.to_string());

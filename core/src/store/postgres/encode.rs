@@ -10,9 +10,9 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type, to_sql_checked};
 
-use super::{array, json, numeric};
+use super::{array, numeric};
 use crate::error::{Error, Result};
-use crate::value::Value;
+use crate::value::{Value, value_to_json};
 
 pub(super) const DAYS_TO_2000: i32 = 10_957;
 pub(super) const MICROS_TO_2000: i64 = 946_684_800_000_000;
@@ -235,7 +235,7 @@ fn for_json(value: &Value, ty: &Type, refuse: Refuse<'_>) -> Result<Param> {
     let document: Arc<str> = match value {
         Value::Json(it) | Value::Text(it) => it.clone(),
         Value::Bytes(_) => return Err(refuse("")),
-        other => json::to_json(other).map_err(|why| refuse(why))?.into(),
+        other => value_to_json(other).map_err(|error| refuse(error.message()))?,
     };
     if document.contains('\0') {
         return Err(refuse("the JSON text holds a NUL character"));

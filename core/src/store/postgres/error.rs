@@ -17,6 +17,8 @@ use crate::error::{Error, ErrorKind};
 pub(super) enum Cause {
     /// Trying again would fail again.
     Final,
+    /// A task may need what an earlier one of its list makes; running the list step by step may pass.
+    Dependent,
     /// The transaction met another one and may pass if it is run again.
     Conflict,
     /// A prepared statement no longer fits the schema or the server connection; preparing it anew helps.
@@ -54,7 +56,7 @@ impl Failure {
 impl From<PgError> for Failure {
     fn from(error: PgError) -> Failure {
         match error.as_db_error() {
-            Some(refusal) => Failure { cause: cause(refusal), error: refused(refusal) },
+            Some(refusal) => Failure { cause: cause(refusal), error: refused(refusal, "the statement") },
             None => Failure { cause: Cause::Lost, error: lost(&error) },
         }
     }
@@ -72,13 +74,13 @@ fn cause(refusal: &DbError) -> Cause {
     }
 }
 
-/// An error that the server sent.
-pub(super) fn refused(refusal: &DbError) -> Error {
+/// An error that the server sent; `what` it refused.
+pub(super) fn refused(refusal: &DbError, what: &str) -> Error {
     let code = refusal.code().code();
     let kind = if code == "57014" { ErrorKind::Timeout } else { ErrorKind::Store };
     let message = match kind {
         ErrorKind::Timeout => "PostgreSQL cancelled the statement because its time was over".to_owned(),
-        _ => format!("PostgreSQL refused the statement: {}", safe_message(code, refusal.message())),
+        _ => format!("PostgreSQL refused {what}: {}", safe_message(code, refusal.message())),
     };
     let mut error =
         Error::new(kind, message).with_retryable(retryable(code)).with_sqlstate(code).with("sqlstate", code);

@@ -160,7 +160,7 @@ impl Session {
                     _ => Some(first_line).filter(|_| migration.without_transaction()),
                 };
                 let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
-                let told = refused(refusal);
+                let told = refused(refusal, "the statement");
                 Error::new(told.kind(), format!("migration {name}{line}: {told}"))
                     .with_retryable(told.retryable())
                     .with_sqlstate(refusal.code().code())

@@ -5,13 +5,15 @@
 //! | `dsn`, `tls`, `connect` | how to reach a server, and what a session must be like |
 //! | `pool` | who has which connection, and which ones nobody may have any more |
 //! | `statement` | prepare, bind, run, several in one flight |
-//! | `encode`, `json`, `array`, `decode`, `numeric` | values to parameters and columns to values |
+//! | `encode`, `array`, `decode`, `numeric` | values to parameters and columns to values |
 //! | `single`, `transact`, `fate`, `tries` | what is tried again, and what became of a COMMIT |
 //! | `migrate` | migrations |
 //! | `error` | the driver's errors as ours |
 //!
 //! Invariants:
 //! - No session state outlives a call (SET LOCAL only), so that PgBouncer may switch servers between transactions.
+//!   Prepared statements do outlive one: PgBouncer in transaction mode needs `max_prepared_statements` (1.21 or newer);
+//!   an older one would run another client's statement of the same name.
 //! - A connection that something was left running on, or that a cancel request was sent for, is closed, not pooled.
 //! - Neither a DSN nor a parameter nor a server's DETAIL reaches a message or a log.
 //!
@@ -43,7 +45,6 @@ mod dsn;
 mod encode;
 mod error;
 mod fate;
-mod json;
 mod migrate;
 mod numeric;
 mod pool;

@@ -115,7 +115,7 @@ fn settle(lease: &mut Lease, cause: Cause) {
             lease.forget_statements();
             lease.end();
         }
-        Cause::Final | Cause::Conflict => lease.end(),
+        Cause::Final | Cause::Dependent | Cause::Conflict => lease.end(),
     }
 }
 
@@ -181,7 +181,7 @@ async fn fly_once(
             let worst = worst.max_by_key(|cause| match cause {
                 Cause::Lost | Cause::Abandoned => 2,
                 Cause::Stale => 1,
-                Cause::Final | Cause::Conflict => 0,
+                Cause::Final | Cause::Dependent | Cause::Conflict => 0,
             });
             settle(&mut lease, worst.unwrap_or(Cause::Final));
             answers

@@ -62,6 +62,11 @@ pub(super) async fn prepare(
     connection: &Connection,
     texts: &[Rendered],
 ) -> Vec<Result<Arc<Prepared>, Failure>> {
+    let cached: Option<Vec<_>> =
+        texts.iter().map(|rendered| connection.prepared(&rendered.sql).map(Ok)).collect();
+    if let Some(cached) = cached {
+        return cached;
+    }
     // Taken out of the cache at once, because keeping new ones may empty it.
     let mut known: HashMap<&str, Result<Arc<Prepared>, Failure>> = HashMap::new();
     let mut missing = Vec::new();

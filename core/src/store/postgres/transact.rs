@@ -7,6 +7,9 @@
 //! BEGIN travels while statements are prepared and the hooks run, so it costs no round trip of its own; the tasks are
 //! sent only once it has succeeded, because without a transaction each would commit by itself. The tasks and the draw
 //! of the version are one flight; the version comes last, while the transaction holds its locks.
+//!
+//! A task may need what an earlier one of the same list makes (a table, a column). Then it cannot be prepared ahead of
+//! time, and the transaction runs once more, step by step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +56,8 @@ struct Transaction<'a> {
     deadline: Deadline,
     /// Whether `before_tasks` was called.
     hooked: bool,
+    /// Whether each task is prepared only once the tasks before it have run.
+    stepwise: bool,
 }
 
 /// Runs the tasks in one transaction; see [`crate::store::Store::transact`].
@@ -64,7 +69,7 @@ pub(super) async fn transact(
 ) -> Result<Committed> {
     let mut texts = tasks.iter().map(statement::render).collect::<Result<Vec<_>>>()?;
     texts.push(Rendered { sql: VERSION.into(), params: Arc::new([]) });
-    let mut transaction = Transaction { store, texts, hooks, deadline, hooked: false };
+    let mut transaction = Transaction { store, texts, hooks, deadline, hooked: false, stepwise: false };
     let outcome = transaction.run_to_the_end().await;
     if transaction.hooked {
         transaction.hooks.after(&outcome).await;
@@ -84,6 +89,10 @@ impl Transaction<'_> {
                 Err(Stop::Unknown(error)) => return Outcome::Unknown(error),
                 Err(Stop::Failed(failure)) => failure,
             };
+            if failure.cause == Cause::Dependent {
+                self.stepwise = true;
+                continue;
+            }
             if !tries.again(failure.cause, self.deadline).await {
                 return Outcome::Aborted(failure.error);
             }
@@ -109,8 +118,10 @@ impl Transaction<'_> {
             Ok(opened) => opened?,
             Err(late) => return Err(abandon(connection, late).await),
         };
-        let (committed, txid) = match deadline.run("running a transaction", flight(connection, &bound)).await
-        {
+        let flown = async {
+            if self.stepwise { self.steps(connection).await } else { flight(connection, &bound).await }
+        };
+        let (committed, txid) = match deadline.run("running a transaction", flown).await {
             Ok(flown) => flown?,
             Err(late) => return Err(abandon(connection, late).await),
         };
@@ -136,13 +147,37 @@ impl Transaction<'_> {
     }
 
     async fn bind(&self, connection: &Connection) -> Result<Vec<Bound>, Failure> {
+        if self.stepwise {
+            return Ok(Vec::new());
+        }
         let statements = statement::prepare(connection, &self.texts).await;
         let mut bound = Vec::with_capacity(statements.len());
         for (index, (prepared, rendered)) in statements.into_iter().zip(&self.texts).enumerate() {
             let one = prepared.and_then(|prepared| Ok(statement::bind(prepared, rendered)?));
-            bound.push(one.map_err(|failure| numbered(failure, index, self.texts.len()))?);
+            bound.push(one.map_err(|failure| self.unprepared(failure, index))?);
         }
         Ok(bound)
+    }
+
+    /// A later task that names what does not exist may depend on an earlier one.
+    fn unprepared(&self, failure: Failure, index: usize) -> Failure {
+        let names_nothing = failure.error.sqlstate().is_some_and(|code| code.starts_with("42") || code == "3F000");
+        if index > 0 && names_nothing && failure.cause == Cause::Final {
+            return Failure { cause: Cause::Dependent, ..failure };
+        }
+        numbered(failure, index, self.texts.len())
+    }
+
+    async fn steps(&self, connection: &Connection) -> Result<(Committed, i64), Failure> {
+        let mut results = Vec::with_capacity(self.texts.len());
+        for (index, text) in self.texts.iter().enumerate() {
+            let step = async {
+                let prepared = statement::prepare(connection, std::slice::from_ref(text)).await.remove(0)?;
+                statement::run(connection.client(), &statement::bind(prepared, text)?).await
+            };
+            results.push(step.await.map_err(|failure| numbered(failure, index, self.texts.len()))?);
+        }
+        summed(results)
     }
 
     /// COMMIT. Every statement succeeded, so that the server has no aborted transaction whose COMMIT would "succeed".
@@ -180,6 +215,11 @@ async fn flight(connection: &Connection, bound: &[Bound]) -> Result<(Committed, 
     for (index, answer) in answers.into_iter().enumerate() {
         results.push(answer.map_err(|failure| numbered(failure, index, bound.len()))?);
     }
+    summed(results)
+}
+
+/// The results of the tasks as one, and the version and the transaction id, which come last.
+fn summed(mut results: Vec<ExecResult>) -> Result<(Committed, i64), Failure> {
     let drawn = results.pop().and_then(|drawn| drawn.rows.into_iter().next());
     let (version, txid) = match drawn.as_ref().map(|row| row.values.as_slice()) {
         Some([Value::Int(version), Value::Int(txid)]) => (*version, *txid),
@@ -226,7 +266,7 @@ async fn roll_back(lease: &mut Lease, cause: Cause) {
     match cause {
         Cause::Lost | Cause::Abandoned => return,
         Cause::Stale => lease.forget_statements(),
-        Cause::Final | Cause::Conflict => {}
+        Cause::Final | Cause::Dependent | Cause::Conflict => {}
     }
     let rolled_back = Deadline::after(COMMIT_GRACE).run("", lease.client().batch_execute("ROLLBACK")).await;
     if let Ok(Ok(())) = rolled_back {

@@ -30,7 +30,7 @@ impl Tries {
     /// Waits as long as it takes to try again; `false` if the call should give up.
     pub(super) async fn again(&mut self, cause: Cause, deadline: Deadline) -> bool {
         let delay = match cause {
-            Cause::Final | Cause::Abandoned => return false,
+            Cause::Final | Cause::Dependent | Cause::Abandoned => return false,
             Cause::Stale => {
                 self.stale += 1;
                 return self.stale <= MAX_STALE && !deadline.passed();
