@@ -74,10 +74,7 @@ fn number(given: f64) -> CoreResult<Value> {
         return Ok(Value::Float(given));
     }
     if given.abs() > MAX_SAFE {
-        return Err(Error::task(format!(
-            "{given} is beyond the integers that a number holds exactly; give a bigint for an integer column, or a \
-             string for a float or numeric column"
-        )));
+        return Err(Error::task("a number is beyond the integers that it holds exactly; give a bigint or a string"));
     }
     Ok(Value::Int(given as i64))
 }
