@@ -7,6 +7,7 @@ use napi::bindgen_prelude::{Array, External, Object};
 use napi_derive::napi;
 use zmsg_core::error::{Error, Result as CoreResult};
 use zmsg_core::sql::{self, Arg, Column, Counter, Map, OnConflict, Slice, Table, Task};
+use zmsg_core::value::{Decimal, Value};
 
 use crate::errors::to_js;
 use crate::replies;
@@ -150,7 +151,9 @@ pub fn builder_named(kind: String, table: String, column: String) -> Result<Exte
 /// One operation of the builder's kind.
 #[napi(catch_unwind)]
 pub fn builder_op(builder: &External<Builder>, op: String, given: Array<'_>) -> Result<External<Builder>> {
-    let mut given = args(&given)?.into_iter();
+    let exact = matches!(&**builder, Builder::Counter(_));
+    let given = args(&given)?.into_iter().map(|arg| if exact { decimal(arg) } else { Ok(arg) });
+    let mut given = given.collect::<CoreResult<Vec<Arg>>>().map_err(to_js)?.into_iter();
     let mut next = || given.next().unwrap_or(Arg::Open);
     let stepped = match (&**builder, op.as_str()) {
         (Builder::Counter(it), "inc") => Builder::Counter(it.inc(next())),
@@ -205,6 +208,14 @@ pub fn builder_build(builder: &External<Builder>) -> Result<External<TaskList>> 
         Builder::Counter(it) => it.build(),
         Builder::Slice(it) => it.build(),
         Builder::Map(it) => it.build(),
+    })
+}
+
+/// JavaScript has no decimal numbers: a counter's text is one.
+fn decimal(arg: Arg) -> CoreResult<Arg> {
+    Ok(match arg {
+        Arg::Value(Value::Text(text)) => Arg::Value(Value::Decimal(Decimal::parse(&text)?)),
+        other => other,
     })
 }
 
