@@ -180,6 +180,9 @@ fn is_decimal(text: &str) -> bool {
 pub struct Row {
     /// Column names in select order.
     pub columns: Arc<[Arc<str>]>,
+    /// Per column, whether its integers are of 64 bits (`int8` and arrays of it): languages whose numbers are not as
+    /// wide take them differently. A column beyond the end counts as wide.
+    pub wide: Arc<[bool]>,
     /// One value per column.
     pub values: Vec<Value>,
 }

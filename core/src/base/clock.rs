@@ -72,7 +72,9 @@ impl Clock {
     /// # Panics
     /// On the system clock: a test mistook which clock it holds.
     pub fn advance(&self, by: Duration) {
-        let Source::Manual { mono_ns, wall_ms } = &*self.0 else { panic!("the system clock cannot be moved") };
+        let Source::Manual { mono_ns, wall_ms } = &*self.0 else {
+            panic!("the system clock cannot be moved")
+        };
         mono_ns.fetch_add(by.as_nanos() as u64, Ordering::AcqRel);
         wall_ms.fetch_add(by.as_millis() as i64, Ordering::AcqRel);
     }

@@ -131,6 +131,7 @@ impl Database {
 fn row(columns: &[(&str, i64)]) -> Row {
     Row {
         columns: columns.iter().map(|(name, _)| Arc::from(*name)).collect(),
+        wide: [].into(),
         values: columns.iter().map(|(_, value)| Value::Int(*value)).collect(),
     }
 }

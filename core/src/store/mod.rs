@@ -119,7 +119,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Runs the tasks in order in one transaction. Deadlocks and serialization failures are retried within the
     /// deadline, as is everything else of which it is known that nothing was committed and that may pass.
-    async fn transact(&self, tasks: &[Task], hooks: Arc<dyn CommitHooks>, deadline: Deadline) -> Result<Committed>;
+    async fn transact(
+        &self,
+        tasks: &[Task],
+        hooks: Arc<dyn CommitHooks>,
+        deadline: Deadline,
+    ) -> Result<Committed>;
 
     /// A round trip to the server.
     async fn ping(&self, deadline: Deadline) -> Result<Duration>;

@@ -73,6 +73,14 @@ fn is_readable(ty: &Type) -> bool {
         )
 }
 
+/// Whether integers of this type, or of this array's elements, have 64 bits.
+pub(super) fn is_wide(ty: &Type) -> bool {
+    match base_type(ty).kind() {
+        Kind::Array(element) => is_wide(element),
+        _ => *base_type(ty) == Type::INT8,
+    }
+}
+
 /// Every column of a row.
 pub(super) fn row(row: &Row) -> Result<Vec<Value>> {
     let columns = row.columns().iter().enumerate();

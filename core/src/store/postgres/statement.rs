@@ -24,6 +24,7 @@ use crate::value::Row;
 pub(super) struct Prepared {
     statement: Statement,
     columns: Arc<[Arc<str>]>,
+    wide: Arc<[bool]>,
 }
 
 /// A statement with its parameters, ready to be sent.
@@ -94,7 +95,8 @@ async fn prepare_one(client: &Client, sql: &str) -> Result<Prepared, Failure> {
         decode::check(column.name(), column.type_()).map_err(|error| error.with("sql", sql_hash(sql)))?;
     }
     let columns = statement.columns().iter().map(|column| column.name().into()).collect();
-    Ok(Prepared { statement, columns })
+    let wide = statement.columns().iter().map(|column| decode::is_wide(column.type_())).collect();
+    Ok(Prepared { statement, columns, wide })
 }
 
 /// Encodes the arguments for the types that the server inferred.
@@ -122,7 +124,8 @@ pub(super) async fn run(client: &Client, bound: &Bound) -> Result<ExecResult, Fa
     let mut rows = Vec::new();
     while let Some(row) = stream.try_next().await.map_err(failed)? {
         let values = decode::row(&row).map_err(|error| error.with("sql", sql_hash(&bound.sql)))?;
-        rows.push(Row { columns: bound.prepared.columns.clone(), values });
+        let Prepared { columns, wide, .. } = &*bound.prepared;
+        rows.push(Row { columns: columns.clone(), wide: wide.clone(), values });
     }
     Ok(ExecResult { rows_affected: stream.rows_affected().unwrap_or(0), rows })
 }

@@ -1,0 +1,216 @@
+//! What the engine gives back, as JavaScript values.
+//!
+//! Rows cross as groups: the column names once, one letter per column that says what its values are, and all values in
+//! one flat array. `node/src/values.ts` makes the objects, and what needs a JavaScript constructor, from that.
+
+use bytes::Bytes;
+use napi::bindgen_prelude::{Array, BufferSlice, External, Null, Object, i64n};
+use napi::{Env, Result};
+use zmsg_core::engine::{Receipt, Zmsg};
+use zmsg_core::store::ExecResult;
+use zmsg_core::value::{Row, Value, value_to_json};
+
+use crate::errors::to_js;
+
+/// Whether the configuration wants timestamps as text.
+type Texts = bool;
+
+/// The result of an asynchronous call.
+pub enum Reply {
+    /// Nothing to tell.
+    Unit,
+    /// A value, or its absence.
+    Data(Option<Bytes>),
+    /// One per key.
+    Many(Vec<Option<Bytes>>),
+    /// Rows of a read.
+    Rows(Vec<Row>, Texts),
+    /// What statements did.
+    Exec(ExecResult, Texts),
+    /// What a write did.
+    Receipt(Receipt, Texts),
+    /// A report as JSON text.
+    Json(String),
+    /// An engine that was opened, and how it wants int8 and timestamps.
+    Opened { engine: Zmsg, int8: &'static str, timestamps: &'static str },
+}
+
+/// Bytes as a Buffer of the caller's own.
+pub fn buffer<'env>(env: &'env Env, bytes: &[u8]) -> Result<BufferSlice<'env>> {
+    BufferSlice::copy_from(env, bytes)
+}
+
+impl Reply {
+    /// Puts the reply into place `index` of `into`.
+    pub fn put(
+        self,
+        env: &Env,
+        into: &mut Array<'_>,
+        index: u32,
+        wrap: impl Fn(Zmsg) -> crate::engine::Engine,
+    ) -> Result<()> {
+        match self {
+            Reply::Unit | Reply::Data(None) => into.set(index, ()),
+            Reply::Data(Some(bytes)) => into.set(index, buffer(env, &bytes)?),
+            Reply::Many(found) => into.set(index, many(env, &found)?),
+            Reply::Rows(rows, texts) => into.set(index, groups(env, &rows, texts)?),
+            Reply::Json(text) => into.set(index, text),
+            Reply::Exec(result, texts) => {
+                let mut object = Object::new(env)?;
+                object.set("rowsAffected", result.rows_affected as f64)?;
+                object.set("rows", groups(env, &result.rows, texts)?)?;
+                into.set(index, object)
+            }
+            Reply::Receipt(receipt, texts) => {
+                let mut object = Object::new(env)?;
+                object.set("opId", receipt.op_id)?;
+                object.set("durability", receipt.durability)?;
+                object.set("rowsAffected", receipt.rows_affected as f64)?;
+                object.set("rows", groups(env, &receipt.rows, texts)?)?;
+                object.set("cached", receipt.cached)?;
+                into.set(index, object)
+            }
+            Reply::Opened { engine, int8, timestamps } => {
+                let mut object = Object::new(env)?;
+                object.set("engine", External::new(wrap(engine)))?;
+                object.set("int8", int8)?;
+                object.set("timestamps", timestamps)?;
+                into.set(index, object)
+            }
+        }
+    }
+}
+
+fn many<'env>(env: &'env Env, found: &[Option<Bytes>]) -> Result<Array<'env>> {
+    let mut array = env.create_array(found.len() as u32)?;
+    for (index, bytes) in found.iter().enumerate() {
+        if let Some(bytes) = bytes {
+            array.set(index as u32, buffer(env, bytes)?)?;
+        }
+    }
+    Ok(array)
+}
+
+/// Parameters as `{ kinds, values }`, each with a letter of its own.
+pub fn parameters<'env>(env: &'env Env, parameters: &[Value]) -> Result<Object<'env>> {
+    let mut values = env.create_array(parameters.len() as u32)?;
+    for (index, value) in parameters.iter().enumerate() {
+        put_value(env, &mut values, index as u32, value, false)?;
+    }
+    let kinds: String = parameters.iter().map(|value| kind_of(value, false).unwrap_or('-')).collect();
+    let mut object = Object::new(env)?;
+    object.set("kinds", kinds)?;
+    object.set("values", values)?;
+    Ok(object)
+}
+
+/// Rows with the same columns and the same kinds of values, one after another.
+struct Group<'rows> {
+    rows: &'rows [Row],
+    kinds: Vec<Option<char>>,
+}
+
+/// Rows as an array of `{ columns, kinds, values }`.
+fn groups<'env>(env: &'env Env, rows: &[Row], texts: bool) -> Result<Array<'env>> {
+    let mut array = env.create_array(0)?;
+    let mut rest = rows;
+    let mut index = 0;
+    while !rest.is_empty() {
+        let group = Group::first_of(rest);
+        rest = &rest[group.rows.len()..];
+        array.set(index, group.to_js(env, texts)?)?;
+        index += 1;
+    }
+    Ok(array)
+}
+
+impl<'rows> Group<'rows> {
+    fn first_of(rows: &'rows [Row]) -> Group<'rows> {
+        let wide = rows[0].wide.clone();
+        let mut kinds = vec![None; rows[0].values.len()];
+        let fitting = rows
+            .iter()
+            .take_while(|row| row.columns == rows[0].columns && merge(&mut kinds, row, &wide))
+            .count();
+        Group { rows: &rows[..fitting], kinds }
+    }
+
+    fn to_js<'env>(&self, env: &'env Env, texts: bool) -> Result<Object<'env>> {
+        let names = &self.rows[0].columns;
+        let mut columns = env.create_array(names.len() as u32)?;
+        for (index, name) in names.iter().enumerate() {
+            columns.set(index as u32, &**name)?;
+        }
+        let mut values = env.create_array((self.rows.len() * names.len()) as u32)?;
+        for (index, value) in self.rows.iter().flat_map(|row| &row.values).enumerate() {
+            put_value(env, &mut values, index as u32, value, texts)?;
+        }
+        let mut object = Object::new(env)?;
+        object.set("columns", columns)?;
+        object.set("kinds", self.kinds.iter().map(|kind| kind.unwrap_or('-')).collect::<String>())?;
+        object.set("values", values)?;
+        Ok(object)
+    }
+}
+
+/// Adds a row to the kinds if it fits; a null fits anything.
+fn merge(kinds: &mut [Option<char>], row: &Row, wide: &[bool]) -> bool {
+    let found = |index: usize| kind_of(&row.values[index], wide.get(index).copied().unwrap_or(true));
+    let fits = kinds.iter().enumerate().all(|(index, kind)| match (kind, found(index)) {
+        (Some(kind), Some(found)) => *kind == found,
+        _ => true,
+    });
+    if fits {
+        for (index, kind) in kinds.iter_mut().enumerate().filter(|(_, kind)| kind.is_none()) {
+            *kind = found(index);
+        }
+    }
+    fits
+}
+
+/// The letter that `values.ts` decodes by; a list has that of its elements.
+fn kind_of(value: &Value, wide: bool) -> Option<char> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Int(_) if wide => 'w',
+        Value::Int(_) => 'v',
+        Value::Bool(_) | Value::Float(_) | Value::Decimal(_) | Value::Text(_) | Value::Bytes(_) => 'v',
+        Value::Uuid(_) | Value::Date(_) | Value::Time(_) | Value::Interval { .. } => 'v',
+        Value::Timestamp(_) | Value::TimestampTz(_) => 't',
+        Value::List(items) => return items.iter().find_map(|item| kind_of(item, wide)),
+        Value::Json(_) => 'j',
+    })
+}
+
+/// `texts`: timestamps as text; else as microseconds.
+fn put_value(env: &Env, into: &mut Array<'_>, index: u32, value: &Value, texts: bool) -> Result<()> {
+    match value {
+        Value::Null => into.set(index, Null),
+        Value::Bool(it) => into.set(index, *it),
+        Value::Int(it) => put_int(into, index, *it),
+        Value::Timestamp(it) | Value::TimestampTz(it) if !texts => put_int(into, index, *it),
+        Value::Float(it) => into.set(index, *it),
+        Value::Decimal(it) => into.set(index, it.as_str()),
+        Value::Text(it) | Value::Json(it) => into.set(index, &**it),
+        Value::Bytes(it) => into.set(index, buffer(env, it)?),
+        Value::List(items) => {
+            let mut array = env.create_array(items.len() as u32)?;
+            for (place, item) in items.iter().enumerate() {
+                put_value(env, &mut array, place as u32, item, texts)?;
+            }
+            into.set(index, array)
+        }
+        // Dates, times, uuids and the like: their ISO text, which the core writes in quotes for JSON.
+        other => into.set(index, value_to_json(other).map_err(to_js)?.trim_matches('"')),
+    }
+}
+
+/// A number where it is exact, else a bigint; `values.ts` makes what the configuration asks for.
+fn put_int(into: &mut Array<'_>, index: u32, value: i64) -> Result<()> {
+    const MAX_SAFE: i64 = 9_007_199_254_740_991;
+    if (-MAX_SAFE..=MAX_SAFE).contains(&value) {
+        into.set(index, value as f64)
+    } else {
+        into.set(index, i64n(value))
+    }
+}

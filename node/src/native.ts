@@ -1,0 +1,142 @@
+// The native addon: where it is, and what it exports. Private to this package; users see index.ts.
+
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+
+/** A handle on something native; opaque. The name keeps one kind from being passed for another. */
+export interface Handle<Name extends string> {
+  readonly __kind: Name;
+}
+export type CallsHandle = Handle<"calls">;
+export type EngineHandle = Handle<"engine">;
+export type SettingsHandle = Handle<"settings">;
+export type LoadedHandle = Handle<"loaded">;
+export type TaskHandle = Handle<"task">;
+export type ConflictHandle = Handle<"conflict">;
+export type TableHandle = Handle<"table">;
+export type ColumnHandle = Handle<"column">;
+export type BuilderHandle = Handle<"builder">;
+
+/** A duration in milliseconds or as text such as `"5s"`. */
+export type NativeTime = number | string | undefined;
+
+/** How a call is started: the number that its reply will carry. */
+export interface NativeCall {
+  id: number;
+  cancellable: boolean;
+  timeout: NativeTime;
+}
+
+/** Rows of the same shape: `kinds` has one letter per column (values.ts), `values` row after row. */
+export interface NativeRows {
+  columns: string[];
+  kinds: string;
+  values: unknown[];
+}
+
+export interface NativeExec {
+  rowsAffected: number;
+  rows: NativeRows[];
+}
+
+export interface NativeReceipt extends NativeExec {
+  opId: string;
+  durability: string;
+  cached: boolean;
+}
+
+export interface NativeOpened {
+  engine: EngineHandle;
+  int8: "bigint" | "string" | "number";
+  timestamps: "date" | "string";
+}
+
+export interface Native {
+  callsOpen(onReady: () => void): CallsHandle;
+  callsDrain(calls: CallsHandle): unknown[];
+  callsCancel(calls: CallsHandle, id: number): void;
+  callsLog(calls: CallsHandle, level: string | undefined): void;
+  errorCatalogue(): string;
+  panicForTest(calls: CallsHandle, id?: number): void;
+
+  configRead(file: string | undefined, base: SettingsHandle | undefined, args: string): SettingsHandle;
+  configDescribe(settings: SettingsHandle): string;
+
+  open(calls: CallsHandle, call: NativeCall, settings: SettingsHandle): void;
+  close(engine: EngineHandle, call: NativeCall): void;
+  isClosed(engine: EngineHandle): boolean;
+  peek(engine: EngineHandle, key: string): Buffer | null | undefined;
+  get(engine: EngineHandle, call: NativeCall, key: string, required: boolean): void;
+  getMany(engine: EngineHandle, call: NativeCall, keys: string[]): void;
+  cacheOnly(engine: EngineHandle, call: NativeCall, key: string, data: Uint8Array | string, ttl: NativeTime): void;
+  cacheAndStore(
+    engine: EngineHandle,
+    call: NativeCall,
+    key: string | null,
+    data: Uint8Array | string | null,
+    tasks: TaskHandle,
+    ttl: NativeTime,
+    invalidates: readonly string[],
+  ): void;
+  del(engine: EngineHandle, call: NativeCall, key: string): void;
+  delStore(
+    engine: EngineHandle,
+    call: NativeCall,
+    key: string | null,
+    tasks: TaskHandle,
+    invalidates: readonly string[],
+  ): void;
+  sqlExec(engine: EngineHandle, call: NativeCall, tasks: TaskHandle): void;
+  query(engine: EngineHandle, call: NativeCall, task: TaskHandle): void;
+  nextId(engine: EngineHandle, prefix: string): string;
+  nextIdNumber(engine: EngineHandle): bigint;
+  source(engine: EngineHandle, pattern: string, task: TaskHandle, ttl: NativeTime, absentTtl: NativeTime): void;
+  health(engine: EngineHandle, call: NativeCall): void;
+  stats(engine: EngineHandle): string;
+  loadDir(engine: EngineHandle, path: string): LoadedHandle;
+  load(engine: EngineHandle, path: string): LoadedHandle;
+  loadSql(engine: EngineHandle, text: string, name: string): LoadedHandle;
+  migrate(engine: EngineHandle, call: NativeCall, loaded: LoadedHandle): void;
+
+  taskSql(text: string, args: unknown[]): TaskHandle;
+  taskList(): TaskHandle;
+  taskPush(list: TaskHandle, task: TaskHandle): void;
+  taskOnConflict(task: TaskHandle, columns: string[]): ConflictHandle;
+  conflictDo(conflict: ConflictHandle, columns: string[] | undefined): TaskHandle;
+  taskReturning(task: TaskHandle, columns: string[]): TaskHandle;
+  taskBatchKey(task: TaskHandle, key: string): TaskHandle;
+  taskCheckTemplate(task: TaskHandle): void;
+  taskBind(task: TaskHandle, args: unknown[]): TaskHandle;
+  taskRender(task: TaskHandle): { sql: string; params: { kinds: string; values: unknown[] } };
+
+  tableOf(name: string): TableHandle;
+  columnOf(table: TableHandle, name: string): ColumnHandle;
+  builderOf(column: ColumnHandle, kind: string): BuilderHandle;
+  builderNamed(kind: string, table: string, column: string): BuilderHandle;
+  builderOp(builder: BuilderHandle, op: string, args: unknown[]): BuilderHandle;
+  builderWhere(builder: BuilderHandle, text: string, args: unknown[]): BuilderHandle;
+  builderOrInsert(builder: BuilderHandle, columns: string[], args: unknown[]): BuilderHandle;
+  builderReturning(builder: BuilderHandle, columns: string[]): BuilderHandle;
+  builderBatchKey(builder: BuilderHandle, key: string): BuilderHandle;
+  builderAllRows(builder: BuilderHandle): BuilderHandle;
+  builderBuild(builder: BuilderHandle): TaskHandle;
+}
+
+function load(): Native {
+  const platform = `${process.platform}-${process.arch}`;
+  const names = process.platform === "linux" ? [`${platform}-gnu`, `${platform}-musl`] : [platform];
+  const files = names.map((name) => join(__dirname, `zmsg.${name}.node`)).filter((file) => existsSync(file));
+  const failures: unknown[] = [];
+  for (const file of files) {
+    try {
+      // eslint-disable-next-line @typescript-eslint/no-require-imports -- a native addon has no other way in
+      return require(file) as Native;
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  const why = files.length === 0 ? "this package has none for it" : "it could not be loaded";
+  throw new Error(`zmsg has no native module for ${platform}: ${why}`, { cause: failures[0] });
+}
+
+export const native: Native = load();

@@ -1,0 +1,502 @@
+import { isUtf8 } from "node:buffer";
+
+import { calls, checkedTime, start, type CallOptions } from "./calls";
+import { camelKeys, readSettings, type Config, type Duration, type Settings } from "./config";
+import { checkedText, checkedTexts, encodeData, type Data } from "./data";
+import { ConfigError, revived, TaskError, throwing } from "./errors";
+import { addLogger, type Logger } from "./log";
+import {
+  native,
+  type EngineHandle,
+  type LoadedHandle,
+  type NativeCall,
+  type NativeExec,
+  type NativeOpened,
+  type NativeReceipt,
+  type NativeRows,
+} from "./native";
+import { taskHandle, tasksHandle, type TaskLike, type Tasks } from "./sql";
+import { decodeRows, type Int8Format, type Row } from "./values";
+
+/** What {@link Zmsg.open} takes beside settings. */
+export interface OpenOptions extends Settings {
+  /**
+   * Where the engine's log lines go; `console`, pino and winston fit. Engines of one process share one log: a logger
+   * hears the lines of all of them.
+   */
+  logger?: Logger;
+}
+
+/** Options of a read. */
+export interface GetOptions extends CallOptions {
+  /** Reject with `NotFoundError` where the key is absent. */
+  required?: boolean;
+}
+
+/** Options of a write to the cache alone. */
+export interface CacheOptions extends CallOptions {
+  /** Life of the cached value: milliseconds, `"10m"`, or `"never"`. Default: the configuration's `defaultTtl`. */
+  ttl?: Duration;
+}
+
+/** Options of a write that a task goes with. */
+export interface StoreOptions extends CallOptions {
+  /** Further keys that the task changes; they are dropped from every cache after the commit. */
+  invalidates?: readonly string[];
+}
+
+/** Options of a write to the database and the cache. */
+export interface CacheAndStoreOptions extends CacheOptions, StoreOptions {}
+
+/** Options of a source. */
+export interface SourceOptions {
+  /** Life of a value read from the database. Default: the configuration's `defaultTtl`. */
+  ttl?: Duration;
+  /** Life of an absence. Default: the configuration's `absentTtl`. */
+  absentTtl?: Duration;
+}
+
+/** What statements did. */
+export interface ExecResult<T = Row> {
+  /** Rows inserted, updated, deleted or selected, summed over the tasks. */
+  rowsAffected: number;
+  /** Rows of RETURNING or SELECT, of all tasks in order. */
+  rows: T[];
+}
+
+/** What an accepted write survives; `"postgres"` means that its COMMIT was seen. */
+export type Durability =
+  | "postgres"
+  | "redis_aof"
+  | "redis"
+  | "journal_fsync"
+  | "journal"
+  | "memory"
+  | "sqlite";
+
+/** What an accepted write gives back. */
+export interface Receipt<T = Row> extends ExecResult<T> {
+  /** Identifies the operation in logs and errors. */
+  readonly opId: string;
+  readonly durability: Durability;
+  /** Whether the caches took the value too. A write never fails because the cache did: repeating it would apply it twice. */
+  readonly cached: boolean;
+  /** Resolves when the effect is committed, or rejects with what became of it. */
+  done(): Promise<void>;
+}
+
+/** Reachability of one server. */
+export interface TierHealth {
+  name: "postgres" | "redis";
+  ok: boolean;
+  /** Round trip in milliseconds, if it answered. */
+  latencyMs: number | null;
+  /** Why it did not answer. */
+  error: string | null;
+}
+
+/** Reachability of every server. */
+export interface Health {
+  ok: boolean;
+  tiers: TierHealth[];
+}
+
+/** The engine's own figures since it was opened. Counts only grow; the last six are of this moment. */
+export interface Stats {
+  /** Reads and peeks answered by process memory, cached absences included. */
+  l1Hits: number;
+  /** Reads answered by Redis, cached absences included. */
+  l2Hits: number;
+  /** Reads answered by a cached absence in either tier. */
+  absentHits: number;
+  /** Reads that neither tier could answer. */
+  misses: number;
+  /** Source queries sent to PostgreSQL. */
+  sourceLoads: number;
+  /** Source queries that failed. */
+  sourceErrors: number;
+  /** Reads that waited for another caller's load of the same key. */
+  joinedLoads: number;
+  /** Misses of keys that no source covers. */
+  unsourcedMisses: number;
+  /** Values put into the caches by a write. */
+  cacheWrites: number;
+  /** Keys dropped from the caches. */
+  cacheDrops: number;
+  /** Redis commands that failed. */
+  l2Errors: number;
+  /** Redis entries that could not be understood and were treated as misses. */
+  l2Undecodable: number;
+  /** Values that process memory gave up for room. */
+  l1Evictions: number;
+  /** Values and absences in process memory. */
+  l1Entries: number;
+  /** Bytes in process memory, keys and overhead counted. */
+  l1Bytes: number;
+  /** Open PostgreSQL connections. */
+  poolSize: number;
+  /** Open PostgreSQL connections that nobody uses. */
+  poolIdle: number;
+  /** Callers that wait for a PostgreSQL connection. */
+  poolWaiting: number;
+}
+
+/** What `migrate` did. */
+export interface MigrationReport {
+  /** Names applied now, in order. */
+  applied: string[];
+  /** Names that had been applied before. */
+  skipped: string[];
+}
+
+const GET = new Set(["timeout", "signal", "required"]);
+const CALL = new Set(["timeout", "signal"]);
+const CACHE = new Set(["timeout", "signal", "ttl"]);
+const STORE = new Set(["timeout", "signal", "invalidates"]);
+const CACHE_AND_STORE = new Set(["timeout", "signal", "ttl", "invalidates"]);
+const SOURCE = new Set(["ttl", "absentTtl"]);
+
+/**
+ * An open engine: reads from process memory, then Redis, then PostgreSQL; writes to PostgreSQL and the caches.
+ *
+ * ```ts
+ * await using zm = await Zmsg.open({ postgresDsn, redisAddr });
+ * zm.source("feed_*", sql("SELECT content FROM feeds WHERE id = ?"));
+ * const id = zm.nextId("feed");
+ * await zm.cacheAndStore(id, "hello", sql("INSERT INTO feeds (id, content) VALUES (?, ?)", id, "hello"));
+ * await zm.getText(id); // "hello"
+ * ```
+ * Methods that do I/O return promises and never throw by themselves; the others throw. Every error is a `ZmsgError`,
+ * except the reason of an aborted signal. An engine that was not closed does not keep the process alive.
+ */
+export class Zmsg implements AsyncDisposable {
+  readonly #engine: EngineHandle;
+  readonly #int8: Int8Format;
+  readonly #removeLogger: () => void;
+
+  /** @internal */
+  private constructor(opened: NativeOpened, removeLogger: () => void) {
+    this.#engine = opened.engine;
+    this.#int8 = opened.int8;
+    this.#removeLogger = removeLogger;
+  }
+
+  /**
+   * Connects to the servers, migrates the engine's own tables and takes a node id.
+   *
+   * @param config Path of a YAML file, an object of settings, or what `loadConfig` gave. Settings win over the
+   * environment (`ZMSG_POSTGRES_DSN` …), the environment over the file.
+   * @throws {@link ConfigError} for a setting; {@link StoreError} or {@link CacheError} naming host and port for a
+   * server that cannot be reached within `connectTimeout`.
+   */
+  static async open(config?: string | OpenOptions | Config, options?: CallOptions): Promise<Zmsg> {
+    const { logger, settings } = withoutLogger(config);
+    const handle = readSettings(settings);
+    const removeLogger = logger ? addLogger(calls, logger) : () => undefined;
+    try {
+      const opened = await start<NativeOpened>(options, (call) => native.open(calls, call, handle));
+      return new Zmsg(opened, removeLogger);
+    } catch (error) {
+      removeLogger();
+      throw error;
+    }
+  }
+
+  /**
+   * Refuses new calls, lets those in flight end, and gives the node id back. Closing twice is fine; calls on a closed
+   * engine are rejected with `ClosedError`.
+   */
+  async close(options?: CallOptions): Promise<void> {
+    try {
+      await this.#start<void>(options, CALL, (call) => native.close(this.#engine, call));
+    } finally {
+      this.#removeLogger();
+    }
+  }
+
+  /** {@link close}, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return native.isClosed(this.#engine);
+  }
+
+  /**
+   * Reads a key: process memory, Redis, then the source declared for its family. Gives exactly the bytes that were
+   * written, in a Buffer that is yours to change; `undefined` if the key is absent.
+   */
+  get(key: string, options: GetOptions & { required: true }): Promise<Buffer>;
+  get(key: string, options?: GetOptions): Promise<Buffer | undefined>;
+  get(key: string, options?: GetOptions): Promise<Buffer | undefined> {
+    if (options === undefined) {
+      try {
+        const hit = native.peek(this.#engine, checkedText(key, "key"));
+        if (hit !== undefined) return Promise.resolve(hit ?? undefined);
+      } catch (error) {
+        return Promise.reject(revived(error) as Error);
+      }
+    }
+    return this.#start(options, GET, (call) =>
+      native.get(this.#engine, call, checkedText(key, "key"), options?.required === true),
+    );
+  }
+
+  /** {@link get}, decoded from JSON. The type is what you say: nothing checks it. */
+  getJson<T = unknown>(key: string, options: GetOptions & { required: true }): Promise<T>;
+  getJson<T = unknown>(key: string, options?: GetOptions): Promise<T | undefined>;
+  async getJson<T>(key: string, options?: GetOptions): Promise<T | undefined> {
+    const found = await this.get(key, options);
+    if (found === undefined) return undefined;
+    try {
+      return JSON.parse(found.toString("utf8")) as T;
+    } catch {
+      // Without a cause: its message quotes the value.
+      throw new TaskError(`the value of ${JSON.stringify(key)} is not JSON; read it with get() or getText()`);
+    }
+  }
+
+  /** {@link get}, as text. */
+  getText(key: string, options: GetOptions & { required: true }): Promise<string>;
+  getText(key: string, options?: GetOptions): Promise<string | undefined>;
+  async getText(key: string, options?: GetOptions): Promise<string | undefined> {
+    const found = await this.get(key, options);
+    if (found !== undefined && !isUtf8(found)) {
+      throw new TaskError(`the value of ${JSON.stringify(key)} is not UTF-8 text; read it with get()`);
+    }
+    return found?.toString("utf8");
+  }
+
+  /** Reads many keys with one trip per tier. Absent keys are not in the map; the others are in the order given. */
+  async getMany(keys: Iterable<string>, options?: CallOptions): Promise<Map<string, Buffer>> {
+    const wanted = listOfKeys(keys);
+    const found = await this.#start<(Buffer | undefined)[]>(options, CALL, (call) =>
+      native.getMany(this.#engine, call, wanted),
+    );
+    const map = new Map<string, Buffer>();
+    wanted.forEach((key, index) => {
+      const value = found[index];
+      if (value !== undefined) map.set(key, value);
+    });
+    return map;
+  }
+
+  /**
+   * The value if process memory has it right now, without I/O. Treat the Buffer as read-only: today it is a copy, and
+   * a later version may hand out shared memory.
+   */
+  peek(key: string): Buffer | undefined {
+    const name = checkedText(key, "key");
+    return throwing(() => native.peek(this.#engine, name)) ?? undefined;
+  }
+
+  /** Puts a value into the caches, and nowhere else. */
+  cacheOnly(key: string, data: Data, options?: CacheOptions): Promise<void> {
+    return this.#start(options, CACHE, (call) => {
+      const bytes = encodeData(data);
+      if (bytes === null) throw new TaskError('data is null; to cache JSON null give "null", to drop the key use del()');
+      native.cacheOnly(this.#engine, call, checkedText(key, "key"), bytes, checkedTime(options?.ttl, "ttl"));
+    });
+  }
+
+  /**
+   * Runs the tasks in PostgreSQL, then caches `data` under `key`. A failed statement leaves no trace in any cache.
+   *
+   * @param key `null` if the tasks concern no cached key.
+   * @param data `null` leaves the cache as it is: the key is dropped from it only if `invalidates` names it.
+   */
+  async cacheAndStore<T = Row>(
+    key: string | null,
+    data: Data | null,
+    tasks: Tasks,
+    options?: CacheAndStoreOptions,
+  ): Promise<Receipt<T>> {
+    const done = await this.#start<NativeReceipt>(options, CACHE_AND_STORE, (call) =>
+      native.cacheAndStore(
+        this.#engine,
+        call,
+        keyOrNull(key),
+        encodeData(data),
+        tasksHandle(tasks),
+        checkedTime(options?.ttl, "ttl"),
+        checkedTexts(options?.invalidates ?? [], "invalidates"),
+      ),
+    );
+    return this.#receipt<T>(done);
+  }
+
+  /** Drops a key from every cache. The database keeps its row: the next `get` reads it again. */
+  del(key: string, options?: CallOptions): Promise<void> {
+    return this.#start(options, CALL, (call) => native.del(this.#engine, call, checkedText(key, "key")));
+  }
+
+  /** Runs the tasks in PostgreSQL, then drops the key from every cache. */
+  async delStore<T = Row>(key: string | null, tasks: Tasks, options?: StoreOptions): Promise<Receipt<T>> {
+    const done = await this.#start<NativeReceipt>(options, STORE, (call) =>
+      native.delStore(
+        this.#engine,
+        call,
+        keyOrNull(key),
+        tasksHandle(tasks),
+        checkedTexts(options?.invalidates ?? [], "invalidates"),
+      ),
+    );
+    return this.#receipt<T>(done);
+  }
+
+  /** Runs SQL: one task by itself, several in one transaction. */
+  async sqlExec<T = Row>(tasks: Tasks, options?: CallOptions): Promise<ExecResult<T>> {
+    const done = await this.#start<NativeExec>(options, CALL, (call) =>
+      native.sqlExec(this.#engine, call, tasksHandle(tasks)),
+    );
+    return { rowsAffected: done.rowsAffected, rows: decodeRows<T>(done.rows, this.#int8) };
+  }
+
+  /**
+   * Runs a read and gives its rows. The type is what you say: nothing checks it.
+   *
+   * | PostgreSQL | JavaScript |
+   * |---|---|
+   * | int2, int4, float4, float8 | `number` |
+   * | int8 | as the setting `int8` says: `bigint` |
+   * | numeric, date, time, interval, uuid and other types | `string` |
+   * | timestamp (taken as UTC), timestamptz | as the setting `timestamps` says: `Date`; the infinities are numbers |
+   * | json, jsonb | parsed |
+   * | bytea | `Buffer` |
+   * | arrays | arrays |
+   */
+  async query<T = Row>(task: TaskLike, options?: CallOptions): Promise<T[]> {
+    const rows = await this.#start<NativeRows[]>(options, CALL, (call) =>
+      native.query(this.#engine, call, taskHandle(task)),
+    );
+    return decodeRows<T>(rows, this.#int8);
+  }
+
+  /** A new id, unique over all processes: the bare 64-bit number, or `prefix_number`. No I/O. */
+  nextId(): bigint;
+  nextId(prefix: string): string;
+  nextId(...prefix: [] | [string]): bigint | string {
+    if (prefix.length === 0) return throwing(() => native.nextIdNumber(this.#engine));
+    const name = checkedText(prefix[0], "prefix");
+    return throwing(() => native.nextId(this.#engine, name));
+  }
+
+  /**
+   * Tells `get` how to read a key family from the database: `zm.source("feed_*", sql("SELECT content FROM feeds WHERE
+   * id = ?"))`, or by parts: `"user:{uid:int}:post:{pid}"`. One column comes back as its bytes, several as one JSON
+   * object. The longest literal prefix wins.
+   */
+  source(pattern: string, task: TaskLike, options?: SourceOptions): void {
+    checkOptions(options, SOURCE);
+    const family = checkedText(pattern, "pattern");
+    const ttl = checkedTime(options?.ttl, "ttl");
+    const absentTtl = checkedTime(options?.absentTtl, "absentTtl");
+    const handle = taskHandle(task);
+    throwing(() => native.source(this.#engine, family, handle, ttl, absentTtl));
+  }
+
+  /** Loads every `*.sql` of a directory in name order; nothing runs until `migrate()`. */
+  loadDir(path: string): Migrations {
+    const from = checkedText(path, "path");
+    return new Migrations(this.#engine, () => native.loadDir(this.#engine, from));
+  }
+
+  /** Loads one migration; its file name is its name. */
+  load(path: string): Migrations {
+    const from = checkedText(path, "path");
+    return new Migrations(this.#engine, () => native.load(this.#engine, from));
+  }
+
+  /** Loads a text as the migration of that name. */
+  loadSql(text: string, name: string): Migrations {
+    const [script, called] = [checkedText(text, "text"), checkedText(name, "name")];
+    return new Migrations(this.#engine, () => native.loadSql(this.#engine, script, called));
+  }
+
+  /** Asks every server. One that does not answer is no error here: the result says it. */
+  async health(options?: CallOptions): Promise<Health> {
+    const report = await this.#start<string>(options, CALL, (call) => native.health(this.#engine, call));
+    return camelKeys(JSON.parse(report)) as Health;
+  }
+
+  /** The engine's own figures. No I/O; also after `close`. */
+  stats(): Stats {
+    return camelKeys(JSON.parse(throwing(() => native.stats(this.#engine)))) as Stats;
+  }
+
+  #start<T>(options: CallOptions | undefined, known: ReadonlySet<string>, submit: (call: NativeCall) => void): Promise<T> {
+    return start<T>(options, (call) => {
+      checkOptions(options, known);
+      submit(call);
+    });
+  }
+
+  #receipt<T>(done: NativeReceipt): Receipt<T> {
+    const { opId, rowsAffected, cached } = done;
+    const durability = done.durability as Durability;
+    const rows = decodeRows<T>(done.rows, this.#int8);
+    // A synchronous write is committed when its receipt exists.
+    return { opId, durability, rowsAffected, rows, cached, done: () => Promise.resolve() };
+  }
+}
+
+/** Migrations that were loaded. */
+export class Migrations {
+  readonly #engine: EngineHandle;
+  readonly #load: () => LoadedHandle;
+  #loaded: LoadedHandle | undefined;
+
+  /** @internal */
+  constructor(engine: EngineHandle, load: () => LoadedHandle) {
+    this.#engine = engine;
+    this.#load = load;
+    this.#loaded = throwing(load);
+  }
+
+  /**
+   * Applies what this database has not had, each in a transaction of its own, while other processes wait.
+   *
+   * @throws {@link ConfigError} naming a file that was changed after it had been applied; {@link StoreError} naming the
+   * file and line that PostgreSQL refused.
+   */
+  async migrate(options?: CallOptions): Promise<MigrationReport> {
+    const report = await start<string>(options, (call) => {
+      checkOptions(options, CALL);
+      const loaded = this.#loaded ?? this.#load();
+      this.#loaded = undefined;
+      native.migrate(this.#engine, call, loaded);
+    });
+    return camelKeys(JSON.parse(report)) as MigrationReport;
+  }
+}
+
+function withoutLogger(config: unknown): { logger: Logger | undefined; settings: unknown } {
+  if (typeof config !== "object" || config === null || !("logger" in config)) {
+    return { logger: undefined, settings: config };
+  }
+  const { logger, ...settings } = config;
+  if (logger === undefined || logger === null) return { logger: undefined, settings };
+  if (typeof logger !== "object") throw new ConfigError("logger is an object with debug, info, warn and error");
+  return { logger, settings };
+}
+
+/** An option that nobody knows is a typo, and what it was to say would be lost. */
+function checkOptions(options: object | undefined, known: ReadonlySet<string>): void {
+  for (const name in options) {
+    if (!known.has(name)) throw new TaskError(`unknown option ${name}; known here: ${[...known].join(", ")}`);
+  }
+}
+
+function keyOrNull(key: unknown): string | null {
+  return key === null ? null : checkedText(key, "key");
+}
+
+function listOfKeys(keys: unknown): string[] {
+  if (typeof keys === "string") throw new TaskError("keys is one string; give a list of keys");
+  if (typeof keys !== "object" || keys === null || !(Symbol.iterator in keys)) {
+    throw new TaskError(`keys is a list of strings, not ${keys === null ? "null" : typeof keys}`);
+  }
+  return checkedTexts([...(keys as Iterable<unknown>)], "keys");
+}
