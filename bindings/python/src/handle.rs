@@ -117,8 +117,13 @@ impl Handle {
     }
 
     /// This process's engine.
-    #[inline]
     pub(crate) fn current(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
+        self.look(py, Arc::clone)
+    }
+
+    /// A look at this process's engine, without a reference of its own. `look` must not detach.
+    #[inline]
+    pub(crate) fn look<T>(&self, py: Python<'_>, look: impl FnOnce(&Arc<Engine>) -> T) -> PyResult<T> {
         let mut current = self.0.lock();
         if current.forks != runtime::forks() {
             let fresh = Arc::new(current.engine.in_child());
@@ -126,7 +131,7 @@ impl Handle {
             current.forks = runtime::forks();
             py.import("zmsg._logging")?.call_method0("start")?;
         }
-        Ok(current.engine.clone())
+        Ok(look(&current.engine))
     }
 
     /// This process's engine, opened; a child waits here for it, once.
