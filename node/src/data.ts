@@ -25,7 +25,7 @@ export function encodeData(data: unknown): Uint8Array | string | null {
   if (data === null) return null;
   if (typeof data === "string") return checkedText(data, "data");
   if (data === undefined) {
-    throw new TaskError("data is undefined; give null to leave the cache as it is, or del() to drop the key");
+    throw new TaskError("data is undefined; give null to cache nothing");
   }
   if (types.isUint8Array(data)) return data;
   return jsonText(data, "data");

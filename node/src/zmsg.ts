@@ -234,7 +234,7 @@ export class Zmsg implements AsyncDisposable {
     if (options === undefined) {
       try {
         const hit = native.peek(this.#engine, checkedText(key, "key"));
-        if (hit !== undefined) return Promise.resolve(hit ?? undefined);
+        if (hit !== null) return Promise.resolve(hit || undefined);
       } catch (error) {
         return Promise.reject(revived(error) as Error);
       }
@@ -289,7 +289,7 @@ export class Zmsg implements AsyncDisposable {
    */
   peek(key: string): Buffer | undefined {
     const name = checkedText(key, "key");
-    return throwing(() => native.peek(this.#engine, name)) ?? undefined;
+    return throwing(() => native.peek(this.#engine, name)) || undefined;
   }
 
   /** Puts a value into the caches, and nowhere else. */
@@ -305,7 +305,7 @@ export class Zmsg implements AsyncDisposable {
    * Runs the tasks in PostgreSQL, then caches `data` under `key`. A failed statement leaves no trace in any cache.
    *
    * @param key `null` if the tasks concern no cached key.
-   * @param data `null` leaves the cache as it is: the key is dropped from it only if `invalidates` names it.
+   * @param data `null` caches nothing: the key is dropped from every cache, since what they hold is older than the row.
    */
   async cacheAndStore<T = Row>(
     key: string | null,

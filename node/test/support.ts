@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 
-import { sql, Zmsg } from "zmsg";
+import { sql, Zmsg, type OpenOptions, type Settings } from "zmsg";
 
 function required(name: string): string {
   const value = process.env[name];
@@ -49,4 +49,31 @@ async function dropDatabase(dsn: string, name: string): Promise<void> {
   } finally {
     await admin.close();
   }
+}
+
+/** An engine on a database and a namespace of its own, and what gives both back. */
+export async function stage(settings: Settings = {}) {
+  const base = await database();
+  const config = { postgresDsn: base.dsn, redisAddr: servers().redis, namespace: namespace(), ...settings };
+  const engines: Zmsg[] = [];
+  const open = async (more: OpenOptions = {}) => {
+    const engine = await Zmsg.open({ ...config, ...more });
+    engines.push(engine);
+    return engine;
+  };
+  const end = async () => {
+    await Promise.all(engines.map((engine) => engine.close()));
+    await base.drop();
+  };
+  return { config, open, end };
+}
+
+/** The error that a promise is rejected with. */
+export async function rejection(promise: Promise<unknown>): Promise<unknown> {
+  try {
+    await promise;
+  } catch (error) {
+    return error;
+  }
+  throw new Error("it was not rejected");
 }
