@@ -54,7 +54,7 @@ export function start<T>(options: CallOptions | undefined, submit: (call: Native
       // The promise is rejected by throwing here.
       throw revived(error);
     }
-    pending.set(id, { resolve: resolve as (reply: unknown) => void, reject, signal });
+    pending.set(id, { resolve: resolve, reject, signal });
     if (signal) watch(signal, id);
     if (pending.size === 1) keepAlive();
   });
@@ -87,7 +87,7 @@ export function checkedTime(time: unknown, name: string): number | string | unde
 /** The calls that hang on one signal, and the one listener for all of them. */
 interface Watch {
   ids: Set<number>;
-  onAbort(): void;
+  onAbort: () => void;
 }
 const watches = new WeakMap<AbortSignal, Watch>();
 

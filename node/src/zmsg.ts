@@ -65,14 +65,7 @@ export interface ExecResult<T = Row> {
 }
 
 /** What an accepted write survives; `"postgres"` means that its COMMIT was seen. */
-export type Durability =
-  | "postgres"
-  | "redis_aof"
-  | "redis"
-  | "journal_fsync"
-  | "journal"
-  | "memory"
-  | "sqlite";
+export type Durability = "postgres" | "redis_aof" | "redis" | "journal_fsync" | "journal" | "memory" | "sqlite";
 
 /** What an accepted write gives back. */
 export interface Receipt<T = Row> extends ExecResult<T> {
@@ -236,7 +229,7 @@ export class Zmsg implements AsyncDisposable {
         const hit = native.peek(this.#engine, checkedText(key, "key"));
         if (hit !== null) return Promise.resolve(hit || undefined);
       } catch (error) {
-        return Promise.reject(revived(error) as Error);
+        return Promise.reject(revived(error));
       }
     }
     return this.#start(options, GET, (call) =>
@@ -296,7 +289,8 @@ export class Zmsg implements AsyncDisposable {
   cacheOnly(key: string, data: Data, options?: CacheOptions): Promise<void> {
     return this.#start(options, CACHE, (call) => {
       const bytes = encodeData(data);
-      if (bytes === null) throw new TaskError('data is null; to cache JSON null give "null", to drop the key use del()');
+      if (bytes === null)
+        throw new TaskError('data is null; to cache JSON null give "null", to drop the key use del()');
       native.cacheOnly(this.#engine, call, checkedText(key, "key"), bytes, checkedTime(options?.ttl, "ttl"));
     });
   }
@@ -426,7 +420,11 @@ export class Zmsg implements AsyncDisposable {
     return camelKeys(JSON.parse(throwing(() => native.stats(this.#engine)))) as Stats;
   }
 
-  #start<T>(options: CallOptions | undefined, known: ReadonlySet<string>, submit: (call: NativeCall) => void): Promise<T> {
+  #start<T>(
+    options: CallOptions | undefined,
+    known: ReadonlySet<string>,
+    submit: (call: NativeCall) => void,
+  ): Promise<T> {
     return start<T>(options, (call) => {
       checkOptions(options, known);
       submit(call);

@@ -18,7 +18,9 @@ const asleep = sql("SELECT pg_sleep(30)::text");
 
 /** Resolves when the database runs the sleeping statement. */
 async function sleeping(): Promise<void> {
-  const running = sql("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid() AND state = 'active'");
+  const running = sql(
+    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid() AND state = 'active'",
+  );
   while ((await zm.query(running)).length === 0);
 }
 
@@ -37,7 +39,9 @@ test("without a reason it is an AbortError, and a timeout signal's TimeoutError"
   const call = zm.query(asleep, { signal: controller.signal });
   controller.abort();
   expect(await rejection(call)).toMatchObject({ name: "AbortError" });
-  expect(await rejection(zm.query(asleep, { signal: AbortSignal.timeout(20) }))).toMatchObject({ name: "TimeoutError" });
+  expect(await rejection(zm.query(asleep, { signal: AbortSignal.timeout(20) }))).toMatchObject({
+    name: "TimeoutError",
+  });
 });
 
 test("a signal that fired before keeps the call from starting", async () => {

@@ -46,7 +46,10 @@ function run(program: string, open = true): Promise<Ended> {
 const fine = { code: 0, signal: null, err: "" };
 
 test("it exits by itself although the engine was not closed", async () => {
-  expect(await run(`await zm.cacheOnly("k", "x"); console.log(await zm.getText("k"));`)).toEqual({ ...fine, out: "x\n" });
+  expect(await run(`await zm.cacheOnly("k", "x"); console.log(await zm.getText("k"));`)).toEqual({
+    ...fine,
+    out: "x\n",
+  });
 });
 
 test("it exits by itself when the package was only loaded", async () => {
@@ -79,7 +82,9 @@ test("process.exit at once after a burst of short calls", async () => {
 });
 
 test("an exception ends it with its own code", async () => {
-  const ended = await run(`zm.query(sql("SELECT pg_sleep(5)")).catch(() => {}); process.nextTick(() => { throw new Error("boom"); });`);
+  const ended = await run(
+    `zm.query(sql("SELECT pg_sleep(5)")).catch(() => {}); process.nextTick(() => { throw new Error("boom"); });`,
+  );
   expect(ended).toMatchObject({ code: 1, signal: null });
   expect(ended.err).toContain("boom");
 });

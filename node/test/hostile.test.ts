@@ -35,7 +35,7 @@ test.each(bad)("%s is no key", async (_, key) => {
     ...(key === null ? [] : [() => zm.cacheAndStore(key as never, "x", task), () => zm.delStore(key as never, task)]),
   ];
   for (const call of calls) expect(await rejection(call())).toMatchObject({ name: "TaskError", code: "task" });
-  expect(() => zm.peek(key as never)).toThrow(expect.objectContaining({ code: "task" }));
+  expect(() => zm.peek(key as never)).toThrow(expect.objectContaining({ code: "task" }) as Error);
 });
 
 test.each([
@@ -71,7 +71,14 @@ test.each<[string, unknown]>([
   ["a Float32Array", new Float32Array(1)],
   ["an ArrayBuffer", new ArrayBuffer(1)],
   ["half of a surrogate pair", "\udc00"],
-  ["what throws in toJSON", { toJSON: () => { throw new Error("no"); } }],
+  [
+    "what throws in toJSON",
+    {
+      toJSON: () => {
+        throw new Error("no");
+      },
+    },
+  ],
   ["more than the limit", "x".repeat(1025)],
 ])("%s is no data", async (_, data) => {
   expect(await rejection(zm.cacheOnly("k", data as never))).toMatchObject({ name: "TaskError" });
@@ -95,9 +102,11 @@ test.each<[string, unknown]>([
   ["a template", sql("SELECT ?")],
   ["nested lists", [[sql("SELECT 1")]]],
 ])("%s is no task", async (_, task) => {
-  expect(await rejection(zm.sqlExec(task as never))).toMatchObject({ code: expect.stringMatching(/task|internal/) });
+  expect(await rejection(zm.sqlExec(task as never))).toMatchObject({
+    code: expect.stringMatching(/task|internal/) as string,
+  });
   expect(await rejection(zm.cacheAndStore("k", "x", task as never))).toMatchObject({
-    code: expect.stringMatching(/task|internal/),
+    code: expect.stringMatching(/task|internal/) as string,
   });
 });
 

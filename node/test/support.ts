@@ -31,7 +31,13 @@ function withDatabase(dsn: string, name: string): string {
 export async function database(): Promise<{ dsn: string; drop(): Promise<void> }> {
   const { dsn } = servers();
   const name = unique("zmsg");
-  const admin = await Zmsg.open({ postgresDsn: dsn, redisAddr: null, namespace: namespace(), autoMigrate: false, poolSize: 1 });
+  const admin = await Zmsg.open({
+    postgresDsn: dsn,
+    redisAddr: null,
+    namespace: namespace(),
+    autoMigrate: false,
+    poolSize: 1,
+  });
   try {
     await admin.sqlExec(sql(`CREATE DATABASE ${name}`));
   } finally {
@@ -41,7 +47,13 @@ export async function database(): Promise<{ dsn: string; drop(): Promise<void> }
 }
 
 async function dropDatabase(dsn: string, name: string): Promise<void> {
-  const admin = await Zmsg.open({ postgresDsn: dsn, redisAddr: null, namespace: namespace(), autoMigrate: false, poolSize: 1 });
+  const admin = await Zmsg.open({
+    postgresDsn: dsn,
+    redisAddr: null,
+    namespace: namespace(),
+    autoMigrate: false,
+    poolSize: 1,
+  });
   try {
     // A killed child may have left a session; DROP … WITH (FORCE) is newer than the oldest server.
     await admin.query(sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ?", name));

@@ -83,7 +83,10 @@ describe("reading and writing the cache", () => {
   test("absence is undefined, or NotFoundError in the strict form", async () => {
     expect(await zm.get("absent")).toBeUndefined();
     expect(zm.peek("never read")).toBeUndefined();
-    await expect(zm.get("absent", { required: true })).rejects.toMatchObject({ name: "NotFoundError", code: "not_found" });
+    await expect(zm.get("absent", { required: true })).rejects.toMatchObject({
+      name: "NotFoundError",
+      code: "not_found",
+    });
     await expect(zm.getJson("absent", { required: true })).rejects.toMatchObject({ code: "not_found" });
   });
 
@@ -140,7 +143,9 @@ describe("reading and writing the database", () => {
   test("a failed statement leaves no trace, and says what PostgreSQL said", async () => {
     const id = zm.nextId("feed");
     await zm.sqlExec(insert(id, "first"));
-    const error = await rejection(zm.cacheAndStore(id, "second", [sql("UPDATE feeds SET likes = 9"), insert(id, "second")]));
+    const error = await rejection(
+      zm.cacheAndStore(id, "second", [sql("UPDATE feeds SET likes = 9"), insert(id, "second")]),
+    );
     expect(error).toMatchObject({ name: "StoreError", sqlstate: "23505", retryable: false });
     expect((error as { opId?: string }).opId ?? "none").toMatch(/./);
     expect(await zm.get(id)).toBeUndefined();
@@ -185,7 +190,9 @@ describe("reading and writing the database", () => {
     expect(await row(`ARRAY['{"a": 1}'::jsonb]`)).toEqual([{ a: 1 }]);
     expect(await row(`'\\x00ff'::bytea`)).toEqual(Buffer.from([0, 255]));
     expect(await row("'2026-01-31'::date")).toBe("2026-01-31");
-    expect(await row("'12:30:00.5'::time")).toBe("12:30:00.500000".slice(0, (await row("'12:30:00.5'::time"))?.toString().length));
+    expect(await row("'12:30:00.5'::time")).toBe(
+      "12:30:00.500000".slice(0, (await row("'12:30:00.5'::time"))?.toString().length),
+    );
     expect(await row("'2026-01-31 12:30:00.0019'::timestamp")).toEqual(new Date("2026-01-31T12:30:00.001Z"));
     expect(await row("'1969-12-31 23:59:59.9999+00'::timestamptz")).toEqual(new Date(-1));
     expect(await row("'infinity'::timestamptz")).toBe(Infinity);
@@ -196,7 +203,11 @@ describe("reading and writing the database", () => {
   });
 
   test("rows with other columns follow one another; odd column names are names", async () => {
-    const done = await zm.sqlExec([sql("SELECT 1::int4 AS a"), sql("SELECT 'x' AS b, 2::int8 AS a"), sql("SELECT 3::int4 AS a")]);
+    const done = await zm.sqlExec([
+      sql("SELECT 1::int4 AS a"),
+      sql("SELECT 'x' AS b, 2::int8 AS a"),
+      sql("SELECT 3::int4 AS a"),
+    ]);
     expect(done.rows).toEqual([{ a: 1 }, { b: "x", a: 2n }, { a: 3 }]);
     const [row] = await zm.query(sql('SELECT 1::int4 AS "__proto__", 2::int4 AS " ", 3::int4 AS constructor'));
     expect(Object.entries(row!)).toEqual([
@@ -209,7 +220,9 @@ describe("reading and writing the database", () => {
 
   test("int8 and timestamps come as the configuration says", async () => {
     const strings = await at.open({ int8: "string", timestamps: "string" });
-    const task = sql("SELECT 5::int8 AS i, '{6}'::int8[] AS l, '2026-01-31 12:30:00.000001+00'::timestamptz AS t, 7::int4 AS n");
+    const task = sql(
+      "SELECT 5::int8 AS i, '{6}'::int8[] AS l, '2026-01-31 12:30:00.000001+00'::timestamptz AS t, 7::int4 AS n",
+    );
     const [row] = await strings.query(task);
     expect(row).toMatchObject({ i: "5", l: ["6"], n: 7 });
     expect(row!.t).toMatch(/^2026-01-31T12:30:00\.000001/);
@@ -259,7 +272,7 @@ describe("the engine", () => {
     await expect(closing.get("closed")).rejects.toMatchObject(closed);
     await expect(closing.cacheOnly("k", "x")).rejects.toMatchObject(closed);
     await expect(closing.query(sql("SELECT 1"))).rejects.toMatchObject(closed);
-    expect(() => closing.peek("closed")).toThrow(expect.objectContaining(closed));
+    expect(() => closing.peek("closed")).toThrow(expect.objectContaining(closed) as Error);
     expect(() => closing.stats()).not.toThrow();
   });
 
@@ -291,7 +304,14 @@ describe("the engine", () => {
     const hear = (line: string) => void lines.push(line);
     const engine = await Zmsg.open({
       ...at.config,
-      logger: { debug: hear, info: hear, warn: hear, error: () => { throw new Error("a broken logger"); } },
+      logger: {
+        debug: hear,
+        info: hear,
+        warn: hear,
+        error: () => {
+          throw new Error("a broken logger");
+        },
+      },
     });
     await engine.get(`unsourced_${Date.now()}:x`);
     await engine.close();
@@ -305,11 +325,32 @@ describe("the engine", () => {
 describe("configuration", () => {
   // The compiler holds this list to the type, the test holds it to the core.
   const every: Record<Exclude<keyof Settings, "queue"> | "queue", true> = {
-    postgresDsn: true, redisAddr: true, l1MaxCost: true, l1Ttl: true, defaultTtl: true, absentTtl: true,
-    ttlJitter: true, namespace: true, maxKeyBytes: true, maxValueBytes: true, connectTimeout: true, timeout: true,
-    redisTimeout: true, poolSize: true, sourceConcurrency: true, startDegraded: true, autoMigrate: true,
-    idGrant: true, tlsCa: true, tlsCert: true, tlsKey: true, batchInterval: true, batchSize: true, queue: true,
-    int8: true, timestamps: true,
+    postgresDsn: true,
+    redisAddr: true,
+    l1MaxCost: true,
+    l1Ttl: true,
+    defaultTtl: true,
+    absentTtl: true,
+    ttlJitter: true,
+    namespace: true,
+    maxKeyBytes: true,
+    maxValueBytes: true,
+    connectTimeout: true,
+    timeout: true,
+    redisTimeout: true,
+    poolSize: true,
+    sourceConcurrency: true,
+    startDegraded: true,
+    autoMigrate: true,
+    idGrant: true,
+    tlsCa: true,
+    tlsCert: true,
+    tlsKey: true,
+    batchInterval: true,
+    batchSize: true,
+    queue: true,
+    int8: true,
+    timestamps: true,
   };
 
   test("the type has every setting of the core", async () => {
@@ -317,7 +358,11 @@ describe("configuration", () => {
     const file = join(folder, "zmsg.yaml");
     writeFileSync(file, `postgres_dsn: "${servers().dsn}"\nl1_ttl: 2s\n`);
     const described = loadConfig(file).describe();
-    expect(Object.keys(described).filter((key) => key !== "embedded").sort()).toEqual(Object.keys(every).sort());
+    expect(
+      Object.keys(described)
+        .filter((key) => key !== "embedded")
+        .sort(),
+    ).toEqual(Object.keys(every).sort());
     expect(described.l1Ttl).toBe("2s");
     await rm(folder, { recursive: true });
   });
@@ -325,7 +370,7 @@ describe("configuration", () => {
   test("a file, changed by spreading it, opens", async () => {
     const folder = await mkdtemp(join(tmpdir(), "zmsg-config-"));
     const file = join(folder, "zmsg.yaml");
-    writeFileSync(file, `postgres_dsn: "${at.config.postgresDsn}"\nredis_addr: "${at.config.redisAddr}"\n`);
+    writeFileSync(file, `postgres_dsn: "${at.config.postgresDsn}"\nredis_addr: "${servers().redis}"\n`);
     const config = loadConfig(file);
     const changed = { ...config, namespace: at.config.namespace, defaultTtl: 5_000 };
     for (const given of [file, config, changed] as const) {

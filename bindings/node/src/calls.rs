@@ -4,8 +4,8 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use log::LevelFilter;
-use napi::{Env, Result};
 use napi::bindgen_prelude::{Array, External, Function};
+use napi::{Env, Result};
 use napi_derive::napi;
 
 use crate::completions::{Calls, Completion};

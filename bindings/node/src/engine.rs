@@ -59,7 +59,11 @@ pub struct Settings(Config);
 
 /// Reads a configuration: a file if one is named, the environment, and arguments as JSON text.
 #[napi(catch_unwind)]
-pub fn config_read(file: Option<String>, base: Option<&External<Settings>>, arguments: String) -> Result<External<Settings>> {
+pub fn config_read(
+    file: Option<String>,
+    base: Option<&External<Settings>>,
+    arguments: String,
+) -> Result<External<Settings>> {
     let arguments = match serde_json::from_str(&arguments) {
         Ok(Json::Object(arguments)) => arguments,
         _ => return Err(to_js(Error::config("the configuration is not an object of settings"))),
@@ -157,7 +161,9 @@ pub fn cache_and_store(
     let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates };
     let (data, tasks) = (data.map(bytes), tasks.all());
     engine.start(call, |zmsg| async move {
-        zmsg.cache_and_store(key.as_deref(), data, tasks, options).await.map(|done| Reply::Receipt(done, texts(&zmsg)))
+        zmsg.cache_and_store(key.as_deref(), data, tasks, options)
+            .await
+            .map(|done| Reply::Receipt(done, texts(&zmsg)))
     })
 }
 
@@ -184,13 +190,16 @@ pub fn del_store(
 #[napi(catch_unwind)]
 pub fn sql_exec(engine: &External<Engine>, call: Call, tasks: &External<TaskList>) -> Result<()> {
     let tasks = tasks.all();
-    engine.start(call, |zmsg| async move { zmsg.sql_exec(tasks).await.map(|done| Reply::Exec(done, texts(&zmsg))) })
+    engine.start(call, |zmsg| async move {
+        zmsg.sql_exec(tasks).await.map(|done| Reply::Exec(done, texts(&zmsg)))
+    })
 }
 
 #[napi(catch_unwind)]
 pub fn query(engine: &External<Engine>, call: Call, task: &External<TaskList>) -> Result<()> {
     let task = task.one("query")?;
-    engine.start(call, |zmsg| async move { zmsg.query(task).await.map(|rows| Reply::Rows(rows, texts(&zmsg))) })
+    engine
+        .start(call, |zmsg| async move { zmsg.query(task).await.map(|rows| Reply::Rows(rows, texts(&zmsg))) })
 }
 
 #[napi(catch_unwind)]
@@ -252,7 +261,8 @@ pub fn load_sql(engine: &External<Engine>, text: String, name: String) -> Result
 /// Runs what was loaded, once.
 #[napi(catch_unwind)]
 pub fn migrate(engine: &External<Engine>, call: Call, loaded: &External<Loaded>) -> Result<()> {
-    let loaded = loaded.0.lock().take().ok_or_else(|| to_js(Error::task("these migrations were run already")))?;
+    let loaded =
+        loaded.0.lock().take().ok_or_else(|| to_js(Error::task("these migrations were run already")))?;
     engine.start(call, |_| async move { loaded.migrate().await.and_then(|done| report(&done)) })
 }
 
@@ -265,5 +275,6 @@ fn report(report: &impl serde::Serialize) -> CoreResult<Reply> {
 }
 
 fn unreportable(error: serde_json::Error) -> Error {
-    Error::new(zmsg_core::error::ErrorKind::Internal, "a report could not be written as JSON").with_source(error)
+    Error::new(zmsg_core::error::ErrorKind::Internal, "a report could not be written as JSON")
+        .with_source(error)
 }

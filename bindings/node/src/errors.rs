@@ -9,7 +9,6 @@ use std::error::Error as StdError;
 use serde_json::{Value as Json, json};
 use zmsg_core::error::{CATALOGUE, Error};
 
-
 /// How deep a chain of causes is told.
 const MAX_CAUSES: usize = 8;
 

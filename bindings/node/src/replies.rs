@@ -4,8 +4,8 @@
 //! one flat array. `node/src/values.ts` makes the objects, and what needs a JavaScript constructor, from that.
 
 use bytes::Bytes;
-use napi::{Env, Result};
 use napi::bindgen_prelude::{Array, BufferSlice, External, Null, Object, i64n};
+use napi::{Env, Result};
 use zmsg_core::engine::{Receipt, Zmsg};
 use zmsg_core::store::ExecResult;
 use zmsg_core::value::{Row, Value, value_to_json};
@@ -42,7 +42,13 @@ pub fn buffer<'env>(env: &'env Env, bytes: &[u8]) -> Result<BufferSlice<'env>> {
 
 impl Reply {
     /// Puts the reply into place `index` of `into`.
-    pub fn put(self, env: &Env, into: &mut Array<'_>, index: u32, wrap: impl Fn(Zmsg) -> crate::engine::Engine) -> Result<()> {
+    pub fn put(
+        self,
+        env: &Env,
+        into: &mut Array<'_>,
+        index: u32,
+        wrap: impl Fn(Zmsg) -> crate::engine::Engine,
+    ) -> Result<()> {
         match self {
             Reply::Unit | Reply::Data(None) => into.set(index, ()),
             Reply::Data(Some(bytes)) => into.set(index, buffer(env, &bytes)?),
@@ -122,7 +128,10 @@ impl<'rows> Group<'rows> {
     fn first_of(rows: &'rows [Row]) -> Group<'rows> {
         let wide = rows[0].wide.clone();
         let mut kinds = vec![None; rows[0].values.len()];
-        let fitting = rows.iter().take_while(|row| row.columns == rows[0].columns && merge(&mut kinds, row, &wide)).count();
+        let fitting = rows
+            .iter()
+            .take_while(|row| row.columns == rows[0].columns && merge(&mut kinds, row, &wide))
+            .count();
         Group { rows: &rows[..fitting], kinds }
     }
 
@@ -199,5 +208,9 @@ fn put_value(env: &Env, into: &mut Array<'_>, index: u32, value: &Value, texts: 
 /// A number where it is exact, else a bigint; `values.ts` makes what the configuration asks for.
 fn put_int(into: &mut Array<'_>, index: u32, value: i64) -> Result<()> {
     const MAX_SAFE: i64 = 9_007_199_254_740_991;
-    if (-MAX_SAFE..=MAX_SAFE).contains(&value) { into.set(index, value as f64) } else { into.set(index, i64n(value)) }
+    if (-MAX_SAFE..=MAX_SAFE).contains(&value) {
+        into.set(index, value as f64)
+    } else {
+        into.set(index, i64n(value))
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
-use napi::{Env, Result};
 use napi::bindgen_prelude::{Array, External, Object};
+use napi::{Env, Result};
 use napi_derive::napi;
 use zmsg_core::error::{Error, Result as CoreResult};
 use zmsg_core::sql::{self, Arg, Column, Counter, Map, OnConflict, Slice, Table, Task};
@@ -60,7 +60,10 @@ pub fn task_on_conflict(task: &External<TaskList>, columns: Vec<String>) -> Resu
 
 /// With columns `DO UPDATE`, without `DO NOTHING`.
 #[napi(catch_unwind)]
-pub fn conflict_do(conflict: &External<OnConflict>, columns: Option<Vec<String>>) -> Result<External<TaskList>> {
+pub fn conflict_do(
+    conflict: &External<OnConflict>,
+    columns: Option<Vec<String>>,
+) -> Result<External<TaskList>> {
     TaskList::handle(match columns {
         Some(columns) => conflict.do_update(&strs(&columns)),
         None => conflict.do_nothing(),
@@ -172,7 +175,11 @@ pub fn builder_op(builder: &External<Builder>, op: String, given: Array<'_>) -> 
 }
 
 #[napi(catch_unwind)]
-pub fn builder_where(builder: &External<Builder>, text: String, given: Array<'_>) -> Result<External<Builder>> {
+pub fn builder_where(
+    builder: &External<Builder>,
+    text: String,
+    given: Array<'_>,
+) -> Result<External<Builder>> {
     let given = args(&given)?;
     each!(&**builder, it => it.where_(&text, given))
 }

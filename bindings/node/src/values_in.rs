@@ -74,7 +74,9 @@ fn number(given: f64) -> CoreResult<Value> {
         return Ok(Value::Float(given));
     }
     if given.abs() > MAX_SAFE {
-        return Err(Error::task("a number is beyond the integers that it holds exactly; give a bigint or a string"));
+        return Err(Error::task(
+            "a number is beyond the integers that it holds exactly; give a bigint or a string",
+        ));
     }
     Ok(Value::Int(given as i64))
 }
@@ -82,6 +84,8 @@ fn number(given: f64) -> CoreResult<Value> {
 fn big(given: &BigInt) -> CoreResult<Value> {
     match given.get_i64() {
         (value, true) => Ok(Value::Int(value)),
-        _ => Err(Error::task("a bigint argument does not fit into 64 bits; give a string for a numeric column")),
+        _ => Err(Error::task(
+            "a bigint argument does not fit into 64 bits; give a string for a numeric column",
+        )),
     }
 }
