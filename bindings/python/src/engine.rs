@@ -1,0 +1,356 @@
+//! The verbs: conversion in, one call of the core, conversion out.
+//!
+//! Every method that does I/O takes a `port` last: the caller's completions and future, or `None` to block.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use serde::Serialize;
+use zmsg_core::engine::{self as core, Zmsg};
+use zmsg_core::error::{Error, Result};
+
+use crate::config::Settings;
+use crate::errors::{OrRaise, guarded};
+use crate::handle::{Engine as Opening, Handle};
+use crate::options::{Key, keys_of, source_options, tasks_of, timeout_of, write_options};
+use crate::rows;
+use crate::task::task_of;
+use crate::values::to_data;
+use crate::waiting::{Port, run};
+
+type Object = Py<PyAny>;
+
+/// An engine; `zmsg.Zmsg` and `zmsg.sync.Zmsg` are its faces.
+#[pyclass(frozen, module = "zmsg._native")]
+pub(crate) struct Engine(Handle);
+
+/// Opens an engine; gives an [`Engine`].
+#[pyfunction]
+#[pyo3(signature = (settings, port))]
+pub(crate) fn open_engine(py: Python<'_>, settings: &Settings, port: Port<'_>) -> PyResult<Object> {
+    let engine = Arc::new(Opening::new(settings.config().clone()));
+    let call = async move {
+        engine.open().await?;
+        Ok(engine)
+    };
+    run(py, port, call, |py, engine| Ok(Py::new(py, Engine(Handle::new(engine)))?.into_any()))
+}
+
+impl Engine {
+    /// Runs one call of the core with the engine of this process and the call's own time limit.
+    fn call<T, F>(
+        &self,
+        py: Python<'_>,
+        port: Port<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        call: impl FnOnce(Zmsg) -> F + Send + 'static,
+        convert: impl FnOnce(Python<'_>, T) -> PyResult<Object> + Send + 'static,
+    ) -> PyResult<Object>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let timeout: Option<Duration> = timeout_of(timeout.as_ref())?;
+        let engine = self.0.current(py)?;
+        let work = async move {
+            let engine = engine.open().await?;
+            call(if timeout.is_some() { engine.with_timeout(timeout) } else { engine }).await
+        };
+        run(py, port, work, convert)
+    }
+}
+
+#[pymethods]
+impl Engine {
+    /// The value in L1, `None` for a cached absence, `...` if L1 does not know.
+    #[inline]
+    fn lookup(&self, py: Python<'_>, key: Key<'_>) -> PyResult<Object> {
+        let engine = self.0.current(py)?;
+        let Some(engine) = engine.opened() else { return Ok(py.Ellipsis()) };
+        match guarded(py, || engine.peek_entry(key.0))? {
+            Some(Some(value)) => Ok(PyBytes::new(py, &value).into_any().unbind()),
+            Some(None) => Ok(py.None()),
+            None => Ok(py.Ellipsis()),
+        }
+    }
+
+    /// The value in L1, or `None`.
+    fn peek(&self, py: Python<'_>, key: Key<'_>) -> PyResult<Option<Object>> {
+        let engine = self.0.current(py)?;
+        if engine.is_closed() {
+            return Err(crate::errors::to_py(py, &Error::closed()));
+        }
+        let Some(engine) = engine.opened() else { return Ok(None) };
+        let value = guarded(py, || engine.peek(key.0))?;
+        Ok(value.map(|value| PyBytes::new(py, &value).into_any().unbind()))
+    }
+
+    #[pyo3(signature = (key, timeout, port))]
+    fn get(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let key = key.0.to_owned();
+        self.call(py, port, timeout, |engine| async move { engine.get(&key).await }, optional_bytes)
+    }
+
+    #[pyo3(signature = (key, timeout, port))]
+    fn get_required(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let key = key.0.to_owned();
+        let call = |engine: Zmsg| async move { engine.get_required(&key).await.map(Some) };
+        self.call(py, port, timeout, call, optional_bytes)
+    }
+
+    #[pyo3(signature = (keys, timeout, port))]
+    fn get_many(
+        &self,
+        py: Python<'_>,
+        keys: &Bound<'_, PyAny>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let keys = keys_of(keys)?;
+        let call = |engine: Zmsg| async move {
+            let values = engine.get_many(&keys).await?;
+            Ok((keys, values))
+        };
+        self.call(py, port, timeout, call, |py, (keys, values)| {
+            let found = PyDict::new(py);
+            for (key, value) in keys.iter().zip(values) {
+                if let Some(value) = value {
+                    found.set_item(key, PyBytes::new(py, &value))?;
+                }
+            }
+            Ok(found.into_any().unbind())
+        })
+    }
+
+    #[pyo3(signature = (key, data, ttl, timeout, port))]
+    fn cache_only(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        data: &Bound<'_, PyAny>,
+        ttl: Option<Bound<'_, PyAny>>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let nothing = || Error::task("cache_only needs data; None would leave the cache as it is");
+        let (key, data) = (key.0.to_owned(), to_data(data)?.ok_or_else(nothing).or_raise(py)?);
+        let options = write_options(ttl.as_ref(), None)?;
+        self.call(
+            py,
+            port,
+            timeout,
+            |engine| async move { engine.cache_only(&key, data, options).await },
+            none,
+        )
+    }
+
+    #[pyo3(signature = (key, data, task, ttl, invalidates, timeout, port))]
+    #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
+    fn cache_and_store(
+        &self,
+        py: Python<'_>,
+        key: Option<Key<'_>>,
+        data: &Bound<'_, PyAny>,
+        task: &Bound<'_, PyAny>,
+        ttl: Option<Bound<'_, PyAny>>,
+        invalidates: Option<Bound<'_, PyAny>>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let (key, data, tasks) = (key.map(|key| key.0.to_owned()), to_data(data)?, tasks_of(task)?);
+        let options = write_options(ttl.as_ref(), invalidates.as_ref())?;
+        let call =
+            |engine: Zmsg| async move { engine.cache_and_store(key.as_deref(), data, tasks, options).await };
+        self.call(py, port, timeout, call, receipt)
+    }
+
+    #[pyo3(signature = (key, timeout, port))]
+    fn delete(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let key = key.0.to_owned();
+        self.call(py, port, timeout, |engine| async move { engine.del(&key).await }, none)
+    }
+
+    #[pyo3(signature = (key, task, invalidates, timeout, port))]
+    fn del_store(
+        &self,
+        py: Python<'_>,
+        key: Option<Key<'_>>,
+        task: &Bound<'_, PyAny>,
+        invalidates: Option<Bound<'_, PyAny>>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let (key, tasks) = (key.map(|key| key.0.to_owned()), tasks_of(task)?);
+        let options = write_options(None, invalidates.as_ref())?;
+        let call = |engine: Zmsg| async move { engine.del_store(key.as_deref(), tasks, options).await };
+        self.call(py, port, timeout, call, receipt)
+    }
+
+    /// Gives `(rows_affected, rows)`.
+    #[pyo3(signature = (task, timeout, port))]
+    fn sql_exec(
+        &self,
+        py: Python<'_>,
+        task: &Bound<'_, PyAny>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let tasks = tasks_of(task)?;
+        self.call(
+            py,
+            port,
+            timeout,
+            |engine| async move { engine.sql_exec(tasks).await },
+            |py, done| {
+                Ok((done.rows_affected, rows::to_dicts(py, &done.rows)?)
+                    .into_pyobject(py)?
+                    .into_any()
+                    .unbind())
+            },
+        )
+    }
+
+    #[pyo3(signature = (task, timeout, port))]
+    fn query(
+        &self,
+        py: Python<'_>,
+        task: &Bound<'_, PyAny>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let task = task_of(task)?;
+        self.call(
+            py,
+            port,
+            timeout,
+            |engine| async move { engine.query(task).await },
+            |py, rows| Ok(rows::to_dicts(py, &rows)?.into_any().unbind()),
+        )
+    }
+
+    /// `prefix_number`, or the bare number without a prefix.
+    #[pyo3(signature = (prefix = None))]
+    fn next_id(&self, py: Python<'_>, prefix: Option<Key<'_>>) -> PyResult<Object> {
+        let engine = self.0.opened(py)?;
+        Ok(match prefix {
+            Some(prefix) => guarded(py, || engine.next_id(prefix.0))?.into_pyobject(py)?.into_any().unbind(),
+            None => guarded(py, || engine.next_id_number())?.into_pyobject(py)?.into_any().unbind(),
+        })
+    }
+
+    #[pyo3(signature = (pattern, task, ttl, absent_ttl))]
+    fn source(
+        &self,
+        py: Python<'_>,
+        pattern: Key<'_>,
+        task: &Bound<'_, PyAny>,
+        ttl: Option<Bound<'_, PyAny>>,
+        absent_ttl: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (task, options) = (task_of(task)?, source_options(ttl.as_ref(), absent_ttl.as_ref())?);
+        let engine = self.0.current(py)?;
+        guarded(py, || engine.declare(pattern.0, task, options))
+    }
+
+    fn load_dir(&self, py: Python<'_>, path: PathBuf) -> PyResult<Migrations> {
+        let engine = self.0.opened(py)?;
+        guarded(py, || engine.load_dir(&path)).map(Migrations::new)
+    }
+
+    fn load(&self, py: Python<'_>, path: PathBuf) -> PyResult<Migrations> {
+        let engine = self.0.opened(py)?;
+        guarded(py, || engine.load(&path)).map(Migrations::new)
+    }
+
+    fn load_sql(&self, py: Python<'_>, text: Key<'_>, name: Key<'_>) -> PyResult<Migrations> {
+        let engine = self.0.opened(py)?;
+        guarded(py, || engine.load_sql(text.0, name.0)).map(Migrations::new)
+    }
+
+    /// A JSON text.
+    #[pyo3(signature = (timeout, port))]
+    fn health(&self, py: Python<'_>, timeout: Option<Bound<'_, PyAny>>, port: Port<'_>) -> PyResult<Object> {
+        self.call(py, port, timeout, |engine| async move { engine.health().await }, json)
+    }
+
+    /// A JSON text.
+    fn stats(&self, py: Python<'_>) -> PyResult<Object> {
+        let engine = self.0.opened(py)?;
+        json(py, guarded(py, || Ok(engine.stats()))?)
+    }
+
+    #[pyo3(signature = (port))]
+    fn close(&self, py: Python<'_>, port: Port<'_>) -> PyResult<Object> {
+        let engine = self.0.current(py)?;
+        run(py, port, async move { engine.close().await }, none)
+    }
+
+    #[getter]
+    fn closed(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.0.current(py)?.is_closed())
+    }
+}
+
+/// Migrations that were loaded and not yet run.
+#[pyclass(frozen, module = "zmsg._native")]
+pub(crate) struct Migrations(Mutex<Option<core::Migrations>>);
+
+impl Migrations {
+    fn new(loaded: core::Migrations) -> Migrations {
+        Migrations(Mutex::new(Some(loaded)))
+    }
+}
+
+#[pymethods]
+impl Migrations {
+    /// Applies what has not been applied; gives a JSON text.
+    #[pyo3(signature = (port))]
+    fn migrate(&self, py: Python<'_>, port: Port<'_>) -> PyResult<Object> {
+        let again = || Error::task("these migrations were run already; load them again");
+        let loaded = self.0.lock().take().ok_or_else(again).or_raise(py)?;
+        run(py, port, loaded.migrate(), json)
+    }
+}
+
+fn none(py: Python<'_>, _nothing: ()) -> PyResult<Object> {
+    Ok(py.None())
+}
+
+fn optional_bytes(py: Python<'_>, value: Option<Bytes>) -> PyResult<Object> {
+    Ok(value.map_or_else(|| py.None(), |value| PyBytes::new(py, &value).into_any().unbind()))
+}
+
+fn json(py: Python<'_>, told: impl Serialize) -> PyResult<Object> {
+    let text = serde_json::to_string(&told).expect("a struct of numbers and texts has a JSON form");
+    Ok(text.into_pyobject(py)?.into_any().unbind())
+}
+
+/// `(op_id, rows_affected, rows, durability, cached)`.
+fn receipt(py: Python<'_>, receipt: core::Receipt) -> PyResult<Object> {
+    let rows = rows::to_dicts(py, &receipt.rows)?;
+    let parts = (receipt.op_id, receipt.rows_affected, rows, receipt.durability, receipt.cached);
+    Ok(parts.into_pyobject(py)?.into_any().unbind())
+}

@@ -1,0 +1,120 @@
+//! Keys and options of calls, as Python gives them.
+
+use std::time::Duration;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDelta, PyList, PySequence, PyString, PyTuple};
+use zmsg_core::config::{NumberUnit, TimeArgument, Ttl, duration_from_argument};
+use zmsg_core::engine::{SourceOptions, Tasks, WriteOptions};
+use zmsg_core::error::Error;
+
+use crate::errors::{OrRaise, task_error, to_py};
+use crate::task::{Task, task_of};
+
+/// A cache key: text, checked for its length by the engine.
+pub(crate) struct Key<'a>(pub(crate) &'a str);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Key<'a> {
+    type Error = PyErr;
+
+    #[inline]
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Key<'a>> {
+        borrowed_text(object, "the key").map(Key)
+    }
+}
+
+/// The text of a `str`; `what` names it in the error.
+#[inline]
+pub(crate) fn text_of<'a>(object: &'a Bound<'_, PyAny>, what: &str) -> PyResult<&'a str> {
+    borrowed_text(object.as_borrowed(), what)
+}
+
+/// The same, of an element of a tuple.
+#[inline]
+pub(crate) fn borrowed_text<'a>(object: Borrowed<'a, '_, PyAny>, what: &str) -> PyResult<&'a str> {
+    object.extract().map_err(|_: PyErr| {
+        let py = object.py();
+        if object.is_instance_of::<PyString>() {
+            return task_error(py, format!("{what} holds a lone surrogate, which is not UTF-8"));
+        }
+        let name = object.get_type().name().map_or_else(|_| "that".to_owned(), |name| name.to_string());
+        task_error(py, format!("{what} must be a str, not {name}"))
+    })
+}
+
+/// Several keys, from any sequence or iterable.
+pub(crate) fn keys_of(keys: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    if keys.is_instance_of::<PyString>() {
+        return Err(task_error(keys.py(), "keys must be several keys, not one str"));
+    }
+    keys.try_iter()?.map(|key| Ok(text_of(&key?, "a key")?.to_owned())).collect()
+}
+
+/// The time of an option: seconds, a `timedelta`, or text as `"5s"`.
+pub(crate) fn duration_of(object: &Bound<'_, PyAny>, option: &str) -> PyResult<Duration> {
+    duration_from_argument(argument_of(object, option)?, option).or_raise(object.py())
+}
+
+/// `timeout=`; `None` is the configured one.
+pub(crate) fn timeout_of(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    object.map(|object| duration_of(object, "timeout")).transpose()
+}
+
+/// `ttl=`: a time or `"never"`; `None` is the configured one.
+fn ttl_of(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Ttl>> {
+    object
+        .map(|object| Ttl::from_argument(argument_of(object, "ttl")?, "ttl").or_raise(object.py()))
+        .transpose()
+}
+
+fn argument_of<'a>(object: &'a Bound<'_, PyAny>, option: &str) -> PyResult<TimeArgument<'a>> {
+    let seconds = |seconds| TimeArgument::Number(seconds, NumberUnit::Seconds);
+    if object.is_instance_of::<PyString>() {
+        return Ok(TimeArgument::Text(text_of(object, option)?));
+    }
+    if object.is_instance_of::<PyDelta>() {
+        return Ok(seconds(object.call_method0(intern!(object.py(), "total_seconds"))?.extract()?));
+    }
+    match object.extract::<f64>() {
+        Ok(number) if !object.is_instance_of::<PyBool>() => Ok(seconds(number)),
+        _ => {
+            let name = object.get_type().fully_qualified_name()?;
+            let message = format!("{option} must be seconds, a timedelta or text as \"5s\", not {name}");
+            Err(task_error(object.py(), message))
+        }
+    }
+}
+
+/// The options of a write.
+pub(crate) fn write_options(
+    ttl: Option<&Bound<'_, PyAny>>,
+    invalidates: Option<&Bound<'_, PyAny>>,
+) -> PyResult<WriteOptions> {
+    let invalidates = invalidates.map(keys_of).transpose()?.unwrap_or_default();
+    Ok(WriteOptions { ttl: ttl_of(ttl)?, invalidates })
+}
+
+/// The options of a source.
+pub(crate) fn source_options(
+    ttl: Option<&Bound<'_, PyAny>>,
+    absent_ttl: Option<&Bound<'_, PyAny>>,
+) -> PyResult<SourceOptions> {
+    let absent_ttl = absent_ttl.map(|object| duration_of(object, "absent_ttl")).transpose()?;
+    Ok(SourceOptions { ttl: ttl_of(ttl)?, absent_ttl })
+}
+
+/// One task or builder, or a list of them.
+pub(crate) fn tasks_of(object: &Bound<'_, PyAny>) -> PyResult<Tasks> {
+    if object.is_instance_of::<Task>()
+        || !(object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>())
+    {
+        return Ok(task_of(object)?.into());
+    }
+    let tasks =
+        object.cast::<PySequence>()?.try_iter()?.map(|task| task_of(&task?)).collect::<PyResult<Vec<_>>>()?;
+    if tasks.is_empty() {
+        return Err(to_py(object.py(), &Error::task("the list of tasks is empty")));
+    }
+    Ok(tasks.into())
+}

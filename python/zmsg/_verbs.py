@@ -1,0 +1,244 @@
+"""The verbs, written once.
+
+Both doors are made from this class. :class:`zmsg.Zmsg` awaits a future of its event loop where a verb waits;
+:class:`zmsg.sync.Zmsg` blocks there, so that its coroutines end at their first step (see ``sync.py``). A verb therefore
+awaits nothing but ``_wait`` and verbs of this class by name (``Verbs.get(self, …)``). ``sync.pyi`` is generated from
+this file by ``tools/sync_stub.py``, and a test holds it to that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal, TypeAlias, TypeVar, overload
+
+from ._native import Counter, Engine, Map, Slice, Task
+from ._native import Migrations as NativeMigrations
+from .errors import TaskError
+from .results import ExecResult, Health, MigrationReport, Receipt, Row, Stats, health_from, read, report_from
+
+Data: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any] | int | float | bool
+"""What the caches take: bytes, text (UTF-8), or anything JSON-serialisable."""
+Runnable: TypeAlias = Task | Counter | Slice | Map
+"""A task, or a finished builder of one."""
+Tasks: TypeAlias = Runnable | Sequence[Runnable]
+"""One task (or finished builder), or several that run in one transaction."""
+Span: TypeAlias = float | timedelta | str
+"""A time: seconds, a ``timedelta``, or text as ``"500ms"``, ``"5s"``, ``"10m"``, ``"24h"``."""
+
+_T = TypeVar("_T")
+
+
+class Verbs:
+    """What every engine can do."""
+
+    __slots__ = ("__weakref__", "_engine", "_lookup")
+    _receipt: type[Receipt] = Receipt
+    _migrations: type[Migrations]
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lookup = engine.lookup
+
+    async def _wait(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        raise NotImplementedError
+
+    # ---- reading --------------------------------------------------------------------------------------------------
+
+    @overload
+    async def get(
+        self, key: str, default: None = None, *, required: Literal[False] = False, timeout: Span | None = None
+    ) -> bytes | None: ...
+    @overload
+    async def get(
+        self, key: str, default: _T, *, required: Literal[False] = False, timeout: Span | None = None
+    ) -> bytes | _T: ...
+    @overload
+    async def get(
+        self, key: str, default: object = None, *, required: Literal[True], timeout: Span | None = None
+    ) -> bytes: ...
+    async def get(self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None) -> Any:
+        """The bytes under ``key``: from memory, Redis, or the source declared for it; ``default`` if there are none.
+
+        Raises:
+            NotFoundError: there are none and ``required`` is set.
+            StoreError, TimeoutError: the source could not be read.
+        """
+        value = self._lookup(key)
+        if value is ... or (value is None and required):
+            method = self._engine.get_required if required else self._engine.get
+            value = await self._wait(method, key, timeout)
+        return default if value is None else value
+
+    @overload
+    async def get_text(
+        self, key: str, default: None = None, *, required: Literal[False] = False, timeout: Span | None = None
+    ) -> str | None: ...
+    @overload
+    async def get_text(
+        self, key: str, default: _T, *, required: Literal[False] = False, timeout: Span | None = None
+    ) -> str | _T: ...
+    @overload
+    async def get_text(
+        self, key: str, default: object = None, *, required: Literal[True], timeout: Span | None = None
+    ) -> str: ...
+    async def get_text(
+        self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None
+    ) -> Any:
+        """As :meth:`get`, decoded as UTF-8.
+
+        Raises:
+            TaskError: the bytes are not UTF-8.
+        """
+        value = await Verbs.get(self, key, required=required, timeout=timeout)  # type: ignore[call-overload]
+        if value is None:
+            return default
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise TaskError(f"the value of {key[:80]!r} is not UTF-8 text; read it with get()") from error
+
+    async def get_json(
+        self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None
+    ) -> Any:
+        """As :meth:`get`, decoded as JSON.
+
+        Raises:
+            TaskError: the bytes are not JSON.
+        """
+        value = await Verbs.get(self, key, required=required, timeout=timeout)  # type: ignore[call-overload]
+        if value is None:
+            return default
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise TaskError(f"the value of {key[:80]!r} is not JSON; read it with get()") from None
+
+    async def get_many(self, keys: Iterable[str], *, timeout: Span | None = None) -> dict[str, bytes]:
+        """The keys that are there, with their bytes, in one trip per tier; absent keys are omitted."""
+        found: dict[str, bytes] = await self._wait(self._engine.get_many, keys, timeout)
+        return found
+
+    def peek(self, key: str) -> bytes | None:
+        """The bytes under ``key`` if process memory has them right now. No I/O."""
+        return self._engine.peek(key)
+
+    # ---- writing --------------------------------------------------------------------------------------------------
+
+    async def cache_only(self, key: str, data: Data, *, ttl: Span | None = None, timeout: Span | None = None) -> None:
+        """Puts ``data`` into the caches only. ``ttl=None`` is ``default_ttl``, ``"never"`` has no expiry."""
+        await self._wait(self._engine.cache_only, key, data, ttl, timeout)
+
+    async def cache_and_store(
+        self,
+        key: str | None,
+        data: Data | None,
+        task: Tasks,
+        *,
+        ttl: Span | None = None,
+        invalidates: Iterable[str] | None = None,
+        timeout: Span | None = None,
+    ) -> Receipt:
+        """Runs the task (a list in one transaction), then caches ``data`` under ``key``, after the COMMIT.
+
+        ``key=None`` concerns no key, ``data=None`` leaves the cached value to be invalidated. ``invalidates`` names
+        further keys that the task changes. A failed statement leaves no trace in any cache; a failed cache is told by
+        ``receipt.cached`` and never raised.
+        """
+        method = self._engine.cache_and_store
+        return self._receipt(*await self._wait(method, key, data, task, ttl, invalidates, timeout))
+
+    async def delete(self, key: str, *, timeout: Span | None = None) -> None:
+        """Drops ``key`` from every cache."""
+        await self._wait(self._engine.delete, key, timeout)
+
+    async def del_store(
+        self, key: str | None, task: Tasks, *, invalidates: Iterable[str] | None = None, timeout: Span | None = None
+    ) -> Receipt:
+        """Runs the task (a list in one transaction), then drops ``key`` from every cache."""
+        return self._receipt(*await self._wait(self._engine.del_store, key, task, invalidates, timeout))
+
+    # ---- SQL ------------------------------------------------------------------------------------------------------
+
+    async def sql_exec(self, task: Tasks, *, timeout: Span | None = None) -> ExecResult:
+        """Runs a task by itself, or several in one transaction."""
+        return ExecResult(*await self._wait(self._engine.sql_exec, task, timeout))
+
+    async def query(self, task: Runnable, *, timeout: Span | None = None) -> list[Row]:
+        """The rows of a read, each a dict by column name."""
+        rows: list[Row] = await self._wait(self._engine.query, task, timeout)
+        return rows
+
+    def source(self, pattern: str, task: Runnable, *, ttl: Span | None = None, absent_ttl: Span | None = None) -> None:
+        """Tells ``get`` how to read a key family from the database.
+
+        ``"feed_*"``: the task's single ``?`` is the whole key. ``"user:{uid:int}:post:{pid}"``: the parts fill the
+        ``?``\\ s in order. One column comes back as its bytes, several as one JSON object.
+        """
+        self._engine.source(pattern, task, ttl, absent_ttl)
+
+    def load_dir(self, path: str | os.PathLike[str]) -> Migrations:
+        """The ``*.sql`` files of a directory in name order, to be applied by ``migrate()``."""
+        return self._migrations(self, self._engine.load_dir(os.fspath(path)))
+
+    def load(self, path: str | os.PathLike[str]) -> Migrations:
+        """One SQL file, to be applied by ``migrate()``."""
+        return self._migrations(self, self._engine.load(os.fspath(path)))
+
+    def load_sql(self, text: str, *, name: str) -> Migrations:
+        """A text, to be applied by ``migrate()`` under that name."""
+        return self._migrations(self, self._engine.load_sql(text, name))
+
+    # ---- the engine itself ----------------------------------------------------------------------------------------
+
+    @overload
+    def next_id(self, prefix: None = None) -> int: ...
+    @overload
+    def next_id(self, prefix: str) -> str: ...
+    def next_id(self, prefix: str | None = None) -> int | str:
+        """A new id, unique among all processes: ``prefix_number``, or the bare number. No I/O."""
+        made: int | str = self._engine.next_id(prefix)
+        return made
+
+    async def health(self, *, timeout: Span | None = None) -> Health:
+        """Asks every server."""
+        return health_from(json.loads(await self._wait(self._engine.health, timeout)))
+
+    def stats(self) -> Stats:
+        """The engine's own figures. No I/O."""
+        return read(Stats, json.loads(self._engine.stats()))
+
+    async def close(self) -> None:
+        """Ends what is in flight, stops the engine and gives its node id back. Closing twice is fine."""
+        await self._wait(self._engine.close)
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._engine.closed
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__name__} {'closed' if self.closed else 'open'}>"
+
+
+class Migrations:
+    """Migrations that were loaded and not yet run."""
+
+    __slots__ = ("_loaded", "_verbs")
+
+    def __init__(self, verbs: Verbs, loaded: NativeMigrations) -> None:
+        self._verbs = verbs
+        self._loaded = loaded
+
+    async def migrate(self) -> MigrationReport:
+        """Applies what has not been applied: each file once, in a transaction, under an advisory lock.
+
+        Raises:
+            StoreError: a statement failed, or an applied file has changed; the message names the file.
+        """
+        return report_from(json.loads(await self._verbs._wait(self._loaded.migrate)))
+
+
+Verbs._migrations = Migrations

@@ -1,0 +1,84 @@
+"""The blocking door: the verbs of :class:`zmsg.Zmsg` without ``await``, for scripts, Celery tasks and Django views.
+
+Made from the same verbs: where they wait, this door blocks (other threads run on, and Ctrl-C works), so each coroutine
+ends at its first step and its result is the call's. ``sync.pyi`` has the types.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+
+from . import _logging, _native, _verbs, results
+from .config import settings_of
+
+__all__ = ["Migrations", "Receipt", "Zmsg"]
+
+
+def _blocking(method):
+    """The blocking form of a coroutine method."""
+
+    @functools.wraps(method)
+    def call(*arguments, **options):
+        try:
+            method(*arguments, **options).send(None)
+        except StopIteration as end:
+            return end.value
+        raise AssertionError("a verb awaited something that does not block")
+
+    return call
+
+
+def _block(cls):
+    """Gives a class the blocking form of every public coroutine method that it inherits."""
+    for name, method in inspect.getmembers(cls, inspect.iscoroutinefunction):
+        if not name.startswith("_"):
+            setattr(cls, name, _blocking(method))
+    return cls
+
+
+@_block
+class Migrations(_verbs.Migrations):
+    """Migrations that were loaded and not yet run."""
+
+    __slots__ = ()
+
+
+@_block
+@dataclass(frozen=True, slots=True)
+class Receipt(results.Receipt):
+    """What an accepted write gives back."""
+
+
+@_block
+class Zmsg(_verbs.Verbs):
+    """An open engine, for blocking code. Threads may share it, and share it with :class:`zmsg.Zmsg`'s event loops."""
+
+    __slots__ = ()
+    _migrations = Migrations
+    _receipt = Receipt
+
+    @classmethod
+    def open(cls, config=None, /, **overrides):
+        """Opens an engine; use it with ``with``, or call ``close()`` at the end.
+
+        ``config`` is the path of a YAML file, a :class:`zmsg.Config`, a dict, or nothing; keyword arguments win
+        over it.
+
+        Raises:
+            ConfigError: the configuration is refused.
+            StoreError, CacheError, TimeoutError: a server cannot be reached.
+        """
+        settings = settings_of(config, overrides)
+        _logging.start()
+        return cls(_native.open_engine(settings, None))
+
+    async def _wait(self, method, *arguments):
+        return method(*arguments, None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.close()
