@@ -65,14 +65,7 @@ export interface ExecResult<T = Row> {
 }
 
 /** What an accepted write survives; `"postgres"` means that its COMMIT was seen. */
-export type Durability =
-  | "postgres"
-  | "redis_aof"
-  | "redis"
-  | "journal_fsync"
-  | "journal"
-  | "memory"
-  | "sqlite";
+export type Durability = "postgres" | "redis_aof" | "redis" | "journal_fsync" | "journal" | "memory" | "sqlite";
 
 /** What an accepted write gives back. */
 export interface Receipt<T = Row> extends ExecResult<T> {
@@ -234,9 +227,9 @@ export class Zmsg implements AsyncDisposable {
     if (options === undefined) {
       try {
         const hit = native.peek(this.#engine, checkedText(key, "key"));
-        if (hit !== undefined) return Promise.resolve(hit ?? undefined);
+        if (hit !== null) return Promise.resolve(hit || undefined);
       } catch (error) {
-        return Promise.reject(revived(error) as Error);
+        return Promise.reject(revived(error));
       }
     }
     return this.#start(options, GET, (call) =>
@@ -289,14 +282,15 @@ export class Zmsg implements AsyncDisposable {
    */
   peek(key: string): Buffer | undefined {
     const name = checkedText(key, "key");
-    return throwing(() => native.peek(this.#engine, name)) ?? undefined;
+    return throwing(() => native.peek(this.#engine, name)) || undefined;
   }
 
   /** Puts a value into the caches, and nowhere else. */
   cacheOnly(key: string, data: Data, options?: CacheOptions): Promise<void> {
     return this.#start(options, CACHE, (call) => {
       const bytes = encodeData(data);
-      if (bytes === null) throw new TaskError('data is null; to cache JSON null give "null", to drop the key use del()');
+      if (bytes === null)
+        throw new TaskError('data is null; to cache JSON null give "null", to drop the key use del()');
       native.cacheOnly(this.#engine, call, checkedText(key, "key"), bytes, checkedTime(options?.ttl, "ttl"));
     });
   }
@@ -305,7 +299,7 @@ export class Zmsg implements AsyncDisposable {
    * Runs the tasks in PostgreSQL, then caches `data` under `key`. A failed statement leaves no trace in any cache.
    *
    * @param key `null` if the tasks concern no cached key.
-   * @param data `null` leaves the cache as it is: the key is dropped from it only if `invalidates` names it.
+   * @param data `null` caches nothing: the key is dropped from every cache, since what they hold is older than the row.
    */
   async cacheAndStore<T = Row>(
     key: string | null,
@@ -426,7 +420,11 @@ export class Zmsg implements AsyncDisposable {
     return camelKeys(JSON.parse(throwing(() => native.stats(this.#engine)))) as Stats;
   }
 
-  #start<T>(options: CallOptions | undefined, known: ReadonlySet<string>, submit: (call: NativeCall) => void): Promise<T> {
+  #start<T>(
+    options: CallOptions | undefined,
+    known: ReadonlySet<string>,
+    submit: (call: NativeCall) => void,
+  ): Promise<T> {
     return start<T>(options, (call) => {
       checkOptions(options, known);
       submit(call);
