@@ -61,6 +61,8 @@ def doors() -> list[ast.ClassDef]:
     zmsg.name = "Zmsg"
     zmsg.body = opening.body + blocking(zmsg)
     verbs["Migrations"].body = blocking(verbs["Migrations"])
+    # Slots are of no interest to a type checker.
+    results["Receipt"].decorator_list = [ast.parse("dataclass(frozen=True)", mode="eval").body]
     results["Receipt"].body = blocking(results["Receipt"])
     return [verbs["Migrations"], results["Receipt"], zmsg]
 

@@ -21,6 +21,7 @@ class Zmsg(Verbs):
     """
 
     __slots__ = ()
+    __module__ = "zmsg"
 
     @classmethod
     def open(cls, config: Source = None, /, **overrides: Any) -> Opening:

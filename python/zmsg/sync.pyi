@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 class Migrations:
     def migrate(self) -> MigrationReport: ...
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Receipt:
     op_id: str
     rows_affected: int

@@ -21,25 +21,16 @@ from zmsg import ClosedError, TaskError, sql
 SLOW = sql("SELECT pg_sleep(30)")
 
 
-async def running(zm: zmsg.Zmsg, part: str) -> int:
-    active = (
-        "SELECT count(*) AS n FROM pg_stat_activity "
-        "WHERE query LIKE ? AND state = 'active' AND datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    (row,) = await zm.query(sql(active, f"%{part}%"))
-    count: int = row["n"]
-    return count
-
-
-async def until(zm: zmsg.Zmsg, part: str, count: int) -> None:
-    """Waits for the server to have so many active statements; bounded by the test's timeout."""
-    while await running(zm, part) != count:  # noqa: ASYNC110 (the event is in another process)
+async def until_asleep(zm: zmsg.Zmsg) -> None:
+    """Waits until the server runs a statement that sleeps; bounded by the test's timeout."""
+    asleep = sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()")
+    while not await zm.query(asleep):  # noqa: ASYNC110 (the event is in another process)
         await asyncio.sleep(0.01)
 
 
 async def test_a_cancelled_call_is_given_up(zm: zmsg.Zmsg) -> None:
     task = asyncio.create_task(zm.query(SLOW))
-    await until(zm, "pg_sleep(30)", 1)
+    await until_asleep(zm)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -50,7 +41,7 @@ async def test_a_write_that_was_sent_ends_though_its_caller_is_gone(zm: zmsg.Zms
     await zm.sql_exec(sql("CREATE TABLE t (id int PRIMARY KEY)"))
     write = zm.cache_and_store("k", b"v", sql("INSERT INTO t SELECT 1 FROM pg_sleep(0.3)"))
     task = asyncio.create_task(write)
-    await until(zm, "pg_sleep(0.3)", 1)
+    await until_asleep(zm)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -148,6 +139,16 @@ async def test_leaving_the_block_closes(servers: dict[str, Any]) -> None:
         async with zmsg.Zmsg.open(servers) as zm:
             raise ZeroDivisionError
     assert zm.closed
+
+
+async def test_a_dropped_engine_is_closed_in_the_background(zm: zmsg.Zmsg, servers: dict[str, Any]) -> None:
+    dropped = await zmsg.Zmsg.open(servers)
+    (row,) = await dropped.query(sql("SELECT pg_backend_pid() AS pid"))
+    del dropped
+    gc.collect()
+    gone = sql("SELECT 1 AS it FROM pg_stat_activity WHERE pid = ?", row["pid"])
+    while await zm.query(gone):  # noqa: ASYNC110 (the event is in another process)
+        await asyncio.sleep(0.01)
 
 
 def test_both_event_loops_serve(servers: dict[str, Any]) -> None:

@@ -70,13 +70,15 @@ impl Engine {
     /// The value in L1, `None` for a cached absence, `...` if L1 does not know.
     #[inline]
     fn lookup(&self, py: Python<'_>, key: Key<'_>) -> PyResult<Object> {
-        let engine = self.0.current(py)?;
-        let Some(engine) = engine.opened() else { return Ok(py.Ellipsis()) };
-        match guarded(py, || engine.peek_entry(key.0))? {
-            Some(Some(value)) => Ok(PyBytes::new(py, &value).into_any().unbind()),
-            Some(None) => Ok(py.None()),
-            None => Ok(py.Ellipsis()),
-        }
+        let found = self.0.look(py, |engine| match engine.opened() {
+            Some(engine) => guarded(py, || engine.peek_entry(key.0)),
+            None => Ok(None),
+        })?;
+        Ok(match found? {
+            Some(Some(value)) => PyBytes::new(py, &value).into_any().unbind(),
+            Some(None) => py.None(),
+            None => py.Ellipsis(),
+        })
     }
 
     /// The value in L1, or `None`.

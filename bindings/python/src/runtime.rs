@@ -53,6 +53,14 @@ pub(crate) fn handle(_attached: Python<'_>) -> Result<Handle> {
     }
 }
 
+/// The runtime if it was made and has not ended; for destructors, which run attached and make nothing.
+pub(crate) fn running() -> Option<Handle> {
+    match &*RUNTIME.lock() {
+        State::Running(runtime) => Some(runtime.handle().clone()),
+        State::Unmade | State::Ended => None,
+    }
+}
+
 fn build() -> Result<Runtime> {
     let next = AtomicUsize::new(0);
     Builder::new_multi_thread()
