@@ -201,8 +201,8 @@ export function throwing<T>(call: () => T): T {
 }
 
 /** @internal The error that a native exception stands for; others pass. */
-export function revived(error: unknown): unknown {
+export function revived(error: unknown): Error {
   // Not `instanceof Error`: native code makes its exceptions in the realm it was loaded in, which need not be ours.
   const native = types.isNativeError(error) && !ZmsgError.isZmsgError(error) && "code" in error;
-  return native ? fromText(error.message) : error;
+  return native ? fromText(error.message) : (error as Error);
 }

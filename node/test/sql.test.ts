@@ -112,9 +112,17 @@ test("every step gives a new builder", () => {
 
 test("the long and the short way to a builder are the same", () => {
   const like = counter("public.feed_meta", "like_count").inc(1).where("id = ?", "a").render();
-  const long = table("public.feed_meta").column("like_count").counter().inc(1).where("id = ?", "a").batchKey("k").build();
+  const long = table("public.feed_meta")
+    .column("like_count")
+    .counter()
+    .inc(1)
+    .where("id = ?", "a")
+    .batchKey("k")
+    .build();
   expect(long.render()).toEqual(like);
-  expect(table("t").column("c").slice().add("x").allRows().render()).toEqual(slice("t", "c").add("x").allRows().render());
+  expect(table("t").column("c").slice().add("x").allRows().render()).toEqual(
+    slice("t", "c").add("x").allRows().render(),
+  );
   expect(table("t").column("c").map().del("x").allRows().render()).toEqual(map("t", "c").del("x").allRows().render());
 });
 
@@ -153,8 +161,16 @@ test("counters are exact: text is a decimal", () => {
 test("orInsert and returning name columns", () => {
   const task = counter("m", "n").inc(1).where("id = ?", "a").orInsert({ id: "a", n: 5 }).returning("n");
   expect(task.render().sql).toMatch(/ON CONFLICT.*RETURNING "n"/s);
-  refused(() => counter("m", "n").inc(1).orInsert(null as never));
-  refused(() => counter("m", "n").inc(1).orInsert({ id: undefined as never }));
+  refused(() =>
+    counter("m", "n")
+      .inc(1)
+      .orInsert(null as never),
+  );
+  refused(() =>
+    counter("m", "n")
+      .inc(1)
+      .orInsert({ id: undefined as never }),
+  );
 });
 
 test("a column named __proto__ is a column", () => {

@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 
-import { sql, Zmsg } from "zmsg";
+import { sql, Zmsg, type OpenOptions, type Settings } from "zmsg";
 
 function required(name: string): string {
   const value = process.env[name];
@@ -31,7 +31,13 @@ function withDatabase(dsn: string, name: string): string {
 export async function database(): Promise<{ dsn: string; drop(): Promise<void> }> {
   const { dsn } = servers();
   const name = unique("zmsg");
-  const admin = await Zmsg.open({ postgresDsn: dsn, redisAddr: null, namespace: namespace(), autoMigrate: false, poolSize: 1 });
+  const admin = await Zmsg.open({
+    postgresDsn: dsn,
+    redisAddr: null,
+    namespace: namespace(),
+    autoMigrate: false,
+    poolSize: 1,
+  });
   try {
     await admin.sqlExec(sql(`CREATE DATABASE ${name}`));
   } finally {
@@ -41,7 +47,13 @@ export async function database(): Promise<{ dsn: string; drop(): Promise<void> }
 }
 
 async function dropDatabase(dsn: string, name: string): Promise<void> {
-  const admin = await Zmsg.open({ postgresDsn: dsn, redisAddr: null, namespace: namespace(), autoMigrate: false, poolSize: 1 });
+  const admin = await Zmsg.open({
+    postgresDsn: dsn,
+    redisAddr: null,
+    namespace: namespace(),
+    autoMigrate: false,
+    poolSize: 1,
+  });
   try {
     // A killed child may have left a session; DROP … WITH (FORCE) is newer than the oldest server.
     await admin.query(sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ?", name));
@@ -49,4 +61,31 @@ async function dropDatabase(dsn: string, name: string): Promise<void> {
   } finally {
     await admin.close();
   }
+}
+
+/** An engine on a database and a namespace of its own, and what gives both back. */
+export async function stage(settings: Settings = {}) {
+  const base = await database();
+  const config = { postgresDsn: base.dsn, redisAddr: servers().redis, namespace: namespace(), ...settings };
+  const engines: Zmsg[] = [];
+  const open = async (more: OpenOptions = {}) => {
+    const engine = await Zmsg.open({ ...config, ...more });
+    engines.push(engine);
+    return engine;
+  };
+  const end = async () => {
+    await Promise.all(engines.map((engine) => engine.close()));
+    await base.drop();
+  };
+  return { config, open, end };
+}
+
+/** The error that a promise is rejected with. */
+export async function rejection(promise: Promise<unknown>): Promise<unknown> {
+  try {
+    await promise;
+  } catch (error) {
+    return error;
+  }
+  throw new Error("it was not rejected");
 }

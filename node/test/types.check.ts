@@ -1,3 +1,4 @@
+/* eslint-disable @typescript-eslint/no-unsafe-call -- what must not type-check has no type */
 // Checked by the compiler alone (`npm run typecheck`), never run: what must not type-check does not.
 
 import { bind, counter, map, slice, sql, table, type Receipt, type Zmsg } from "zmsg";
@@ -41,7 +42,10 @@ interface Feed {
   id: string;
 }
 const feed: Feed = { id: prefixed };
-const written: Promise<Receipt<Feed>> = zm.cacheAndStore<Feed>("k", feed, [sql("SELECT 1"), counter("t", "c").inc(bare)]);
+const written: Promise<Receipt<Feed>> = zm.cacheAndStore<Feed>("k", feed, [
+  sql("SELECT 1"),
+  counter("t", "c").inc(bare),
+]);
 void written;
 void counter("t", "c").inc(1).dec(2n).mul("1.5").set(bind).clean().returning("c").allRows().build().render();
 void slice("t", "c").add({ a: 1 }).del("x").clean().where("id = ?", bind).prepare()(1);

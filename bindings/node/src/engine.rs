@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use napi::bindgen_prelude::{BigInt, BufferSlice, External, Null, Uint8Array};
+use napi::bindgen_prelude::{BigInt, BufferSlice, External, Uint8Array};
 use napi::{Either, Env, Result};
 use napi_derive::napi;
 use parking_lot::Mutex;
@@ -104,16 +104,16 @@ pub fn is_closed(engine: &External<Engine>) -> Result<bool> {
     Ok(engine.zmsg.is_closed())
 }
 
-/// What L1 holds now: a Buffer, `null` for a cached absence, `undefined` for nothing.
+/// What L1 holds now: a Buffer, `false` for a cached absence, `null` for nothing.
 #[napi(catch_unwind)]
 pub fn peek<'env>(
     env: &'env Env,
     engine: &External<Engine>,
     key: String,
-) -> Result<Option<Either<BufferSlice<'env>, Null>>> {
+) -> Result<Option<Either<BufferSlice<'env>, bool>>> {
     match engine.zmsg.peek_entry(&key).map_err(to_js)? {
         None => Ok(None),
-        Some(None) => Ok(Some(Either::B(Null))),
+        Some(None) => Ok(Some(Either::B(false))),
         Some(Some(bytes)) => Ok(Some(Either::A(buffer(env, &bytes)?))),
     }
 }

@@ -15,6 +15,7 @@ use zmsg_core::store::Store;
 use zmsg_core::store::postgres::{PostgresSettings, PostgresStore};
 use zmsg_core::value::Value;
 
+pub mod engine;
 pub mod proxy;
 
 /// A database that is dropped with this.

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of PostgreSQL that cuts a connection around its COMMIT.
+//! A TCP proxy in front of a server: it cuts a connection around its COMMIT, goes down and comes back, or falls silent.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 
 /// Where the next COMMIT is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +29,31 @@ pub struct Proxy {
     state: Arc<State>,
 }
 
-#[derive(Default)]
 struct State {
+    server: (String, u16),
+    /// Whether the bytes are PostgreSQL's, so that a COMMIT can be recognised.
+    reads_along: bool,
     cut: AtomicU8,
     cuts_made: AtomicU32,
     refuse: AtomicBool,
     refuse_after_cut: AtomicBool,
+    silent: AtomicBool,
+    /// What the connections that are open now should do.
+    order: watch::Sender<Order>,
+    accepting: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// An order counts for the connections that are open when it is given.
+#[derive(Clone, Copy)]
+enum Order {
+    GoOn,
+    Close,
+    /// Swallow everything from now on, and never close.
+    PlayDead,
 }
 
 impl Proxy {
-    /// A proxy in front of the server that the DSN names first.
+    /// A proxy in front of the PostgreSQL that the DSN names first.
     pub async fn start(dsn: &str) -> Proxy {
         let config: tokio_postgres::Config = dsn.parse().expect("a DSN");
         let host = match &config.get_hosts()[0] {
@@ -45,19 +62,32 @@ impl Proxy {
                 panic!("the proxy needs a TCP address in ZMSG_POSTGRES_DSN")
             }
         };
-        let server = (host, config.get_ports().first().copied().unwrap_or(5432));
+        Proxy::to((host, config.get_ports().first().copied().unwrap_or(5432)), true).await
+    }
+
+    /// A proxy in front of the Redis at `host:port`.
+    pub async fn to_redis(addr: &str) -> Proxy {
+        let (host, port) = addr.rsplit_once(':').expect("the proxy needs host:port in ZMSG_REDIS_ADDR");
+        let port = port.parse().expect("the proxy needs host:port in ZMSG_REDIS_ADDR");
+        Proxy::to((host.to_owned(), port), false).await
+    }
+
+    async fn to(server: (String, u16), reads_along: bool) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let proxy = Proxy { address: listener.local_addr().expect("an address"), state: Arc::default() };
-        let state = proxy.state.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                if !state.refuse.load(Ordering::SeqCst) {
-                    let server = TcpStream::connect((server.0.as_str(), server.1)).await.expect("the server");
-                    tokio::spawn(relay(client, server, state.clone()));
-                }
-            }
+        let address = listener.local_addr().expect("an address");
+        let state = Arc::new(State {
+            server,
+            reads_along,
+            cut: AtomicU8::new(Cut::Nowhere as u8),
+            cuts_made: AtomicU32::new(0),
+            refuse: AtomicBool::new(false),
+            refuse_after_cut: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+            order: watch::Sender::new(Order::GoOn),
+            accepting: Mutex::new(None),
         });
-        proxy
+        *state.accepting.lock().await = Some(tokio::spawn(accept(listener, state.clone())));
+        Proxy { address, state }
     }
 
     /// Cuts the next COMMIT, once.
@@ -74,6 +104,36 @@ impl Proxy {
     pub fn cuts_made(&self) -> u32 {
         self.state.cuts_made.load(Ordering::SeqCst)
     }
+
+    /// Closes every connection; new ones are welcome.
+    pub fn cut_all(&self) {
+        self.state.order.send_replace(Order::Close);
+    }
+
+    /// As a server that was killed: every connection is closed and new ones are refused by the system.
+    pub async fn down(&self) {
+        if let Some(accepting) = self.state.accepting.lock().await.take() {
+            accepting.abort();
+            let _ = accepting.await;
+        }
+        self.cut_all();
+    }
+
+    /// Back at the same address.
+    pub async fn up(&self) {
+        let listener = TcpListener::bind(self.address).await.expect("the port is still free");
+        *self.state.accepting.lock().await = Some(tokio::spawn(accept(listener, self.state.clone())));
+    }
+
+    /// Whether connections are accepted and never answered. One that said something meanwhile stays dead for good.
+    pub fn silence(&self, silent: bool) {
+        self.state.silent.store(silent, Ordering::SeqCst);
+    }
+
+    /// The connections that are open now never answer again, as if the network had forgotten them; new ones work.
+    pub fn forget_open(&self) {
+        self.state.order.send_replace(Order::PlayDead);
+    }
 }
 
 impl State {
@@ -88,8 +148,37 @@ impl State {
     }
 }
 
-/// Moves whole messages to the server and bytes back; both sockets close when this returns.
-async fn relay(mut client: TcpStream, mut server: TcpStream, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<State>) {
+    while let Ok((client, _)) = listener.accept().await {
+        if !state.refuse.load(Ordering::SeqCst) {
+            // Subscribed here: an order given after this moment concerns the connection.
+            let orders = state.order.subscribe();
+            tokio::spawn(serve(client, orders, state.clone()));
+        }
+    }
+}
+
+async fn serve(mut client: TcpStream, mut orders: watch::Receiver<Order>, state: Arc<State>) {
+    let dead = tokio::select! {
+        dead = relay(&mut client, &state) => dead,
+        _ = orders.changed() => matches!(*orders.borrow_and_update(), Order::PlayDead),
+    };
+    if dead {
+        let mut swallowed = vec![0; 4096];
+        loop {
+            tokio::select! {
+                read = client.read(&mut swallowed) => if !matches!(read, Ok(1..)) { return },
+                _ = orders.changed() => if matches!(*orders.borrow_and_update(), Order::Close) { return },
+            }
+        }
+    }
+}
+
+/// Moves whole messages to the server and bytes back. Returns whether the client's side should play dead; else both
+/// sockets are closed.
+async fn relay(client: &mut TcpStream, state: &State) -> bool {
+    let (host, port) = &state.server;
+    let Ok(mut server) = TcpStream::connect((host.as_str(), *port)).await else { return false };
     let (mut from_client, mut from_server) = (Vec::new(), vec![0; 16 * 1024]);
     let mut started = false;
     let mut swallow = false;
@@ -97,35 +186,42 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, state: Arc<State>) 
         tokio::select! {
             read = client.read_buf(&mut from_client) => {
                 if !matches!(read, Ok(1..)) {
-                    return;
+                    return false;
                 }
-                while let Some(message) = take_message(&mut from_client, &mut started) {
-                    if is_commit(&message) {
+                if state.silent.load(Ordering::SeqCst) {
+                    return true;
+                }
+                while let Some(message) = take_message(&mut from_client, &mut started, state.reads_along) {
+                    if state.reads_along && is_commit(&message) {
                         let cut = state.take_cut();
                         if cut == Cut::BeforeCommit as u8 {
-                            return;
+                            return false;
                         }
                         swallow = cut == Cut::AfterCommit as u8;
                     }
                     if server.write_all(&message).await.is_err() {
-                        return;
+                        return false;
                     }
                 }
             }
             read = server.read(&mut from_server) => match read {
+                Ok(1..) if state.silent.load(Ordering::SeqCst) => return true,
                 Ok(length @ 1..) if !swallow => {
                     if client.write_all(&from_server[..length]).await.is_err() {
-                        return;
+                        return false;
                     }
                 }
-                _ => return,
+                _ => return false,
             }
         }
     }
 }
 
-/// The first complete message; the startup message has no type byte.
-fn take_message(buffer: &mut Vec<u8>, started: &mut bool) -> Option<Vec<u8>> {
+/// The first complete message, or whatever there is; the startup message has no type byte.
+fn take_message(buffer: &mut Vec<u8>, started: &mut bool, whole_messages: bool) -> Option<Vec<u8>> {
+    if !whole_messages {
+        return (!buffer.is_empty()).then(|| std::mem::take(buffer));
+    }
     let head = usize::from(*started);
     let length = buffer.get(head..head + 4)?;
     let whole = head + u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
