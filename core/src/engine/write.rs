@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
+use super::caller::Caller;
 use super::limits::{check_data, check_key};
-use super::order::{AbandonGuard, CacheAfterCommit};
+use super::order::CacheAfterCommit;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
 use crate::base::{random, service};
 use crate::error::{Error, Result};
@@ -94,18 +95,17 @@ impl Zmsg {
         for key in key.into_iter().chain(options.invalidates.iter().map(String::as_str)) {
             check_key(config, key)?;
         }
-        let abandoned = Arc::new(AtomicBool::new(false));
+        let (caller, waiting) = Caller::new();
         let hooks = Arc::new(CacheAfterCommit {
             state: self.state.clone(),
             entry: key.map(|key| (key.to_owned(), data)),
             ttl: options.ttl,
             invalidates: options.invalidates,
-            abandoned: abandoned.clone(),
+            caller,
             cached: AtomicBool::new(false),
         });
-        let guard = AbandonGuard::new(abandoned);
         let receipt = service::detached(self.clone().transact(tasks, hooks)).await;
-        guard.finished();
+        drop(waiting);
         receipt
     }
 
