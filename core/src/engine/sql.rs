@@ -22,11 +22,12 @@ impl Zmsg {
         let call = self.state.calls.enter()?;
         let (caller, waiting) = Caller::new();
         let result = service::detached(async move {
-            let (_call, store) = (call, &zmsg.state.store);
-            match tasks.as_slice() {
-                [task] => store.execute_if(task, &|| caller.waits(), deadline).await,
-                _ => Ok(store.transact(&tasks, Arc::new(caller), deadline).await?.result),
+            let (_call, state) = (call, &zmsg.state);
+            if let [task] = tasks.as_slice() {
+                return state.store.execute_if(task, &|| caller.waits(), deadline).await;
             }
+            state.own_tables(deadline).await?;
+            Ok(state.store.transact(&tasks, Arc::new(caller), deadline).await?.result)
         })
         .await;
         drop(waiting);

@@ -110,9 +110,10 @@ impl Zmsg {
     }
 
     async fn transact(self, tasks: Vec<Task>, hooks: Arc<CacheAfterCommit>) -> Result<Receipt> {
-        let _call = self.state.calls.enter()?;
+        let (_call, deadline) = (self.state.calls.enter()?, self.deadline());
+        self.state.own_tables(deadline).await?;
         let op_id = random::operation_id();
-        let outcome = self.state.store.transact(&tasks, hooks.clone(), self.deadline()).await;
+        let outcome = self.state.store.transact(&tasks, hooks.clone(), deadline).await;
         let committed = outcome.map_err(|error| error.with_op_id(&op_id))?;
         Ok(Receipt {
             op_id,
