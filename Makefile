@@ -81,7 +81,7 @@ lint-python: python-debug
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	cd python && $(abspath $(VENV))/bin/python -m mypy.stubtest zmsg._native
+	cd python && $(abspath $(VENV))/bin/python -m mypy.stubtest zmsg._native zmsg.sync
 
 lint-node: node-debug
 	npm run lint

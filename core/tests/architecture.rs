@@ -64,7 +64,8 @@ fn room(path: &Path) -> String {
 /// Every identifier that follows `prefix` in the code, braces expanded: `crate::{a::B, c}` gives a and c.
 fn named_after<'t>(text: &'t str, prefix: &str) -> BTreeSet<&'t str> {
     let mut names = BTreeSet::new();
-    let word = |text: &'t str| &text[..text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len())];
+    let word =
+        |text: &'t str| &text[..text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len())];
     for (at, _) in text.match_indices(prefix) {
         let before = text[..at].chars().next_back();
         if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '$') {

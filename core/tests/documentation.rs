@@ -35,8 +35,10 @@ fn kind(setting: &Setting) -> String {
 fn settings_table() -> String {
     let mut table = "| key | type | default | consequence |\n|---|---|---|---|\n".to_owned();
     for setting in Config::catalogue() {
-        let default = if setting.default.is_empty() { "–".to_owned() } else { format!("`{}`", setting.default) };
-        table += &format!("| `{}` | {} | {default} | {} |\n", setting.name, kind(setting), setting.consequence);
+        let default =
+            if setting.default.is_empty() { "–".to_owned() } else { format!("`{}`", setting.default) };
+        table +=
+            &format!("| `{}` | {} | {default} | {} |\n", setting.name, kind(setting), setting.consequence);
     }
     table
 }
@@ -50,7 +52,10 @@ fn the_readme_lists_every_setting_with_its_default() {
     if std::env::var_os("ZMSG_TEST_WRITE").is_some() {
         fs::write(path, format!("{before}{BEGIN}{wanted}{END}{after}")).expect("the page can be written");
     } else {
-        assert!(table == wanted, "run ZMSG_TEST_WRITE=1 cargo test -p zmsg-core --test documentation; wanted:\n{wanted}");
+        assert!(
+            table == wanted,
+            "run ZMSG_TEST_WRITE=1 cargo test -p zmsg-core --test documentation; wanted:\n{wanted}"
+        );
     }
 }
 

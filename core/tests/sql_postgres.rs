@@ -1,5 +1,7 @@
 //! What builders' statements do in a real PostgreSQL (`ZMSG_POSTGRES_DSN`); each test in a schema of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::error::Error as StdError;
 
 use proptest::prelude::*;

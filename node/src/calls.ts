@@ -20,7 +20,7 @@ export interface CallOptions {
 interface Pending {
   resolve(reply: unknown): void;
   reject(error: unknown): void;
-  forget: (() => void) | undefined;
+  signal: AbortSignal | undefined;
 }
 
 const pending = new Map<number, Pending>();
@@ -54,8 +54,8 @@ export function start<T>(options: CallOptions | undefined, submit: (call: Native
       // The promise is rejected by throwing here.
       throw revived(error);
     }
-    const forget = signal && abandonOn(signal, id);
-    pending.set(id, { resolve: resolve as (reply: unknown) => void, reject, forget });
+    pending.set(id, { resolve: resolve, reject, signal });
+    if (signal) watch(signal, id);
     if (pending.size === 1) keepAlive();
   });
 }
@@ -76,6 +76,13 @@ function checkedSignal(options: CallOptions | undefined): AbortSignal | undefine
   return signal;
 }
 
+/** @internal An option that nobody knows is a typo, and what it was to say would be lost. */
+export function checkOptions(options: object | undefined, known: ReadonlySet<string>): void {
+  for (const name in options) {
+    if (!known.has(name)) throw new TaskError(`unknown option ${name}; known here: ${[...known].join(", ")}`);
+  }
+}
+
 /** @internal A time option that is a number or text, as native code takes it; null counts as not given. */
 export function checkedTime(time: unknown, name: string): number | string | undefined {
   if (time === undefined || time === null) return undefined;
@@ -84,21 +91,45 @@ export function checkedTime(time: unknown, name: string): number | string | unde
   throw new TaskError(`${name} is a number of milliseconds or a text such as "5s", not ${given}`);
 }
 
-/** Rejects call `id` when the signal fires; gives back what undoes the listening. */
-function abandonOn(signal: AbortSignal, id: number): () => void {
-  const onAbort = () => {
-    native.callsCancel(handle, id);
-    take(id)?.reject(signal.reason);
-  };
-  signal.addEventListener("abort", onAbort, { once: true });
-  return () => signal.removeEventListener("abort", onAbort);
+/** The calls that hang on one signal, and the one listener for all of them. */
+interface Watch {
+  ids: Set<number>;
+  onAbort: () => void;
+}
+const watches = new WeakMap<AbortSignal, Watch>();
+
+/** Rejects call `id` when the signal fires. */
+function watch(signal: AbortSignal, id: number): void {
+  let watched = watches.get(signal);
+  if (!watched) {
+    const ids = new Set<number>();
+    const onAbort = () => [...ids].forEach((each) => abandon(each, signal.reason));
+    watched = { ids, onAbort };
+    watches.set(signal, watched);
+    signal.addEventListener("abort", onAbort, { once: true });
+  }
+  watched.ids.add(id);
+}
+
+function unwatch(signal: AbortSignal, id: number): void {
+  const watched = watches.get(signal);
+  watched?.ids.delete(id);
+  if (watched?.ids.size === 0) {
+    signal.removeEventListener("abort", watched.onAbort);
+    watches.delete(signal);
+  }
+}
+
+function abandon(id: number, reason: unknown): void {
+  native.callsCancel(handle, id);
+  take(id)?.reject(reason);
 }
 
 function take(id: number): Pending | undefined {
   const call = pending.get(id);
   if (call) {
     pending.delete(id);
-    call.forget?.();
+    if (call.signal) unwatch(call.signal, id);
     if (pending.size === 0) alive?.unref();
   }
   return call;

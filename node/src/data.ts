@@ -6,18 +6,13 @@ import { TaskError } from "./errors";
 
 /** Anything that `JSON.stringify` keeps. */
 export type JsonValue =
-  | string
-  | number
-  | boolean
-  | null
-  | readonly JsonValue[]
-  | { readonly [key: string]: JsonValue | undefined };
+  string | number | boolean | null | readonly JsonValue[] | { readonly [key: string]: JsonValue | undefined };
 
 /**
  * What can be cached: bytes, text (kept as UTF-8), or anything JSON-serialisable (kept as JSON text, with the rules of
  * `JSON.stringify`). A `bigint` inside is refused, since JSON cannot hold it exactly.
  */
-// eslint-disable-next-line @typescript-eslint/no-redundant-type-constituents -- `object` admits interfaces and classes
+
 export type Data = Uint8Array | string | JsonValue | object;
 
 /** @internal Bytes or text of cached data; `null` for null, which only writes with a task allow. */
@@ -25,7 +20,7 @@ export function encodeData(data: unknown): Uint8Array | string | null {
   if (data === null) return null;
   if (typeof data === "string") return checkedText(data, "data");
   if (data === undefined) {
-    throw new TaskError("data is undefined; give null to leave the cache as it is, or del() to drop the key");
+    throw new TaskError("data is undefined; give null to cache nothing");
   }
   if (types.isUint8Array(data)) return data;
   return jsonText(data, "data");
@@ -37,7 +32,7 @@ export function jsonText(value: unknown, name: string): string {
   if (refused) throw new TaskError(`${name} is ${refused}`);
   let text: string | undefined;
   try {
-    text = JSON.stringify(value) as string | undefined;
+    text = JSON.stringify(value);
   } catch (cause) {
     throw new TaskError(unserialisable(value, name), { cause });
   }

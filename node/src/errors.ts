@@ -1,3 +1,5 @@
+import { types } from "node:util";
+
 /** What a {@link ZmsgError} knows beside its message. */
 export interface ErrorDetails {
   /** Whether repeating the same call may succeed. */
@@ -199,7 +201,8 @@ export function throwing<T>(call: () => T): T {
 }
 
 /** @internal The error that a native exception stands for; others pass. */
-export function revived(error: unknown): unknown {
-  if (ZmsgError.isZmsgError(error) || !(error instanceof Error)) return error;
-  return fromText(error.message);
+export function revived(error: unknown): Error {
+  // Not `instanceof Error`: native code makes its exceptions in the realm it was loaded in, which need not be ours.
+  const native = types.isNativeError(error) && !ZmsgError.isZmsgError(error) && "code" in error;
+  return native ? fromText(error.message) : (error as Error);
 }

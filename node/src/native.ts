@@ -65,7 +65,8 @@ export interface Native {
   open(calls: CallsHandle, call: NativeCall, settings: SettingsHandle): void;
   close(engine: EngineHandle, call: NativeCall): void;
   isClosed(engine: EngineHandle): boolean;
-  peek(engine: EngineHandle, key: string): Buffer | null | undefined;
+  /** `false` is a cached absence, `null` that process memory knows nothing of the key. */
+  peek(engine: EngineHandle, key: string): Buffer | false | null;
   get(engine: EngineHandle, call: NativeCall, key: string, required: boolean): void;
   getMany(engine: EngineHandle, call: NativeCall, keys: string[]): void;
   cacheOnly(engine: EngineHandle, call: NativeCall, key: string, data: Uint8Array | string, ttl: NativeTime): void;

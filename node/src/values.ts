@@ -39,7 +39,6 @@ export type SqlValue =
   | Date
   | readonly SqlValue[]
   // Interfaces and classes have no index signature, so that a narrower type would refuse them.
-  // eslint-disable-next-line @typescript-eslint/no-redundant-type-constituents
   | object;
 
 /** An argument, or {@link bind} for one that comes later. */
@@ -52,10 +51,17 @@ export function encodeArgs(args: readonly unknown[], what: string): unknown[] {
 
 function encodeArg(arg: unknown, what: string, place: number | string): unknown {
   switch (typeof arg) {
-    case "number":
     case "boolean":
-    case "bigint":
       return arg;
+    case "number":
+      if (Number.isSafeInteger(arg) || !Number.isInteger(arg)) return arg;
+      throw new TaskError(
+        `argument ${place} of ${what} is beyond the integers that a number holds exactly; give a bigint, or a string ` +
+          "for a float or numeric column",
+      );
+    case "bigint":
+      if (BigInt.asIntN(64, arg) === arg) return arg;
+      throw new TaskError(`argument ${place} of ${what} does not fit into 64 bits; give a string for a numeric column`);
     case "string":
       return checkedText(arg, `argument ${place} of ${what}`);
     case "object":

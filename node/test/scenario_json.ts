@@ -3,7 +3,7 @@
 /** The tag of an object such as `{"$decimal": "1.50"}` and what it holds. */
 export function tagged(value: unknown): [string, unknown] | undefined {
   if (value === null || typeof value !== "object" || Array.isArray(value)) return undefined;
-  const entries = Object.entries(value);
+  const entries = Object.entries(value) as [string, unknown][];
   const [name, inner] = entries[0] ?? ["", undefined];
   return entries.length === 1 && name.startsWith("$") ? [name.slice(1), inner] : undefined;
 }
@@ -39,11 +39,16 @@ export function same(got: unknown, expected: unknown): boolean {
   const wanted = decode(expected);
   const tag = tagged(expected)?.[0];
   if (tag === "timestamp" || tag === "timestamptz") return sameInstant(got, String(wanted));
-  if (typeof wanted === "bigint") return (typeof got === "bigint" || Number.isInteger(got)) && BigInt(got as number) === wanted;
+  if (typeof wanted === "bigint")
+    return (typeof got === "bigint" || Number.isInteger(got)) && BigInt(got as number) === wanted;
   if (typeof wanted === "number" && typeof got === "bigint") return Number.isInteger(wanted) && BigInt(wanted) === got;
   if (Buffer.isBuffer(wanted)) return got instanceof Uint8Array && wanted.equals(got);
   if (Array.isArray(wanted)) {
-    return Array.isArray(got) && got.length === wanted.length && got.every((item, index) => same(item, (expected as unknown[])[index]));
+    return (
+      Array.isArray(got) &&
+      got.length === wanted.length &&
+      got.every((item, index) => same(item, (expected as unknown[])[index]))
+    );
   }
   if (wanted !== null && typeof wanted === "object") {
     if (got === null || typeof got !== "object") return false;

@@ -48,7 +48,9 @@ function chain(calls: unknown[][]): never {
 }
 
 function task(written: unknown): never {
-  return Array.isArray(written) ? chain(written) : ((written as { all: unknown[][][] }).all.map(chain) as never);
+  return Array.isArray(written)
+    ? chain(written as unknown[][])
+    : ((written as { all: unknown[][][] }).all.map(chain) as never);
 }
 
 /** What a read gave, as scenarios write it: bytes where the scenario writes bytes, text otherwise. */
@@ -63,13 +65,13 @@ class Stage {
   constructor(readonly config: Json) {}
 
   async engine(name: string): Promise<Zmsg> {
-    const open = this.engines.get(name) ?? (await Zmsg.open(this.config as never));
+    const open = this.engines.get(name) ?? (await Zmsg.open(this.config));
     this.engines.set(name, open);
     return open;
   }
 
   async run(step: Step): Promise<unknown> {
-    if (step.do === "open") return Zmsg.open({ ...this.config, ...(step.config as Json) } as never);
+    if (step.do === "open") return Zmsg.open({ ...this.config, ...(step.config as Json) });
     if (step.do === "render") {
       const made = task(step.task) as { render(): { sql: string; params: unknown[] } };
       return made.render();
@@ -83,7 +85,7 @@ class Stage {
       case "peek":
         return shown(zm.peek(key), step);
       case "get":
-        return shown((await zm.get(key, options)) as Buffer | undefined, step);
+        return shown(await zm.get(key, options), step);
       case "get_text":
         return (await zm.getText(key, options)) ?? null;
       case "get_json":

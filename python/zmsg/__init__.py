@@ -15,12 +15,14 @@ from ._native import (
     Task,
     bind,
     counter,
-    map,
-    slice,
     sql,
     table,
-    version as __version__,
+    version,
 )
+
+# Not in __all__, and so imported under their own names only.
+from ._native import map as map
+from ._native import slice as slice
 from ._process import install as _install
 from ._verbs import Migrations
 from .config import Config, load_config
@@ -35,10 +37,10 @@ from .errors import (
     QueueError,
     StoreError,
     TaskError,
-    TimeoutError,
     UnsupportedInEmbeddedError,
     ZmsgError,
 )
+from .errors import TimeoutError as TimeoutError
 from .results import ExecResult, Health, Interval, MigrationReport, Receipt, Row, Stats, TierHealth
 
 __all__ = [
@@ -75,5 +77,7 @@ __all__ = [
     "sql",
     "table",
 ]
+
+__version__: str = version
 
 _install()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Generator, Mapping
 from types import TracebackType
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from . import _logging, _native
 from ._ports import close_port, port_of
 from ._verbs import Verbs
-from .config import Config, settings_of
+from .config import Source, settings_of
 
 
 class Zmsg(Verbs):
@@ -22,9 +21,10 @@ class Zmsg(Verbs):
     """
 
     __slots__ = ()
+    __module__ = "zmsg"
 
     @classmethod
-    def open(cls, config: Config | Mapping[str, Any] | str | os.PathLike[str] | None = None, /, **overrides: Any) -> Opening:
+    def open(cls, config: Source = None, /, **overrides: Any) -> Opening:
         """Opens an engine: ``async with Zmsg.open(…) as zm`` or ``zm = await Zmsg.open(…)``.
 
         ``config`` is the path of a YAML file, a :class:`Config`, a dict, or nothing; keyword arguments win over it.
@@ -57,7 +57,7 @@ class Opening:
 
     __slots__ = ("_cls", "_config", "_overrides", "_zm")
 
-    def __init__(self, cls: type[Zmsg], config: Any, overrides: Mapping[str, Any]) -> None:
+    def __init__(self, cls: type[Zmsg], config: Source, overrides: Mapping[str, Any]) -> None:
         self._cls = cls
         self._config = config
         self._overrides = overrides

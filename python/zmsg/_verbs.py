@@ -2,8 +2,8 @@
 
 Both doors are made from this class. :class:`zmsg.Zmsg` awaits a future of its event loop where a verb waits;
 :class:`zmsg.sync.Zmsg` blocks there, so that its coroutines end at their first step (see ``sync.py``). A verb therefore
-awaits nothing but ``_wait`` and verbs of this class by name (``Verbs.get(self, …)``). ``sync.pyi`` is generated from this file (``tools/sync_stub.py``), and a
-test holds it to that.
+awaits nothing but ``_wait`` and verbs of this class by name (``Verbs.get(self, …)``). ``sync.pyi`` is generated from
+this file by ``tools/sync_stub.py``, and a test holds it to that.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
-from ._native import Counter, Engine, Map, Migrations as NativeMigrations, Slice, Task
+from ._native import Counter, Engine, Map, Slice, Task
+from ._native import Migrations as NativeMigrations
 from .errors import TaskError
 from .results import ExecResult, Health, MigrationReport, Receipt, Row, Stats, health_from, read, report_from
 
-Data = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any] | int | float | bool
+Data: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any] | int | float | bool
 """What the caches take: bytes, text (UTF-8), or anything JSON-serialisable."""
-Runnable = Task | Counter | Slice | Map
+Runnable: TypeAlias = Task | Counter | Slice | Map
 """A task, or a finished builder of one."""
-Tasks = Runnable | Sequence[Runnable]
+Tasks: TypeAlias = Runnable | Sequence[Runnable]
 """One task (or finished builder), or several that run in one transaction."""
-Span = float | timedelta | str
+Span: TypeAlias = float | timedelta | str
 """A time: seconds, a ``timedelta``, or text as ``"500ms"``, ``"5s"``, ``"10m"``, ``"24h"``."""
 
 _T = TypeVar("_T")
@@ -51,9 +52,13 @@ class Verbs:
         self, key: str, default: None = None, *, required: Literal[False] = False, timeout: Span | None = None
     ) -> bytes | None: ...
     @overload
-    async def get(self, key: str, default: _T, *, required: Literal[False] = False, timeout: Span | None = None) -> bytes | _T: ...
+    async def get(
+        self, key: str, default: _T, *, required: Literal[False] = False, timeout: Span | None = None
+    ) -> bytes | _T: ...
     @overload
-    async def get(self, key: str, default: object = None, *, required: Literal[True], timeout: Span | None = None) -> bytes: ...
+    async def get(
+        self, key: str, default: object = None, *, required: Literal[True], timeout: Span | None = None
+    ) -> bytes: ...
     async def get(self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None) -> Any:
         """The bytes under ``key``: from memory, Redis, or the source declared for it; ``default`` if there are none.
 
@@ -76,8 +81,12 @@ class Verbs:
         self, key: str, default: _T, *, required: Literal[False] = False, timeout: Span | None = None
     ) -> str | _T: ...
     @overload
-    async def get_text(self, key: str, default: object = None, *, required: Literal[True], timeout: Span | None = None) -> str: ...
-    async def get_text(self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None) -> Any:
+    async def get_text(
+        self, key: str, default: object = None, *, required: Literal[True], timeout: Span | None = None
+    ) -> str: ...
+    async def get_text(
+        self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None
+    ) -> Any:
         """As :meth:`get`, decoded as UTF-8.
 
         Raises:
@@ -91,7 +100,9 @@ class Verbs:
         except UnicodeDecodeError as error:
             raise TaskError(f"the value of {key[:80]!r} is not UTF-8 text; read it with get()") from error
 
-    async def get_json(self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None) -> Any:
+    async def get_json(
+        self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None
+    ) -> Any:
         """As :meth:`get`, decoded as JSON.
 
         Raises:
@@ -136,7 +147,8 @@ class Verbs:
         further keys that the task changes. A failed statement leaves no trace in any cache; a failed cache is told by
         ``receipt.cached`` and never raised.
         """
-        return self._receipt(*await self._wait(self._engine.cache_and_store, key, data, task, ttl, invalidates, timeout))
+        method = self._engine.cache_and_store
+        return self._receipt(*await self._wait(method, key, data, task, ttl, invalidates, timeout))
 
     async def delete(self, key: str, *, timeout: Span | None = None) -> None:
         """Drops ``key`` from every cache."""
@@ -187,7 +199,8 @@ class Verbs:
     def next_id(self, prefix: str) -> str: ...
     def next_id(self, prefix: str | None = None) -> int | str:
         """A new id, unique among all processes: ``prefix_number``, or the bare number. No I/O."""
-        return self._engine.next_id(prefix)
+        made: int | str = self._engine.next_id(prefix)
+        return made
 
     async def health(self, *, timeout: Span | None = None) -> Health:
         """Asks every server."""

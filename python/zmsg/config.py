@@ -51,8 +51,18 @@ class Config:
     def __delattr__(self, name: str) -> None:
         raise AttributeError("a Config is immutable; make another one with overridden()")
 
+    def __copy__(self) -> Config:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Config:
+        return self
+
     def __repr__(self) -> str:
         return f"Config({', '.join(f'{key}={value!r}' for key, value in self.describe().items())})"
+
+
+Source = Config | Mapping[str, Any] | str | os.PathLike[str] | None
+"""What ``open`` takes: a configuration, its keys, the path of a YAML file, or nothing."""
 
 
 def load_config(path: str | os.PathLike[str]) -> Config:
@@ -64,7 +74,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
     return Config._of(Settings.resolve(os.fspath(path), "{}"))
 
 
-def settings_of(config: Config | Mapping[str, Any] | str | os.PathLike[str] | None, overrides: Mapping[str, Any]) -> Settings:
+def settings_of(config: Source, overrides: Mapping[str, Any]) -> Settings:
     """What ``open`` was given, as one checked configuration."""
     if isinstance(config, Config):
         return config._settings.overridden(_as_json(overrides)) if overrides else config._settings

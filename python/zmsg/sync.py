@@ -63,7 +63,8 @@ class Zmsg(_verbs.Verbs):
     def open(cls, config=None, /, **overrides):
         """Opens an engine; use it with ``with``, or call ``close()`` at the end.
 
-        ``config`` is the path of a YAML file, a :class:`zmsg.Config`, a dict, or nothing; keyword arguments win over it.
+        ``config`` is the path of a YAML file, a :class:`zmsg.Config`, a dict, or nothing; keyword arguments win
+        over it.
 
         Raises:
             ConfigError: the configuration is refused.

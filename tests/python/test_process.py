@@ -11,7 +11,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def check(done: subprocess.CompletedProcess[str], *lines: str) -> None:
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split("\n")[:-1] == list(lines), done.stderr
     assert "Traceback" not in done.stderr
     assert "panicked" not in done.stderr
@@ -105,7 +105,9 @@ loop = asyncio.new_event_loop()
 zm, task = loop.run_until_complete(main())
 
 async def use():
-    return await asyncio.gather(*(zm.get("k") for _ in range(50)), zm.close())
+    found = await asyncio.gather(*(zm.get("k") for _ in range(50)))
+    await zm.close()
+    return found
 
 def work():
     assert asyncio.run(use())[0] == b"v"
@@ -161,7 +163,10 @@ ENDS = {
         "time.sleep(0.3)"
     ),
     "atexit": "zm = zmsg.sync.Zmsg.open(); atexit.register(zm.close)",
-    "del": "class Late:\n  def __del__(self): self.zm.peek('k')\nlate = Late(); late.zm = zmsg.sync.Zmsg.open(); late.it = late",
+    "del": (
+        "class Late:\n    def __del__(self): self.zm.peek('k')\n"
+        "late = Late(); late.zm = zmsg.sync.Zmsg.open(); late.it = late"
+    ),
 }
 
 
@@ -183,7 +188,7 @@ async def pending():
 """,
         seconds=15,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "Fatal" not in done.stderr
     assert "panicked" not in done.stderr
 

@@ -1,8 +1,5 @@
 //! Timing two things in turn, and the table that comes of it.
 
-// A benchmark reads the clock; that is its trade.
-#![allow(clippy::disallowed_methods)]
-
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -46,7 +43,14 @@ impl Line {
             Target::Ratio(bound) => format!("≤ ×{bound:.2}"),
             Target::Nanoseconds(bound) => format!("≤ {}", time(bound)),
         };
-        format!("{:<34} {:>10}  {:<34} {:>7}  {:>10}  {verdict}", self.name, time(self.ours_ns), peer, ratio, bound)
+        format!(
+            "{:<34} {:>10}  {:<34} {:>7}  {:>10}  {verdict}",
+            self.name,
+            time(self.ours_ns),
+            peer,
+            ratio,
+            bound
+        )
     }
 
     /// The line for programs.

@@ -40,7 +40,12 @@ async fn l1_hit(zmsg: &Zmsg, lines: &mut Vec<Line>) -> Result<()> {
             },
         )
     });
-    lines.push(Line { name: "get, L1 hit, 1,000 hot keys", ours_ns: ours, peer: Some(("moka get + clone", raw)), target: Target::Ratio(0.5) });
+    lines.push(Line {
+        name: "get, L1 hit, 1,000 hot keys",
+        ours_ns: ours,
+        peer: Some(("moka get + clone", raw)),
+        target: Target::Ratio(0.5),
+    });
     Ok(())
 }
 
@@ -53,33 +58,71 @@ fn ids(zmsg: &Zmsg, lines: &mut Vec<Line>) -> Result<()> {
         let _ = black_box(zmsg.next_id("feed"));
     });
     lines.push(Line { name: "next_id, bare", ours_ns: bare, peer: None, target: Target::Nanoseconds(30.0) });
-    lines.push(Line { name: "next_id(\"feed\")", ours_ns: prefixed, peer: None, target: Target::Nanoseconds(80.0) });
+    lines.push(Line {
+        name: "next_id(\"feed\")",
+        ours_ns: prefixed,
+        peer: None,
+        target: Target::Nanoseconds(80.0),
+    });
     Ok(())
 }
 
 fn tasks(lines: &mut Vec<Line>) -> Result<()> {
-    let mut add = |name, bound, ns| lines.push(Line { name, ours_ns: ns, peer: None, target: Target::Nanoseconds(bound) });
+    let mut add = |name, bound, ns| {
+        lines.push(Line { name, ours_ns: ns, peer: None, target: Target::Nanoseconds(bound) })
+    };
     const INSERT: &str = "INSERT INTO feeds (id, content) VALUES (?, ?)";
     let id: std::sync::Arc<str> = "feed_7239000000000000001".into();
     let arg = |id: &std::sync::Arc<str>| zmsg_core::value::Value::Text(id.clone());
-    add("task: insert", 100.0, sync(CALLS, |_| {
-        let _ = black_box(sql::sql(INSERT, vec![arg(&id), arg(&id)]));
-    }));
-    add("task: upsert", 150.0, sync(CALLS, |_| {
-        let task = sql::sql(INSERT, vec![arg(&id), arg(&id)]).and_then(|task| task.on_conflict(&["id"])).and_then(|it| it.do_update(&["content"]));
-        let _ = black_box(task);
-    }));
-    add("task: counter", 100.0, sync(CALLS, |_| {
-        let task = sql::counter("feed_meta", "like_count").map(|it| it.inc(1)).and_then(|it| it.where_("id = ?", vec![arg(&id)])).and_then(|it| it.build());
-        let _ = black_box(task);
-    }));
-    add("task: slice", 150.0, sync(CALLS, |_| {
-        let task = sql::slice("feed_meta", "tags").map(|it| it.add("tag")).and_then(|it| it.where_("id = ?", vec![arg(&id)])).and_then(|it| it.build());
-        let _ = black_box(task);
-    }));
-    add("task: map", 150.0, sync(CALLS, |_| {
-        let task = sql::map("feed_meta", "extra").map(|it| it.set("k", "v")).and_then(|it| it.where_("id = ?", vec![arg(&id)])).and_then(|it| it.build());
-        let _ = black_box(task);
-    }));
+    add(
+        "task: insert",
+        100.0,
+        sync(CALLS, |_| {
+            let _ = black_box(sql::sql(INSERT, vec![arg(&id), arg(&id)]));
+        }),
+    );
+    add(
+        "task: upsert",
+        150.0,
+        sync(CALLS, |_| {
+            let task = sql::sql(INSERT, vec![arg(&id), arg(&id)])
+                .and_then(|task| task.on_conflict(&["id"]))
+                .and_then(|it| it.do_update(&["content"]));
+            let _ = black_box(task);
+        }),
+    );
+    add(
+        "task: counter",
+        100.0,
+        sync(CALLS, |_| {
+            let task = sql::counter("feed_meta", "like_count")
+                .map(|it| it.inc(1))
+                .and_then(|it| it.where_("id = ?", vec![arg(&id)]))
+                .and_then(|it| it.build());
+            let _ = black_box(task);
+        }),
+    );
+    add(
+        "task: slice",
+        150.0,
+        sync(CALLS, |_| {
+            let task = sql::slice("feed_meta", "tags")
+                .map(|it| it.add("tag"))
+                .and_then(|it| it.where_("id = ?", vec![arg(&id)]))
+                .and_then(|it| it.build());
+            let _ = black_box(task);
+        }),
+    );
+    add(
+        "task: map",
+        150.0,
+        sync(CALLS, |_| {
+            let task = sql::map("feed_meta", "extra")
+                .map(|it| it.set("k", "v"))
+                .and_then(|it| it.where_("id = ?", vec![arg(&id)]))
+                .and_then(|it| it.build());
+            let _ = black_box(task);
+        }),
+    );
     Ok(())
 }

@@ -23,7 +23,8 @@ pub struct Servers {
 }
 
 fn variable(name: &str) -> Result<String, Failure> {
-    std::env::var(name).map_err(|_| format!("{name} is not set; run \"make bench\", which starts the servers").into())
+    std::env::var(name)
+        .map_err(|_| format!("{name} is not set; run \"make bench\", which starts the servers").into())
 }
 
 /// The DSN with the schema of the benchmark in front of the search path.
@@ -39,7 +40,9 @@ impl Servers {
         let redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
         let (postgres, connection) = tokio_postgres::connect(&in_schema(&dsn), tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
-        let setup = format!("DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; CREATE SCHEMA {SCHEMA}; CREATE TABLE rows (id text PRIMARY KEY, content text)");
+        let setup = format!(
+            "DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; CREATE SCHEMA {SCHEMA}; CREATE TABLE rows (id text PRIMARY KEY, content text)"
+        );
         postgres.batch_execute(&setup).await?;
         let namespace = format!("zmsg-bench-{}", std::process::id());
         let arguments = serde_json::json!({ "postgres_dsn": in_schema(&dsn), "namespace": namespace, "default_ttl": "10m" });
@@ -70,24 +73,53 @@ impl Servers {
 
     async fn cache_only(&self, lines: &mut Vec<Line>, value: &Bytes) {
         let ours = |n: u32| async move {
-            self.zmsg.cache_only(&format!("c{n}"), value.clone(), WriteOptions::default()).await.expect("Redis takes a value");
+            self.zmsg
+                .cache_only(&format!("c{n}"), value.clone(), WriteOptions::default())
+                .await
+                .expect("Redis takes a value");
         };
         let raw = |n: u32| self.set(format!("raw:c{n}"), value.clone());
         let (alone, raw_alone) = async_pair(
             500,
-            || async move { for n in 0..500 { ours(n).await } },
-            || async move { for n in 0..500 { raw(n).await } },
+            || async move {
+                for n in 0..500 {
+                    ours(n).await
+                }
+            },
+            || async move {
+                for n in 0..500 {
+                    raw(n).await
+                }
+            },
         )
         .await;
-        lines.push(Line { name: "cache_only, sequential", ours_ns: alone, peer: Some(("SET round trip", raw_alone)), target: Target::Ratio(1.2) });
+        lines.push(Line {
+            name: "cache_only, sequential",
+            ours_ns: alone,
+            peer: Some(("SET round trip", raw_alone)),
+            target: Target::Ratio(1.2),
+        });
         let (many, raw_many) = async_pair(
             5_000,
-            || async move { for _ in 0..5 { join_all((0..1_000).map(ours)).await; } },
-            || async move { for _ in 0..5 { join_all((0..1_000).map(raw)).await; } },
+            || async move {
+                for _ in 0..5 {
+                    join_all((0..1_000).map(ours)).await;
+                }
+            },
+            || async move {
+                for _ in 0..5 {
+                    join_all((0..1_000).map(raw)).await;
+                }
+            },
         )
         .await;
         // At least 0.7 times the throughput: at most 1 / 0.7 times the time.
-        lines.push(Line { name: "cache_only, 1,000 concurrent", ours_ns: many, peer: Some(("SET, 1,000 concurrent", raw_many)), target: Target::Ratio(1.0 / 0.7) });
+        lines.push(Line {
+            name: "cache_only, 1,000 concurrent",
+            ours_ns: many,
+            peer: Some(("SET, 1,000 concurrent", raw_many)),
+            target: Target::Ratio(1.0 / 0.7),
+        });
     }
 
     async fn cache_and_store(&self, lines: &mut Vec<Line>, value: &Bytes) -> Result<(), Failure> {
@@ -99,8 +131,12 @@ impl Servers {
         let ours = || async move {
             for _ in 0..200 {
                 let id = format!("row_{}", next.fetch_add(1, Ordering::Relaxed));
-                let task = sql::sql(INSERT, vec![Value::text(id.as_str()), Value::text("content")]).expect("a fine task");
-                self.zmsg.cache_and_store(Some(&id), Some(value.clone()), task, WriteOptions::default()).await.expect("stored");
+                let task = sql::sql(INSERT, vec![Value::text(id.as_str()), Value::text("content")])
+                    .expect("a fine task");
+                self.zmsg
+                    .cache_and_store(Some(&id), Some(value.clone()), task, WriteOptions::default())
+                    .await
+                    .expect("stored");
             }
         };
         let raw = || async move {
@@ -116,7 +152,12 @@ impl Servers {
             }
         };
         let (stored, raw_stored) = async_pair(200, ours, raw).await;
-        lines.push(Line { name: "cache_and_store", ours_ns: stored, peer: Some(("INSERT + COMMIT + 2 SET", raw_stored)), target: Target::Ratio(1.0) });
+        lines.push(Line {
+            name: "cache_and_store",
+            ours_ns: stored,
+            peer: Some(("INSERT + COMMIT + 2 SET", raw_stored)),
+            target: Target::Ratio(1.0),
+        });
         Ok(())
     }
 
@@ -126,10 +167,13 @@ impl Servers {
         let namespace = self.zmsg.config().namespace.clone();
         let arguments = serde_json::json!({ "postgres_dsn": in_schema(&variable("ZMSG_POSTGRES_DSN")?), "namespace": namespace });
         let serde_json::Value::Object(arguments) = arguments else { unreachable!("an object was written") };
-        let writer = Zmsg::open(Config::resolve(ConfigInput { arguments, ..ConfigInput::default() })?).await?;
-        let keys: Vec<Vec<String>> = (0..SETS).map(|set| (0..100).map(|key| format!("many_{set}_{key}")).collect()).collect();
+        let writer =
+            Zmsg::open(Config::resolve(ConfigInput { arguments, ..ConfigInput::default() })?).await?;
+        let keys: Vec<Vec<String>> =
+            (0..SETS).map(|set| (0..100).map(|key| format!("many_{set}_{key}")).collect()).collect();
         for set in &keys {
-            join_all(set.iter().map(|key| writer.cache_only(key, value.clone(), WriteOptions::default()))).await;
+            join_all(set.iter().map(|key| writer.cache_only(key, value.clone(), WriteOptions::default())))
+                .await;
             join_all(set.iter().map(|key| self.set(format!("raw:{key}"), value.clone()))).await;
         }
         writer.close().await?;
@@ -151,7 +195,12 @@ impl Servers {
             }
         };
         let (many, raw_many) = async_pair(50, ours, raw).await;
-        lines.push(Line { name: "get_many(100), all in L2", ours_ns: many, peer: Some(("MGET of 100", raw_many)), target: Target::Ratio(1.3) });
+        lines.push(Line {
+            name: "get_many(100), all in L2",
+            ours_ns: many,
+            peer: Some(("MGET of 100", raw_many)),
+            target: Target::Ratio(1.3),
+        });
         Ok(())
     }
 }

@@ -23,7 +23,6 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use parking_lot::Mutex;
 use zmsg_core::error::{Error, ErrorKind, Result};
 
-use crate::errors::JsResult;
 use crate::replies::Reply;
 use crate::runtime;
 
@@ -60,7 +59,7 @@ struct Queue {
 
 impl Calls {
     /// The calls of the environment that `on_ready` belongs to; it is called when there is something to drain.
-    pub fn new(on_ready: &Function<'_, (), ()>) -> JsResult<Arc<Calls>> {
+    pub fn new(on_ready: &Function<'_, (), ()>) -> napi::Result<Arc<Calls>> {
         let wake = on_ready.build_threadsafe_function().weak::<true>().build()?;
         Ok(Arc::new(Calls { queue: Mutex::default(), cancellable: Mutex::default(), wake }))
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use napi::bindgen_prelude::{BigInt, BufferSlice, External, Null, Uint8Array};
-use napi::{Either, Env};
+use napi::bindgen_prelude::{BigInt, BufferSlice, External, Uint8Array};
+use napi::{Either, Env, Result};
 use napi_derive::napi;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
@@ -17,7 +17,7 @@ use zmsg_core::engine::{Migrations, SourceOptions, WriteOptions, Zmsg};
 use zmsg_core::error::{Error, Result as CoreResult};
 
 use crate::completions::Calls;
-use crate::errors::{JsResult, to_js};
+use crate::errors::to_js;
 use crate::replies::{Reply, buffer};
 use crate::tasks::TaskList;
 use crate::times::{Time, duration, ttl};
@@ -34,7 +34,7 @@ pub struct Engine {
 pub struct Call {
     pub id: u32,
     pub cancellable: bool,
-    pub timeout: Time,
+    pub timeout: Option<Either<f64, String>>,
 }
 
 impl Engine {
@@ -44,7 +44,7 @@ impl Engine {
     }
 
     /// Starts a verb as the call that JavaScript numbered.
-    fn start<F>(&self, call: Call, work: impl FnOnce(Zmsg) -> F) -> JsResult<()>
+    fn start<F>(&self, call: Call, work: impl FnOnce(Zmsg) -> F) -> Result<()>
     where
         F: Future<Output = CoreResult<Reply>> + Send + 'static,
     {
@@ -59,7 +59,11 @@ pub struct Settings(Config);
 
 /// Reads a configuration: a file if one is named, the environment, and arguments as JSON text.
 #[napi(catch_unwind)]
-pub fn config_read(file: Option<String>, base: Option<&External<Settings>>, arguments: String) -> JsResult<External<Settings>> {
+pub fn config_read(
+    file: Option<String>,
+    base: Option<&External<Settings>>,
+    arguments: String,
+) -> Result<External<Settings>> {
     let arguments = match serde_json::from_str(&arguments) {
         Ok(Json::Object(arguments)) => arguments,
         _ => return Err(to_js(Error::config("the configuration is not an object of settings"))),
@@ -78,12 +82,12 @@ pub fn config_read(file: Option<String>, base: Option<&External<Settings>>, argu
 
 /// The settings as JSON text, without passwords.
 #[napi(catch_unwind)]
-pub fn config_describe(settings: &External<Settings>) -> JsResult<String> {
+pub fn config_describe(settings: &External<Settings>) -> Result<String> {
     Ok(settings.0.describe().to_string())
 }
 
 #[napi(catch_unwind)]
-pub fn open(calls: &External<Arc<Calls>>, call: Call, settings: &External<Settings>) -> JsResult<()> {
+pub fn open(calls: &External<Arc<Calls>>, call: Call, settings: &External<Settings>) -> Result<()> {
     let config = settings.0.clone();
     let (int8, timestamps) = (config.int8.word(), config.timestamps.word());
     let work = async move { Ok(Reply::Opened { engine: Zmsg::open(config).await?, int8, timestamps }) };
@@ -91,31 +95,31 @@ pub fn open(calls: &External<Arc<Calls>>, call: Call, settings: &External<Settin
 }
 
 #[napi(catch_unwind)]
-pub fn close(engine: &External<Engine>, call: Call) -> JsResult<()> {
+pub fn close(engine: &External<Engine>, call: Call) -> Result<()> {
     engine.start(call, |zmsg| async move { zmsg.close().await.map(|()| Reply::Unit) })
 }
 
 #[napi(catch_unwind)]
-pub fn is_closed(engine: &External<Engine>) -> JsResult<bool> {
+pub fn is_closed(engine: &External<Engine>) -> Result<bool> {
     Ok(engine.zmsg.is_closed())
 }
 
-/// What L1 holds now: a Buffer, `null` for a cached absence, `undefined` for nothing.
+/// What L1 holds now: a Buffer, `false` for a cached absence, `null` for nothing.
 #[napi(catch_unwind)]
 pub fn peek<'env>(
     env: &'env Env,
     engine: &External<Engine>,
     key: String,
-) -> JsResult<Option<Either<BufferSlice<'env>, Null>>> {
+) -> Result<Option<Either<BufferSlice<'env>, bool>>> {
     match engine.zmsg.peek_entry(&key).map_err(to_js)? {
         None => Ok(None),
-        Some(None) => Ok(Some(Either::B(Null))),
+        Some(None) => Ok(Some(Either::B(false))),
         Some(Some(bytes)) => Ok(Some(Either::A(buffer(env, &bytes)?))),
     }
 }
 
 #[napi(catch_unwind)]
-pub fn get(engine: &External<Engine>, call: Call, key: String, required: bool) -> JsResult<()> {
+pub fn get(engine: &External<Engine>, call: Call, key: String, required: bool) -> Result<()> {
     engine.start(call, |zmsg| async move {
         let found = if required { Some(zmsg.get_required(&key).await?) } else { zmsg.get(&key).await? };
         Ok(Reply::Data(found))
@@ -123,7 +127,7 @@ pub fn get(engine: &External<Engine>, call: Call, key: String, required: bool) -
 }
 
 #[napi(catch_unwind)]
-pub fn get_many(engine: &External<Engine>, call: Call, keys: Vec<String>) -> JsResult<()> {
+pub fn get_many(engine: &External<Engine>, call: Call, keys: Vec<String>) -> Result<()> {
     engine.start(call, |zmsg| async move { zmsg.get_many(&keys).await.map(Reply::Many) })
 }
 
@@ -138,7 +142,7 @@ fn bytes(data: Data) -> Bytes {
 }
 
 #[napi(catch_unwind)]
-pub fn cache_only(engine: &External<Engine>, call: Call, key: String, data: Data, life: Time) -> JsResult<()> {
+pub fn cache_only(engine: &External<Engine>, call: Call, key: String, data: Data, life: Time) -> Result<()> {
     let options = WriteOptions { ttl: ttl(&life, "ttl")?, ..WriteOptions::default() };
     let data = bytes(data);
     engine.start(call, |zmsg| async move { zmsg.cache_only(&key, data, options).await.map(|()| Reply::Unit) })
@@ -153,16 +157,18 @@ pub fn cache_and_store(
     tasks: &External<TaskList>,
     life: Time,
     invalidates: Vec<String>,
-) -> JsResult<()> {
+) -> Result<()> {
     let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates };
     let (data, tasks) = (data.map(bytes), tasks.all());
     engine.start(call, |zmsg| async move {
-        zmsg.cache_and_store(key.as_deref(), data, tasks, options).await.map(|done| Reply::Receipt(done, texts(&zmsg)))
+        zmsg.cache_and_store(key.as_deref(), data, tasks, options)
+            .await
+            .map(|done| Reply::Receipt(done, texts(&zmsg)))
     })
 }
 
 #[napi(catch_unwind)]
-pub fn del(engine: &External<Engine>, call: Call, key: String) -> JsResult<()> {
+pub fn del(engine: &External<Engine>, call: Call, key: String) -> Result<()> {
     engine.start(call, |zmsg| async move { zmsg.del(&key).await.map(|()| Reply::Unit) })
 }
 
@@ -173,7 +179,7 @@ pub fn del_store(
     key: Option<String>,
     tasks: &External<TaskList>,
     invalidates: Vec<String>,
-) -> JsResult<()> {
+) -> Result<()> {
     let options = WriteOptions { invalidates, ..WriteOptions::default() };
     let tasks = tasks.all();
     engine.start(call, |zmsg| async move {
@@ -182,24 +188,27 @@ pub fn del_store(
 }
 
 #[napi(catch_unwind)]
-pub fn sql_exec(engine: &External<Engine>, call: Call, tasks: &External<TaskList>) -> JsResult<()> {
+pub fn sql_exec(engine: &External<Engine>, call: Call, tasks: &External<TaskList>) -> Result<()> {
     let tasks = tasks.all();
-    engine.start(call, |zmsg| async move { zmsg.sql_exec(tasks).await.map(|done| Reply::Exec(done, texts(&zmsg))) })
+    engine.start(call, |zmsg| async move {
+        zmsg.sql_exec(tasks).await.map(|done| Reply::Exec(done, texts(&zmsg)))
+    })
 }
 
 #[napi(catch_unwind)]
-pub fn query(engine: &External<Engine>, call: Call, task: &External<TaskList>) -> JsResult<()> {
+pub fn query(engine: &External<Engine>, call: Call, task: &External<TaskList>) -> Result<()> {
     let task = task.one("query")?;
-    engine.start(call, |zmsg| async move { zmsg.query(task).await.map(|rows| Reply::Rows(rows, texts(&zmsg))) })
+    engine
+        .start(call, |zmsg| async move { zmsg.query(task).await.map(|rows| Reply::Rows(rows, texts(&zmsg))) })
 }
 
 #[napi(catch_unwind)]
-pub fn next_id(engine: &External<Engine>, prefix: String) -> JsResult<String> {
+pub fn next_id(engine: &External<Engine>, prefix: String) -> Result<String> {
     engine.zmsg.next_id(&prefix).map_err(to_js)
 }
 
 #[napi(catch_unwind)]
-pub fn next_id_number(engine: &External<Engine>) -> JsResult<BigInt> {
+pub fn next_id_number(engine: &External<Engine>) -> Result<BigInt> {
     engine.zmsg.next_id_number().map(BigInt::from).map_err(to_js)
 }
 
@@ -210,18 +219,18 @@ pub fn source(
     task: &External<TaskList>,
     life: Time,
     absent: Time,
-) -> JsResult<()> {
+) -> Result<()> {
     let options = SourceOptions { ttl: ttl(&life, "ttl")?, absent_ttl: duration(&absent, "absentTtl")? };
     engine.zmsg.source(&pattern, task.one("source")?, options).map_err(to_js)
 }
 
 #[napi(catch_unwind)]
-pub fn health(engine: &External<Engine>, call: Call) -> JsResult<()> {
+pub fn health(engine: &External<Engine>, call: Call) -> Result<()> {
     engine.start(call, |zmsg| async move { zmsg.health().await.and_then(|health| report(&health)) })
 }
 
 #[napi(catch_unwind)]
-pub fn stats(engine: &External<Engine>) -> JsResult<String> {
+pub fn stats(engine: &External<Engine>) -> Result<String> {
     serde_json::to_string(&engine.zmsg.stats()).map_err(|error| to_js(unreportable(error)))
 }
 
@@ -229,30 +238,31 @@ pub fn stats(engine: &External<Engine>) -> JsResult<String> {
 pub struct Loaded(AssertUnwindSafe<Mutex<Option<Migrations>>>);
 
 impl Loaded {
-    fn handle(loaded: CoreResult<Migrations>) -> JsResult<External<Loaded>> {
+    fn handle(loaded: CoreResult<Migrations>) -> Result<External<Loaded>> {
         Ok(External::new(Loaded(AssertUnwindSafe(Mutex::new(Some(loaded.map_err(to_js)?))))))
     }
 }
 
 #[napi(catch_unwind)]
-pub fn load_dir(engine: &External<Engine>, path: String) -> JsResult<External<Loaded>> {
+pub fn load_dir(engine: &External<Engine>, path: String) -> Result<External<Loaded>> {
     Loaded::handle(engine.zmsg.load_dir(Path::new(&path)))
 }
 
 #[napi(catch_unwind)]
-pub fn load(engine: &External<Engine>, path: String) -> JsResult<External<Loaded>> {
+pub fn load(engine: &External<Engine>, path: String) -> Result<External<Loaded>> {
     Loaded::handle(engine.zmsg.load(Path::new(&path)))
 }
 
 #[napi(catch_unwind)]
-pub fn load_sql(engine: &External<Engine>, text: String, name: String) -> JsResult<External<Loaded>> {
+pub fn load_sql(engine: &External<Engine>, text: String, name: String) -> Result<External<Loaded>> {
     Loaded::handle(engine.zmsg.load_sql(&text, &name))
 }
 
 /// Runs what was loaded, once.
 #[napi(catch_unwind)]
-pub fn migrate(engine: &External<Engine>, call: Call, loaded: &External<Loaded>) -> JsResult<()> {
-    let loaded = loaded.0.lock().take().ok_or_else(|| to_js(Error::task("these migrations were run already")))?;
+pub fn migrate(engine: &External<Engine>, call: Call, loaded: &External<Loaded>) -> Result<()> {
+    let loaded =
+        loaded.0.lock().take().ok_or_else(|| to_js(Error::task("these migrations were run already")))?;
     engine.start(call, |_| async move { loaded.migrate().await.and_then(|done| report(&done)) })
 }
 
@@ -265,5 +275,6 @@ fn report(report: &impl serde::Serialize) -> CoreResult<Reply> {
 }
 
 fn unreportable(error: serde_json::Error) -> Error {
-    Error::new(zmsg_core::error::ErrorKind::Internal, "a report could not be written as JSON").with_source(error)
+    Error::new(zmsg_core::error::ErrorKind::Internal, "a report could not be written as JSON")
+        .with_source(error)
 }

@@ -9,9 +9,6 @@ use std::error::Error as StdError;
 use serde_json::{Value as Json, json};
 use zmsg_core::error::{CATALOGUE, Error};
 
-/// `Result` that a synchronous binding function returns.
-pub type JsResult<T> = std::result::Result<T, napi::Error>;
-
 /// How deep a chain of causes is told.
 const MAX_CAUSES: usize = 8;
 

@@ -6,6 +6,8 @@
 //! end through one queue per environment ([`completions`]), because a promise made by native code costs 25–40 µs.
 //!
 //! Invariants:
+//! - A function returns `napi::Result` under that very name: the macro knows it by its spelling, and an alias of
+//!   another name would return errors instead of throwing them.
 //! - No panic leaves a function: each one has `catch_unwind` (a test counts them), and a panic in a task ends its call
 //!   with an error.
 //! - Nothing here waits: what does I/O runs on the runtime.

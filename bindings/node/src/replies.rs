@@ -4,13 +4,13 @@
 //! one flat array. `node/src/values.ts` makes the objects, and what needs a JavaScript constructor, from that.
 
 use bytes::Bytes;
-use napi::Env;
 use napi::bindgen_prelude::{Array, BufferSlice, External, Null, Object, i64n};
+use napi::{Env, Result};
 use zmsg_core::engine::{Receipt, Zmsg};
 use zmsg_core::store::ExecResult;
 use zmsg_core::value::{Row, Value, value_to_json};
 
-use crate::errors::{JsResult, to_js};
+use crate::errors::to_js;
 
 /// Whether the configuration wants timestamps as text.
 type Texts = bool;
@@ -36,13 +36,19 @@ pub enum Reply {
 }
 
 /// Bytes as a Buffer of the caller's own.
-pub fn buffer<'env>(env: &'env Env, bytes: &[u8]) -> JsResult<BufferSlice<'env>> {
+pub fn buffer<'env>(env: &'env Env, bytes: &[u8]) -> Result<BufferSlice<'env>> {
     BufferSlice::copy_from(env, bytes)
 }
 
 impl Reply {
     /// Puts the reply into place `index` of `into`.
-    pub fn put(self, env: &Env, into: &mut Array<'_>, index: u32, wrap: impl Fn(Zmsg) -> crate::engine::Engine) -> JsResult<()> {
+    pub fn put(
+        self,
+        env: &Env,
+        into: &mut Array<'_>,
+        index: u32,
+        wrap: impl Fn(Zmsg) -> crate::engine::Engine,
+    ) -> Result<()> {
         match self {
             Reply::Unit | Reply::Data(None) => into.set(index, ()),
             Reply::Data(Some(bytes)) => into.set(index, buffer(env, &bytes)?),
@@ -75,7 +81,7 @@ impl Reply {
     }
 }
 
-fn many<'env>(env: &'env Env, found: &[Option<Bytes>]) -> JsResult<Array<'env>> {
+fn many<'env>(env: &'env Env, found: &[Option<Bytes>]) -> Result<Array<'env>> {
     let mut array = env.create_array(found.len() as u32)?;
     for (index, bytes) in found.iter().enumerate() {
         if let Some(bytes) = bytes {
@@ -86,7 +92,7 @@ fn many<'env>(env: &'env Env, found: &[Option<Bytes>]) -> JsResult<Array<'env>> 
 }
 
 /// Parameters as `{ kinds, values }`, each with a letter of its own.
-pub fn parameters<'env>(env: &'env Env, parameters: &[Value]) -> JsResult<Object<'env>> {
+pub fn parameters<'env>(env: &'env Env, parameters: &[Value]) -> Result<Object<'env>> {
     let mut values = env.create_array(parameters.len() as u32)?;
     for (index, value) in parameters.iter().enumerate() {
         put_value(env, &mut values, index as u32, value, false)?;
@@ -105,7 +111,7 @@ struct Group<'rows> {
 }
 
 /// Rows as an array of `{ columns, kinds, values }`.
-fn groups<'env>(env: &'env Env, rows: &[Row], texts: bool) -> JsResult<Array<'env>> {
+fn groups<'env>(env: &'env Env, rows: &[Row], texts: bool) -> Result<Array<'env>> {
     let mut array = env.create_array(0)?;
     let mut rest = rows;
     let mut index = 0;
@@ -122,11 +128,14 @@ impl<'rows> Group<'rows> {
     fn first_of(rows: &'rows [Row]) -> Group<'rows> {
         let wide = rows[0].wide.clone();
         let mut kinds = vec![None; rows[0].values.len()];
-        let fitting = rows.iter().take_while(|row| row.columns == rows[0].columns && merge(&mut kinds, row, &wide)).count();
+        let fitting = rows
+            .iter()
+            .take_while(|row| row.columns == rows[0].columns && merge(&mut kinds, row, &wide))
+            .count();
         Group { rows: &rows[..fitting], kinds }
     }
 
-    fn to_js<'env>(&self, env: &'env Env, texts: bool) -> JsResult<Object<'env>> {
+    fn to_js<'env>(&self, env: &'env Env, texts: bool) -> Result<Object<'env>> {
         let names = &self.rows[0].columns;
         let mut columns = env.create_array(names.len() as u32)?;
         for (index, name) in names.iter().enumerate() {
@@ -174,7 +183,7 @@ fn kind_of(value: &Value, wide: bool) -> Option<char> {
 }
 
 /// `texts`: timestamps as text; else as microseconds.
-fn put_value(env: &Env, into: &mut Array<'_>, index: u32, value: &Value, texts: bool) -> JsResult<()> {
+fn put_value(env: &Env, into: &mut Array<'_>, index: u32, value: &Value, texts: bool) -> Result<()> {
     match value {
         Value::Null => into.set(index, Null),
         Value::Bool(it) => into.set(index, *it),
@@ -197,7 +206,11 @@ fn put_value(env: &Env, into: &mut Array<'_>, index: u32, value: &Value, texts: 
 }
 
 /// A number where it is exact, else a bigint; `values.ts` makes what the configuration asks for.
-fn put_int(into: &mut Array<'_>, index: u32, value: i64) -> JsResult<()> {
+fn put_int(into: &mut Array<'_>, index: u32, value: i64) -> Result<()> {
     const MAX_SAFE: i64 = 9_007_199_254_740_991;
-    if (-MAX_SAFE..=MAX_SAFE).contains(&value) { into.set(index, value as f64) } else { into.set(index, i64n(value)) }
+    if (-MAX_SAFE..=MAX_SAFE).contains(&value) {
+        into.set(index, value as f64)
+    } else {
+        into.set(index, i64n(value))
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Mutex;
 
-use napi::Env;
 use napi::bindgen_prelude::{Array, External, Object};
+use napi::{Env, Result};
 use napi_derive::napi;
 use zmsg_core::error::{Error, Result as CoreResult};
 use zmsg_core::sql::{self, Arg, Column, Counter, Map, OnConflict, Slice, Table, Task};
+use zmsg_core::value::{Decimal, Value};
 
-use crate::errors::{JsResult, to_js};
+use crate::errors::to_js;
 use crate::replies;
 use crate::values_in::{args, values};
 
@@ -16,7 +17,7 @@ use crate::values_in::{args, values};
 pub struct TaskList(Mutex<Vec<Task>>);
 
 impl TaskList {
-    fn handle(task: CoreResult<Task>) -> JsResult<External<TaskList>> {
+    fn handle(task: CoreResult<Task>) -> Result<External<TaskList>> {
         Ok(External::new(TaskList(Mutex::new(vec![task.map_err(to_js)?]))))
     }
 
@@ -26,7 +27,7 @@ impl TaskList {
     }
 
     /// The only one; `what` is named in the error.
-    pub fn one(&self, what: &str) -> JsResult<Task> {
+    pub fn one(&self, what: &str) -> Result<Task> {
         let mut all = self.all();
         match (all.pop(), all.is_empty()) {
             (Some(task), true) => Ok(task),
@@ -36,30 +37,33 @@ impl TaskList {
 }
 
 #[napi(catch_unwind)]
-pub fn task_sql(text: String, given: Array<'_>) -> JsResult<External<TaskList>> {
+pub fn task_sql(text: String, given: Array<'_>) -> Result<External<TaskList>> {
     TaskList::handle(sql::sql(&text, args(&given)?))
 }
 
 #[napi(catch_unwind)]
-pub fn task_list() -> JsResult<External<TaskList>> {
+pub fn task_list() -> Result<External<TaskList>> {
     Ok(External::new(TaskList(Mutex::default())))
 }
 
 #[napi(catch_unwind)]
-pub fn task_push(list: &External<TaskList>, task: &External<TaskList>) -> JsResult<()> {
+pub fn task_push(list: &External<TaskList>, task: &External<TaskList>) -> Result<()> {
     let task = task.one("a list")?;
     list.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(task);
     Ok(())
 }
 
 #[napi(catch_unwind)]
-pub fn task_on_conflict(task: &External<TaskList>, columns: Vec<String>) -> JsResult<External<OnConflict>> {
+pub fn task_on_conflict(task: &External<TaskList>, columns: Vec<String>) -> Result<External<OnConflict>> {
     task.one("onConflict")?.on_conflict(&strs(&columns)).map(External::new).map_err(to_js)
 }
 
 /// With columns `DO UPDATE`, without `DO NOTHING`.
 #[napi(catch_unwind)]
-pub fn conflict_do(conflict: &External<OnConflict>, columns: Option<Vec<String>>) -> JsResult<External<TaskList>> {
+pub fn conflict_do(
+    conflict: &External<OnConflict>,
+    columns: Option<Vec<String>>,
+) -> Result<External<TaskList>> {
     TaskList::handle(match columns {
         Some(columns) => conflict.do_update(&strs(&columns)),
         None => conflict.do_nothing(),
@@ -67,28 +71,28 @@ pub fn conflict_do(conflict: &External<OnConflict>, columns: Option<Vec<String>>
 }
 
 #[napi(catch_unwind)]
-pub fn task_returning(task: &External<TaskList>, columns: Vec<String>) -> JsResult<External<TaskList>> {
+pub fn task_returning(task: &External<TaskList>, columns: Vec<String>) -> Result<External<TaskList>> {
     TaskList::handle(task.one("returning")?.returning(&strs(&columns)))
 }
 
 #[napi(catch_unwind)]
-pub fn task_batch_key(task: &External<TaskList>, key: String) -> JsResult<External<TaskList>> {
+pub fn task_batch_key(task: &External<TaskList>, key: String) -> Result<External<TaskList>> {
     TaskList::handle(Ok(task.one("batchKey")?.with_batch_key(&key)))
 }
 
 #[napi(catch_unwind)]
-pub fn task_check_template(task: &External<TaskList>) -> JsResult<()> {
+pub fn task_check_template(task: &External<TaskList>) -> Result<()> {
     task.one("prepare")?.check_template().map_err(to_js)
 }
 
 #[napi(catch_unwind)]
-pub fn task_bind(task: &External<TaskList>, given: Array<'_>) -> JsResult<External<TaskList>> {
+pub fn task_bind(task: &External<TaskList>, given: Array<'_>) -> Result<External<TaskList>> {
     TaskList::handle(task.one("a prepared task")?.bind(&values(&given)?))
 }
 
 /// `{ sql, params }`, the parameters as `replies::single` gives values.
 #[napi(catch_unwind)]
-pub fn task_render<'env>(env: &'env Env, task: &External<TaskList>) -> JsResult<Object<'env>> {
+pub fn task_render<'env>(env: &'env Env, task: &External<TaskList>) -> Result<Object<'env>> {
     let rendered = task.one("render")?.render();
     let mut object = Object::new(env)?;
     object.set("sql", &*rendered.sql)?;
@@ -117,17 +121,17 @@ macro_rules! each {
 }
 
 #[napi(catch_unwind)]
-pub fn table_of(name: String) -> JsResult<External<Table>> {
+pub fn table_of(name: String) -> Result<External<Table>> {
     sql::table(&name).map(External::new).map_err(to_js)
 }
 
 #[napi(catch_unwind)]
-pub fn column_of(table: &External<Table>, name: String) -> JsResult<External<Column>> {
+pub fn column_of(table: &External<Table>, name: String) -> Result<External<Column>> {
     table.column(&name).map(External::new).map_err(to_js)
 }
 
 #[napi(catch_unwind)]
-pub fn builder_of(column: &External<Column>, kind: String) -> JsResult<External<Builder>> {
+pub fn builder_of(column: &External<Column>, kind: String) -> Result<External<Builder>> {
     let column = Column::clone(column);
     Ok(External::new(match kind.as_str() {
         "counter" => Builder::Counter(column.counter()),
@@ -137,7 +141,7 @@ pub fn builder_of(column: &External<Column>, kind: String) -> JsResult<External<
 }
 
 #[napi(catch_unwind)]
-pub fn builder_named(kind: String, table: String, column: String) -> JsResult<External<Builder>> {
+pub fn builder_named(kind: String, table: String, column: String) -> Result<External<Builder>> {
     match kind.as_str() {
         "counter" => sql::counter(&table, &column).map(Builder::Counter),
         "slice" => sql::slice(&table, &column).map(Builder::Slice),
@@ -149,8 +153,9 @@ pub fn builder_named(kind: String, table: String, column: String) -> JsResult<Ex
 
 /// One operation of the builder's kind.
 #[napi(catch_unwind)]
-pub fn builder_op(builder: &External<Builder>, op: String, given: Array<'_>) -> JsResult<External<Builder>> {
-    let mut given = args(&given)?.into_iter();
+pub fn builder_op(builder: &External<Builder>, op: String, given: Array<'_>) -> Result<External<Builder>> {
+    let exact = matches!(&**builder, Builder::Counter(_));
+    let mut given = args(&given)?.into_iter().map(|arg| if exact { decimal(arg) } else { arg });
     let mut next = || given.next().unwrap_or(Arg::Open);
     let stepped = match (&**builder, op.as_str()) {
         (Builder::Counter(it), "inc") => Builder::Counter(it.inc(next())),
@@ -169,7 +174,11 @@ pub fn builder_op(builder: &External<Builder>, op: String, given: Array<'_>) -> 
 }
 
 #[napi(catch_unwind)]
-pub fn builder_where(builder: &External<Builder>, text: String, given: Array<'_>) -> JsResult<External<Builder>> {
+pub fn builder_where(
+    builder: &External<Builder>,
+    text: String,
+    given: Array<'_>,
+) -> Result<External<Builder>> {
     let given = args(&given)?;
     each!(&**builder, it => it.where_(&text, given))
 }
@@ -179,33 +188,44 @@ pub fn builder_or_insert(
     builder: &External<Builder>,
     columns: Vec<String>,
     given: Array<'_>,
-) -> JsResult<External<Builder>> {
+) -> Result<External<Builder>> {
     let named: Vec<(&str, Arg)> = columns.iter().map(String::as_str).zip(args(&given)?).collect();
     each!(&**builder, it => it.or_insert(&named))
 }
 
 #[napi(catch_unwind)]
-pub fn builder_returning(builder: &External<Builder>, columns: Vec<String>) -> JsResult<External<Builder>> {
+pub fn builder_returning(builder: &External<Builder>, columns: Vec<String>) -> Result<External<Builder>> {
     each!(&**builder, it => it.returning(&strs(&columns)))
 }
 
 #[napi(catch_unwind)]
-pub fn builder_batch_key(builder: &External<Builder>, key: String) -> JsResult<External<Builder>> {
+pub fn builder_batch_key(builder: &External<Builder>, key: String) -> Result<External<Builder>> {
     each!(&**builder, it => Ok(it.batch_key(&key)))
 }
 
 #[napi(catch_unwind)]
-pub fn builder_all_rows(builder: &External<Builder>) -> JsResult<External<Builder>> {
+pub fn builder_all_rows(builder: &External<Builder>) -> Result<External<Builder>> {
     each!(&**builder, it => Ok(it.all_rows()))
 }
 
 #[napi(catch_unwind)]
-pub fn builder_build(builder: &External<Builder>) -> JsResult<External<TaskList>> {
+pub fn builder_build(builder: &External<Builder>) -> Result<External<TaskList>> {
     TaskList::handle(match &**builder {
         Builder::Counter(it) => it.build(),
         Builder::Slice(it) => it.build(),
         Builder::Map(it) => it.build(),
     })
+}
+
+/// JavaScript has no decimal numbers: a counter's text is one. Any other text is left for the builder to refuse.
+fn decimal(arg: Arg) -> Arg {
+    match arg {
+        Arg::Value(Value::Text(text)) => match Decimal::parse(&text) {
+            Ok(decimal) => Arg::Value(Value::Decimal(decimal)),
+            Err(_) => Arg::Value(Value::Text(text)),
+        },
+        other => other,
+    }
 }
 
 fn strs(texts: &[String]) -> Vec<&str> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use napi::Either;
+use napi::{Either, Result};
 use zmsg_core::config::{NumberUnit, TimeArgument, Ttl, duration_from_argument};
 
-use crate::errors::{JsResult, to_js};
+use crate::errors::to_js;
 
 /// Milliseconds or text; `None` where nothing was given.
 pub type Time = Option<Either<f64, String>>;
@@ -18,11 +18,11 @@ fn argument(time: &Either<f64, String>) -> TimeArgument<'_> {
 }
 
 /// A duration; `name` is the option's name in the error.
-pub fn duration(time: &Time, name: &str) -> JsResult<Option<Duration>> {
+pub fn duration(time: &Time, name: &str) -> Result<Option<Duration>> {
     time.as_ref().map(|time| duration_from_argument(argument(time), name)).transpose().map_err(to_js)
 }
 
 /// A TTL, which may be `"never"`.
-pub fn ttl(time: &Time, name: &str) -> JsResult<Option<Ttl>> {
+pub fn ttl(time: &Time, name: &str) -> Result<Option<Ttl>> {
     time.as_ref().map(|time| Ttl::from_argument(argument(time), name)).transpose().map_err(to_js)
 }

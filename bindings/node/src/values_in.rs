@@ -4,18 +4,18 @@
 //! as `{ t, v }` with a tag, and the marker `bind` as a symbol.
 
 use napi::bindgen_prelude::{Array, BigInt, FromNapiValue, Object, Uint8Array, Unknown};
-use napi::{JsValue, ValueType};
+use napi::{JsValue, Result, ValueType};
 use zmsg_core::error::{Error, Result as CoreResult};
 use zmsg_core::sql::Arg;
 use zmsg_core::value::Value;
 
-use crate::errors::{JsResult, to_js};
+use crate::errors::to_js;
 
 /// Largest integer that a JavaScript number holds exactly.
 const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
 
 /// The array's elements.
-pub fn values(array: &Array<'_>) -> JsResult<Vec<Value>> {
+pub fn values(array: &Array<'_>) -> Result<Vec<Value>> {
     (0..array.len())
         .map(|index| match array.get::<Unknown<'_>>(index)? {
             Some(element) => value(element),
@@ -25,7 +25,7 @@ pub fn values(array: &Array<'_>) -> JsResult<Vec<Value>> {
 }
 
 /// The array's elements, some of which may be the marker `bind`.
-pub fn args(array: &Array<'_>) -> JsResult<Vec<Arg>> {
+pub fn args(array: &Array<'_>) -> Result<Vec<Arg>> {
     (0..array.len())
         .map(|index| match array.get::<Unknown<'_>>(index)? {
             Some(element) if element.get_type()? == ValueType::Symbol => Ok(Arg::Open),
@@ -36,7 +36,7 @@ pub fn args(array: &Array<'_>) -> JsResult<Vec<Arg>> {
 }
 
 /// One value.
-pub fn value(given: Unknown<'_>) -> JsResult<Value> {
+pub fn value(given: Unknown<'_>) -> Result<Value> {
     Ok(match given.get_type()? {
         ValueType::Null => Value::Null,
         ValueType::Boolean => Value::Bool(bool::from_unknown(given)?),
@@ -48,7 +48,7 @@ pub fn value(given: Unknown<'_>) -> JsResult<Value> {
     })
 }
 
-fn object(given: Unknown<'_>) -> JsResult<Value> {
+fn object(given: Unknown<'_>) -> Result<Value> {
     let object = Object::from_unknown(given)?;
     if object.is_array()? {
         return Ok(Value::List(values(&Array::from_unknown(given)?)?.into()));
@@ -74,10 +74,9 @@ fn number(given: f64) -> CoreResult<Value> {
         return Ok(Value::Float(given));
     }
     if given.abs() > MAX_SAFE {
-        return Err(Error::task(format!(
-            "{given} is beyond the integers that a number holds exactly; give a bigint for an integer column, or a \
-             string for a float or numeric column"
-        )));
+        return Err(Error::task(
+            "a number is beyond the integers that it holds exactly; give a bigint or a string",
+        ));
     }
     Ok(Value::Int(given as i64))
 }
@@ -85,6 +84,8 @@ fn number(given: f64) -> CoreResult<Value> {
 fn big(given: &BigInt) -> CoreResult<Value> {
     match given.get_i64() {
         (value, true) => Ok(Value::Int(value)),
-        _ => Err(Error::task("a bigint argument does not fit into 64 bits; give a string for a numeric column")),
+        _ => Err(Error::task(
+            "a bigint argument does not fit into 64 bits; give a string for a numeric column",
+        )),
     }
 }

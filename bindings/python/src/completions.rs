@@ -24,7 +24,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use tokio::task::AbortHandle;
 
 use crate::signal::Signal;
-use crate::waiting::Finish;
+use crate::waiting::{Finish, result_of};
 
 /// The calls that one event loop waits for.
 #[pyclass(frozen, module = "zmsg._native")]
@@ -129,7 +129,7 @@ fn resolve(future: &Bound<'_, PyAny>, finish: Finish) -> PyResult<()> {
     if future.call_method0(intern!(py, "done"))?.is_truthy()? {
         return Ok(());
     }
-    match finish(py) {
+    match result_of(py, finish) {
         Ok(result) => future.call_method1(intern!(py, "set_result"), (result,))?,
         Err(error) => future.call_method1(intern!(py, "set_exception"), (error,))?,
     };

@@ -44,6 +44,7 @@ impl Settings {
 }
 
 fn object_of(py: Python<'_>, arguments: &str) -> PyResult<Map<String, Json>> {
-    let refused = |error: serde_json::Error| Error::config(format!("the arguments are no JSON object: {error}"));
+    let refused =
+        |error: serde_json::Error| Error::config(format!("the arguments are no JSON object: {error}"));
     serde_json::from_str(arguments).map_err(refused).or_raise(py)
 }

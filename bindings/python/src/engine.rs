@@ -70,13 +70,15 @@ impl Engine {
     /// The value in L1, `None` for a cached absence, `...` if L1 does not know.
     #[inline]
     fn lookup(&self, py: Python<'_>, key: Key<'_>) -> PyResult<Object> {
-        let engine = self.0.current(py)?;
-        let Some(engine) = engine.opened() else { return Ok(py.Ellipsis()) };
-        match guarded(py, || engine.peek_entry(key.0))? {
-            Some(Some(value)) => Ok(PyBytes::new(py, &value).into_any().unbind()),
-            Some(None) => Ok(py.None()),
-            None => Ok(py.Ellipsis()),
-        }
+        let found = self.0.look(py, |engine| match engine.opened() {
+            Some(engine) => guarded(py, || engine.peek_entry(key.0)),
+            None => Ok(None),
+        })?;
+        Ok(match found? {
+            Some(Some(value)) => PyBytes::new(py, &value).into_any().unbind(),
+            Some(None) => py.None(),
+            None => py.Ellipsis(),
+        })
     }
 
     /// The value in L1, or `None`.
@@ -91,13 +93,25 @@ impl Engine {
     }
 
     #[pyo3(signature = (key, timeout, port))]
-    fn get(&self, py: Python<'_>, key: Key<'_>, timeout: Option<Bound<'_, PyAny>>, port: Port<'_>) -> PyResult<Object> {
+    fn get(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
         let key = key.0.to_owned();
         self.call(py, port, timeout, |engine| async move { engine.get(&key).await }, optional_bytes)
     }
 
     #[pyo3(signature = (key, timeout, port))]
-    fn get_required(&self, py: Python<'_>, key: Key<'_>, timeout: Option<Bound<'_, PyAny>>, port: Port<'_>) -> PyResult<Object> {
+    fn get_required(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
         let key = key.0.to_owned();
         let call = |engine: Zmsg| async move { engine.get_required(&key).await.map(Some) };
         self.call(py, port, timeout, call, optional_bytes)
@@ -140,7 +154,13 @@ impl Engine {
         let nothing = || Error::task("cache_only needs data; None would leave the cache as it is");
         let (key, data) = (key.0.to_owned(), to_data(data)?.ok_or_else(nothing).or_raise(py)?);
         let options = write_options(ttl.as_ref(), None)?;
-        self.call(py, port, timeout, |engine| async move { engine.cache_only(&key, data, options).await }, none)
+        self.call(
+            py,
+            port,
+            timeout,
+            |engine| async move { engine.cache_only(&key, data, options).await },
+            none,
+        )
     }
 
     #[pyo3(signature = (key, data, task, ttl, invalidates, timeout, port))]
@@ -158,12 +178,19 @@ impl Engine {
     ) -> PyResult<Object> {
         let (key, data, tasks) = (key.map(|key| key.0.to_owned()), to_data(data)?, tasks_of(task)?);
         let options = write_options(ttl.as_ref(), invalidates.as_ref())?;
-        let call = |engine: Zmsg| async move { engine.cache_and_store(key.as_deref(), data, tasks, options).await };
+        let call =
+            |engine: Zmsg| async move { engine.cache_and_store(key.as_deref(), data, tasks, options).await };
         self.call(py, port, timeout, call, receipt)
     }
 
     #[pyo3(signature = (key, timeout, port))]
-    fn delete(&self, py: Python<'_>, key: Key<'_>, timeout: Option<Bound<'_, PyAny>>, port: Port<'_>) -> PyResult<Object> {
+    fn delete(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
         let key = key.0.to_owned();
         self.call(py, port, timeout, |engine| async move { engine.del(&key).await }, none)
     }
@@ -194,9 +221,18 @@ impl Engine {
         port: Port<'_>,
     ) -> PyResult<Object> {
         let tasks = tasks_of(task)?;
-        self.call(py, port, timeout, |engine| async move { engine.sql_exec(tasks).await }, |py, done| {
-            Ok((done.rows_affected, rows::to_dicts(py, &done.rows)?).into_pyobject(py)?.into_any().unbind())
-        })
+        self.call(
+            py,
+            port,
+            timeout,
+            |engine| async move { engine.sql_exec(tasks).await },
+            |py, done| {
+                Ok((done.rows_affected, rows::to_dicts(py, &done.rows)?)
+                    .into_pyobject(py)?
+                    .into_any()
+                    .unbind())
+            },
+        )
     }
 
     #[pyo3(signature = (task, timeout, port))]
@@ -208,9 +244,13 @@ impl Engine {
         port: Port<'_>,
     ) -> PyResult<Object> {
         let task = task_of(task)?;
-        self.call(py, port, timeout, |engine| async move { engine.query(task).await }, |py, rows| {
-            Ok(rows::to_dicts(py, &rows)?.into_any().unbind())
-        })
+        self.call(
+            py,
+            port,
+            timeout,
+            |engine| async move { engine.query(task).await },
+            |py, rows| Ok(rows::to_dicts(py, &rows)?.into_any().unbind()),
+        )
     }
 
     /// `prefix_number`, or the bare number without a prefix.
@@ -316,4 +356,3 @@ fn receipt(py: Python<'_>, receipt: core::Receipt) -> PyResult<Object> {
     let parts = (receipt.op_id, receipt.rows_affected, rows, receipt.durability, receipt.cached);
     Ok(parts.into_pyobject(py)?.into_any().unbind())
 }
-

@@ -60,8 +60,10 @@ pub(crate) fn guarded<T>(py: Python<'_>, call: impl FnOnce() -> Result<T>) -> Py
 
 /// The error for a panic.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Error::new(ErrorKind::Internal, "the engine panicked; please report this").with("panic", said.unwrap_or("no message"))
+    let said =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::new(ErrorKind::Internal, "the engine panicked; please report this")
+        .with("panic", said.unwrap_or("no message"))
 }
 
 /// The core's catalogue as `(code, class, parent, also, retryable)`; a test holds `zmsg.errors` to it.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open() ─▶ open ── fork, in the child ─▶ declared ── first call ─▶ open (new runtime, connections, node grant)
-//!             └──── close() ─▶ closed                └── close() ─▶ closed (the parent's connections untouched)
+//!             └─ close(), drop ─▶ closed             └── close() ─▶ closed (the parent's connections untouched)
 //! ```
 //!
 //! Invariants:
@@ -117,8 +117,13 @@ impl Handle {
     }
 
     /// This process's engine.
-    #[inline]
     pub(crate) fn current(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
+        self.look(py, Arc::clone)
+    }
+
+    /// A look at this process's engine, without a reference of its own. `look` must not detach.
+    #[inline]
+    pub(crate) fn look<T>(&self, py: Python<'_>, look: impl FnOnce(&Arc<Engine>) -> T) -> PyResult<T> {
         let mut current = self.0.lock();
         if current.forks != runtime::forks() {
             let fresh = Arc::new(current.engine.in_child());
@@ -126,7 +131,7 @@ impl Handle {
             current.forks = runtime::forks();
             py.import("zmsg._logging")?.call_method0("start")?;
         }
-        Ok(current.engine.clone())
+        Ok(look(&current.engine))
     }
 
     /// This process's engine, opened; a child waits here for it, once.
@@ -140,11 +145,15 @@ impl Handle {
     }
 }
 
+/// An engine that nobody can close any more is closed in the background.
 impl Drop for Handle {
     fn drop(&mut self) {
         let current = self.0.get_mut();
+        let engine = current.engine.clone();
         if current.forks != runtime::forks() {
-            mem::forget(current.engine.clone());
+            mem::forget(engine);
+        } else if let Some(runtime) = runtime::running().filter(|_| !engine.is_closed()) {
+            runtime.spawn(async move { engine.close().await });
         }
     }
 }

@@ -63,7 +63,9 @@ pub(crate) fn timeout_of(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<D
 
 /// `ttl=`: a time or `"never"`; `None` is the configured one.
 fn ttl_of(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Ttl>> {
-    object.map(|object| Ttl::from_argument(argument_of(object, "ttl")?, "ttl").or_raise(object.py())).transpose()
+    object
+        .map(|object| Ttl::from_argument(argument_of(object, "ttl")?, "ttl").or_raise(object.py()))
+        .transpose()
 }
 
 fn argument_of<'a>(object: &'a Bound<'_, PyAny>, option: &str) -> PyResult<TimeArgument<'a>> {
@@ -85,23 +87,32 @@ fn argument_of<'a>(object: &'a Bound<'_, PyAny>, option: &str) -> PyResult<TimeA
 }
 
 /// The options of a write.
-pub(crate) fn write_options(ttl: Option<&Bound<'_, PyAny>>, invalidates: Option<&Bound<'_, PyAny>>) -> PyResult<WriteOptions> {
+pub(crate) fn write_options(
+    ttl: Option<&Bound<'_, PyAny>>,
+    invalidates: Option<&Bound<'_, PyAny>>,
+) -> PyResult<WriteOptions> {
     let invalidates = invalidates.map(keys_of).transpose()?.unwrap_or_default();
     Ok(WriteOptions { ttl: ttl_of(ttl)?, invalidates })
 }
 
 /// The options of a source.
-pub(crate) fn source_options(ttl: Option<&Bound<'_, PyAny>>, absent_ttl: Option<&Bound<'_, PyAny>>) -> PyResult<SourceOptions> {
+pub(crate) fn source_options(
+    ttl: Option<&Bound<'_, PyAny>>,
+    absent_ttl: Option<&Bound<'_, PyAny>>,
+) -> PyResult<SourceOptions> {
     let absent_ttl = absent_ttl.map(|object| duration_of(object, "absent_ttl")).transpose()?;
     Ok(SourceOptions { ttl: ttl_of(ttl)?, absent_ttl })
 }
 
 /// One task or builder, or a list of them.
 pub(crate) fn tasks_of(object: &Bound<'_, PyAny>) -> PyResult<Tasks> {
-    if object.is_instance_of::<Task>() || !(object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>()) {
+    if object.is_instance_of::<Task>()
+        || !(object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>())
+    {
         return Ok(task_of(object)?.into());
     }
-    let tasks = object.cast::<PySequence>()?.try_iter()?.map(|task| task_of(&task?)).collect::<PyResult<Vec<_>>>()?;
+    let tasks =
+        object.cast::<PySequence>()?.try_iter()?.map(|task| task_of(&task?)).collect::<PyResult<Vec<_>>>()?;
     if tasks.is_empty() {
         return Err(to_py(object.py(), &Error::task("the list of tasks is empty")));
     }

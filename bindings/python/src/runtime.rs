@@ -53,6 +53,14 @@ pub(crate) fn handle(_attached: Python<'_>) -> Result<Handle> {
     }
 }
 
+/// The runtime if it was made and has not ended; for destructors, which run attached and make nothing.
+pub(crate) fn running() -> Option<Handle> {
+    match &*RUNTIME.lock() {
+        State::Running(runtime) => Some(runtime.handle().clone()),
+        State::Unmade | State::Ended => None,
+    }
+}
+
 fn build() -> Result<Runtime> {
     let next = AtomicUsize::new(0);
     Builder::new_multi_thread()
@@ -60,7 +68,10 @@ fn build() -> Result<Runtime> {
         .thread_name_fn(move || format!("zmsg-worker-{}", next.fetch_add(1, Ordering::Relaxed)))
         .enable_all()
         .build()
-        .map_err(|error| Error::new(ErrorKind::Internal, "the threads of the engine could not be started").with_source(error))
+        .map_err(|error| {
+            Error::new(ErrorKind::Internal, "the threads of the engine could not be started")
+                .with_source(error)
+        })
 }
 
 /// Called in a forked child, before anything else runs there.

@@ -4,7 +4,9 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDate, PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyTime, PyTimeAccess, PyTzInfo, PyTzInfoAccess};
+use pyo3::types::{
+    PyDate, PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyTime, PyTimeAccess, PyTzInfo, PyTzInfoAccess,
+};
 use zmsg_core::error::{Error, ErrorKind};
 use zmsg_core::value::Value;
 
@@ -45,7 +47,8 @@ fn day_of(date: &impl PyDateAccess) -> i64 {
 }
 
 fn micros_of(time: &impl PyTimeAccess) -> i64 {
-    let seconds = (i64::from(time.get_hour()) * 60 + i64::from(time.get_minute())) * 60 + i64::from(time.get_second());
+    let seconds =
+        (i64::from(time.get_hour()) * 60 + i64::from(time.get_minute())) * 60 + i64::from(time.get_second());
     seconds * 1_000_000 + i64::from(time.get_microsecond())
 }
 
@@ -126,7 +129,8 @@ fn in_range(py: Python<'_>, days: i64) -> PyResult<i64> {
     if (FIRST_DAY..=LAST_DAY).contains(&days) {
         return Ok(days);
     }
-    let message = "the result holds a date outside of the years 1 to 9999, which Python cannot show; select it ::text";
+    let message =
+        "the result holds a date outside of the years 1 to 9999, which Python cannot show; select it ::text";
     Err(to_py(py, &Error::new(ErrorKind::Store, message)))
 }
 

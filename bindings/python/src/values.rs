@@ -8,8 +8,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
-    PyBool, PyByteArray, PyBytes, PyDate, PyDateTime, PyDelta, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTime,
-    PyTuple, PyType,
+    PyBool, PyByteArray, PyBytes, PyDate, PyDateTime, PyDelta, PyDict, PyFloat, PyInt, PyList, PyMemoryView,
+    PyString, PyTime, PyTuple, PyType,
 };
 use zmsg_core::error::Error;
 use zmsg_core::value::{Decimal, Value};
@@ -57,13 +57,22 @@ fn convert(object: &Bound<'_, PyAny>, place: &dyn Fn() -> String, depth: usize) 
     }
     if let Ok(text) = object.cast::<PyString>() {
         let text = text.to_str().map_err(|_| {
-            task_error(py, format!("{} is a str with a lone surrogate, which is not UTF-8; pass bytes or clean it", place()))
+            task_error(
+                py,
+                format!(
+                    "{} is a str with a lone surrogate, which is not UTF-8; pass bytes or clean it",
+                    place()
+                ),
+            )
         })?;
         return Ok(Value::text(text));
     }
     if let Ok(number) = object.cast::<PyInt>() {
         return number.extract::<i64>().map(Value::Int).map_err(|_| {
-            task_error(py, format!("{} is an int beyond 64 bits; pass a Decimal for a numeric column", place()))
+            task_error(
+                py,
+                format!("{} is an int beyond 64 bits; pass a Decimal for a numeric column", place()),
+            )
         });
     }
     if let Ok(number) = object.cast::<PyFloat>() {
@@ -111,13 +120,19 @@ fn temporal(object: &Bound<'_, PyAny>, place: &dyn Fn() -> String) -> PyResult<O
         times::from_date(date)
     } else if let Ok(time) = object.cast::<PyTime>() {
         times::from_time(time).ok_or_else(|| {
-            task_error(object.py(), format!("{} is a time with a zone; pass a datetime or a naive time", place()))
+            task_error(
+                object.py(),
+                format!("{} is a time with a zone; pass a datetime or a naive time", place()),
+            )
         })?
     } else if let Ok(delta) = object.cast::<PyDelta>() {
         times::from_delta(delta)
     } else if object.is_instance(INTERVAL.import(object.py(), "zmsg.results", "Interval")?)? {
         let (months, days, micros) = object.extract().map_err(|_| {
-            task_error(object.py(), format!("{} is an Interval whose parts are not integers in range", place()))
+            task_error(
+                object.py(),
+                format!("{} is an Interval whose parts are not integers in range", place()),
+            )
         })?;
         Value::Interval { months, days, micros }
     } else {
@@ -168,7 +183,10 @@ pub(crate) fn to_data(object: &Bound<'_, PyAny>) -> PyResult<Option<bytes::Bytes
     }
     if let Ok(text) = object.cast::<PyString>() {
         let text = text.to_str().map_err(|_| {
-            crate::errors::to_py(object.py(), &Error::task("the data is a str with a lone surrogate, which is not UTF-8"))
+            crate::errors::to_py(
+                object.py(),
+                &Error::task("the data is a str with a lone surrogate, which is not UTF-8"),
+            )
         })?;
         return Ok(Some(bytes::Bytes::copy_from_slice(text.as_bytes())));
     }

@@ -7,6 +7,7 @@
 //! A call always ends in exactly one delivery: its result, its panic, or "closed" if the runtime ended before it.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +17,16 @@ use tokio::task::AbortHandle;
 use zmsg_core::error::{Error, ErrorKind, Result};
 
 use crate::completions::Completions;
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, panicked, to_py};
 use crate::runtime;
 
 /// The end of a call: run with the interpreter attached, it gives the Python result or the exception.
 pub(crate) type Finish = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
+/// Runs the end of a call. A panic there is this call's error: other calls that ended with it are delivered all the same.
+pub(crate) fn result_of(py: Python<'_>, finish: Finish) -> PyResult<Py<PyAny>> {
+    catch_unwind(AssertUnwindSafe(|| finish(py))).unwrap_or_else(|panic| Err(to_py(py, &panicked(&*panic))))
+}
 
 /// How often a blocked main thread looks for Ctrl-C.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
@@ -94,7 +100,7 @@ impl<D: FnOnce(Finish)> Drop for Delivery<D> {
             } else {
                 Error::new(ErrorKind::Closed, "the call was dropped before it ended")
             };
-            deliver(Box::new(move |py| Err(crate::errors::to_py(py, &error))));
+            deliver(Box::new(move |py| Err(to_py(py, &error))));
         }
     }
 }
@@ -115,7 +121,7 @@ impl Slot {
     fn wait(&self, py: Python<'_>, abort: &AbortHandle) -> PyResult<Py<PyAny>> {
         loop {
             if let Some(finish) = py.detach(|| self.wait_for(SIGNAL_CHECK)) {
-                return finish(py);
+                return result_of(py, finish);
             }
             py.check_signals().inspect_err(|_| abort.abort())?;
         }

@@ -43,7 +43,10 @@ impl Services {
     }
 
     /// Starts a service; it is not started when the stop has begun.
-    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(&self, service: impl FnOnce(StopSignal) -> F) {
+    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        service: impl FnOnce(StopSignal) -> F,
+    ) {
         let mut running = self.running.lock();
         if !*self.stop.borrow() {
             running.spawn(service(StopSignal(self.stop.subscribe())));
@@ -54,7 +57,8 @@ impl Services {
     pub(crate) async fn stop(&self, deadline: Deadline) {
         self.stop.send_replace(true);
         let mut running = std::mem::take(&mut *self.running.lock());
-        let ended = deadline.run("stopping services", async { while running.join_next().await.is_some() {} }).await;
+        let ended =
+            deadline.run("stopping services", async { while running.join_next().await.is_some() {} }).await;
         if ended.is_err() {
             log::warn!("{} background services did not stop in time and were aborted", running.len());
         }

@@ -81,8 +81,8 @@ impl Epochs {
         Stripe { epoch: &self.epochs[index], index: index as u16, changes: self.changes[index].lock() }
     }
 
-    #[cfg(test)]
     /// Moves every stripe on: nothing that was read before may be kept.
+    #[cfg(test)]
     pub(crate) fn bump_all(&self) {
         for (epoch, lock) in self.epochs.iter().zip(&self.changes) {
             let _lock = lock.lock();

@@ -122,8 +122,8 @@ impl L1 {
         self.cache.invalidate(key);
     }
 
-    #[cfg(test)]
     /// Takes everything out and moves every epoch.
+    #[cfg(test)]
     pub(crate) fn clear(&self) {
         self.epochs.bump_all();
         self.cache.invalidate_all();

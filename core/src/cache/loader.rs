@@ -125,8 +125,8 @@ impl Loader {
         self.0.flights.lock().remove(key);
     }
 
-    #[cfg(test)]
     /// Flights that can be joined.
+    #[cfg(test)]
     pub(crate) fn flying(&self) -> usize {
         self.0.flights.lock().len()
     }

@@ -149,8 +149,8 @@ impl Caches {
         Some(entry.data)
     }
 
-    #[cfg(test)]
     /// L1, then L2.
+    #[cfg(test)]
     pub(crate) async fn get(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
         match self.peek(key) {
             Some(data) => Lookup::Hit(data),
@@ -175,8 +175,8 @@ impl Caches {
         }
     }
 
-    #[cfg(test)]
     /// L1, then one MGET for what is missing there; one result per key, in order.
+    #[cfg(test)]
     pub(crate) async fn get_many(&self, keys: &[Arc<str>], deadline: Deadline) -> Vec<Lookup> {
         let mut all: Vec<Option<Lookup>> = keys.iter().map(|key| self.peek(key).map(Lookup::Hit)).collect();
         let missing: Vec<Arc<str>> =
@@ -289,8 +289,8 @@ impl Caches {
         dropped.map(|_| ()).inspect_err(|error| self.note_failure(error))
     }
 
-    #[cfg(test)]
     /// Empties L1.
+    #[cfg(test)]
     pub(crate) fn clear_l1(&self) {
         self.l1.clear();
     }

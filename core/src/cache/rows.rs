@@ -77,7 +77,9 @@ mod tests {
 
     fn rows(columns: &[&str], rows: &[&[Value]]) -> Vec<Row> {
         let columns: std::sync::Arc<[_]> = columns.iter().map(|&name| name.into()).collect();
-        rows.iter().map(|values| Row { columns: columns.clone(), wide: [].into(), values: values.to_vec() }).collect()
+        rows.iter()
+            .map(|values| Row { columns: columns.clone(), wide: [].into(), values: values.to_vec() })
+            .collect()
     }
 
     fn text(rows: Vec<Row>) -> Option<String> {
@@ -99,7 +101,11 @@ mod tests {
 
     #[test]
     fn what_json_has_no_form_for_is_a_string() {
-        let row = [Value::bytes(&[1_u8, 255][..]), Value::Float(f64::NEG_INFINITY), Value::from(vec![Value::Float(f64::NAN)])];
+        let row = [
+            Value::bytes(&[1_u8, 255][..]),
+            Value::Float(f64::NEG_INFINITY),
+            Value::from(vec![Value::Float(f64::NAN)]),
+        ];
         let shown = text(rows(&["a", "b", "c"], &[&row]));
         assert_eq!(shown.as_deref(), Some("{\"a\":\"\\\\x01ff\",\"b\":\"-Infinity\",\"c\":[\"NaN\"]}"));
     }

@@ -110,26 +110,39 @@ impl State {
     }
 
     /// All queries in one flight on one connection.
-    async fn load_from_sources(&self, queries: Vec<Query>, deadline: Deadline) -> Vec<(Arc<str>, Result<Loaded>)> {
+    async fn load_from_sources(
+        &self,
+        queries: Vec<Query>,
+        deadline: Deadline,
+    ) -> Vec<(Arc<str>, Result<Loaded>)> {
         let tasks: Vec<Task> = queries.iter().map(|query| query.task.clone()).collect();
         let answers = match self.query_sources(&tasks, deadline).await {
             Ok(answers) => answers,
             Err(error) => vec![Err(error); queries.len()],
         };
-        join_all(queries.into_iter().zip(answers).map(|(query, rows)| self.settle(query, rows, deadline))).await
+        join_all(queries.into_iter().zip(answers).map(|(query, rows)| self.settle(query, rows, deadline)))
+            .await
     }
 
     async fn query_sources(&self, tasks: &[Task], deadline: Deadline) -> Result<Vec<Result<Vec<Row>>>> {
         // One connection, so one place, however many queries travel on it.
         let permit = self.source_permits.acquire();
-        let _permit = deadline.run("waiting for a place among source queries", permit).await?.map_err(|_| Error::closed())?;
+        let _permit = deadline
+            .run("waiting for a place among source queries", permit)
+            .await?
+            .map_err(|_| Error::closed())?;
         self.counters.source_loads.add(tasks.len() as u64);
         let answers = self.store.query_many(tasks, deadline).await;
         self.counters.source_errors.add(answers.iter().filter(|answer| answer.is_err()).count() as u64);
         Ok(answers)
     }
 
-    async fn settle(&self, query: Query, rows: Result<Vec<Row>>, deadline: Deadline) -> (Arc<str>, Result<Loaded>) {
+    async fn settle(
+        &self,
+        query: Query,
+        rows: Result<Vec<Row>>,
+        deadline: Deadline,
+    ) -> (Arc<str>, Result<Loaded>) {
         let loaded = match rows {
             Ok(rows) => self.keep(query.guard.key(), &query.source, rows, &query.miss, deadline).await,
             Err(error) => Err(error),

@@ -34,8 +34,8 @@ use crate::config::Config;
 use crate::error::Result;
 use state::State;
 
-pub use schema::Migrations;
 pub use crate::store::migrations::MigrationReport;
+pub use schema::Migrations;
 pub use status::{Health, Stats, TierHealth};
 pub use types::{Receipt, SourceOptions, Tasks, WriteOptions};
 

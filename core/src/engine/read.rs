@@ -121,7 +121,9 @@ impl State {
             return Err(error.clone());
         }
         if self.counters.unsourced_misses.get() == 0 {
-            log::info!("the key {key:?} was missed and has no source: such keys are absent unless they are cached");
+            log::info!(
+                "the key {key:?} was missed and has no source: such keys are absent unless they are cached"
+            );
         }
         self.counters.unsourced_misses.inc();
         Ok(None)
@@ -129,7 +131,10 @@ impl State {
 
     async fn query_source(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
         let permit = self.source_permits.acquire();
-        let _permit = deadline.run("waiting for a place among source queries", permit).await?.map_err(|_| Error::closed())?;
+        let _permit = deadline
+            .run("waiting for a place among source queries", permit)
+            .await?
+            .map_err(|_| Error::closed())?;
         self.counters.source_loads.inc();
         let rows = self.store.query(task, deadline).await;
         rows.inspect_err(|_| self.counters.source_errors.inc())

@@ -70,7 +70,8 @@ impl State {
             l1_ttl: config.l1_ttl,
             jitter: config.ttl_jitter,
         };
-        let settings = CacheSettings { namespace: config.namespace.clone(), l1_max_cost: config.l1_max_cost, life };
+        let settings =
+            CacheSettings { namespace: config.namespace.clone(), l1_max_cost: config.l1_max_cost, life };
         let statement_time = config.connect_timeout;
         State {
             caches: Caches::new(settings, redis, clock.clone(), counters.clone()),
@@ -124,7 +125,13 @@ impl State {
         Deadline::after(self.config.timeout)
     }
 
-    pub(super) async fn write_key(&self, key: &str, data: Bytes, ttl: Option<Ttl>, version: u64) -> Result<()> {
+    pub(super) async fn write_key(
+        &self,
+        key: &str,
+        data: Bytes,
+        ttl: Option<Ttl>,
+        version: u64,
+    ) -> Result<()> {
         self.caches.write(key, data, ttl, version, self.cache_deadline()).await
     }
 

@@ -77,7 +77,8 @@ impl Zmsg {
     pub async fn health(&self) -> Result<Health> {
         let _call = self.state.calls.enter()?;
         let deadline = self.deadline().at_most(self.state.config.connect_timeout);
-        let (postgres, redis) = tokio::join!(self.state.store.ping(deadline), self.state.caches.ping(deadline));
+        let (postgres, redis) =
+            tokio::join!(self.state.store.ping(deadline), self.state.caches.ping(deadline));
         let mut tiers = vec![tier("postgres", postgres)];
         tiers.extend(redis.map(|answer| tier("redis", answer)));
         Ok(Health { ok: tiers.iter().all(|tier| tier.ok), tiers })

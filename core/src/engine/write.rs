@@ -23,7 +23,9 @@ impl Zmsg {
         check_key(&self.state.config, key)?;
         check_data(&self.state.config, key, &data)?;
         if !options.invalidates.is_empty() {
-            return Err(Error::task("cache_only takes no invalidates: it runs no task; use del for other keys"));
+            return Err(Error::task(
+                "cache_only takes no invalidates: it runs no task; use del for other keys",
+            ));
         }
         let (zmsg, key, deadline) = (self.clone(), key.to_owned(), self.deadline());
         let call = self.state.calls.enter()?;
@@ -66,7 +68,9 @@ impl Zmsg {
         let tasks = tasks.into().checked("cache_and_store")?;
         match (key, &data) {
             (Some(key), Some(data)) => check_data(&self.state.config, key, data)?,
-            (None, Some(_)) => return Err(Error::task("cache_and_store was given data but no key to cache it under")),
+            (None, Some(_)) => {
+                return Err(Error::task("cache_and_store was given data but no key to cache it under"));
+            }
             _ => {}
         }
         self.store(key, data, tasks, options).await
@@ -76,7 +80,12 @@ impl Zmsg {
     ///
     /// # Errors
     /// As [`Zmsg::cache_and_store`].
-    pub async fn del_store(&self, key: Option<&str>, tasks: impl Into<Tasks>, options: WriteOptions) -> Result<Receipt> {
+    pub async fn del_store(
+        &self,
+        key: Option<&str>,
+        tasks: impl Into<Tasks>,
+        options: WriteOptions,
+    ) -> Result<Receipt> {
         if options.ttl.is_some() {
             return Err(Error::task("del_store takes no ttl: it caches nothing"));
         }

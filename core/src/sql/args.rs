@@ -51,7 +51,8 @@ impl Args {
 
 impl FromIterator<Arg> for Args {
     fn from_iter<I: IntoIterator<Item = Arg>>(iter: I) -> Args {
-        let mut args = Args::default();
+        let iter = iter.into_iter();
+        let mut args = Args { values: Vec::with_capacity(iter.size_hint().0), open: Vec::new() };
         for arg in iter {
             args.values.push(match arg {
                 Arg::Value(value) => value,

@@ -1,5 +1,7 @@
 //! Clauses that a statement gets after it was written: ON CONFLICT and RETURNING.
 
+use std::sync::Arc;
+
 use super::ident::{self, Name};
 use super::outline::Verb;
 use super::task::{Body, Raw, Task};
@@ -33,7 +35,7 @@ impl Task {
                 "it belongs before RETURNING; leave RETURNING out of the text and use returning(...) after it",
             );
         }
-        let names = columns_of(columns, "on_conflict column")?;
+        let names = columns_of(columns, "on_conflict")?;
         let target = if names.is_empty() { String::new() } else { format!(" ({})", ident::list(&names)) };
         Ok(OnConflict { task: self.clone(), target })
     }
@@ -55,7 +57,7 @@ impl OnConflict {
         if self.target.is_empty() {
             return Err(Error::task("do_update: on_conflict needs the columns of the unique index"));
         }
-        let names = columns_of(columns, "do_update column")?;
+        let names = columns_of(columns, "do_update")?;
         if names.is_empty() {
             return Err(Error::task("do_update: no column given; use do_nothing() to keep the row as it is"));
         }
@@ -110,12 +112,12 @@ pub(super) fn returning_list(columns: &[&str]) -> Result<String> {
     Ok(list)
 }
 
-fn columns_of(columns: &[&str], what: &str) -> Result<Vec<Name>> {
-    let mut names: Vec<Name> = Vec::with_capacity(columns.len());
+fn columns_of(columns: &[&str], what: &'static str) -> Result<Vec<Arc<Name>>> {
+    let mut names: Vec<Arc<Name>> = Vec::with_capacity(columns.len());
     for column in columns {
-        let name = Name::column(column, what)?;
+        let name = Name::of_column(column).map_err(|error| error.with("in", what))?;
         if names.contains(&name) {
-            return Err(Error::task(format!("{what} {name} is given twice")));
+            return Err(Error::task(format!("column {name} is given twice in {what}")));
         }
         names.push(name);
     }

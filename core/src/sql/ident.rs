@@ -146,7 +146,7 @@ fn shown(text: &str) -> String {
 }
 
 /// Several names, quoted and separated by commas.
-pub(super) fn list(names: &[Name]) -> String {
+pub(super) fn list(names: &[Arc<Name>]) -> String {
     let mut out = String::new();
     for name in names {
         if !out.is_empty() {

@@ -176,7 +176,7 @@ fn clauses_are_refused_where_they_make_no_sense() {
         (message(returned.on_conflict(&["id"])), "before RETURNING"),
         (message(returned.returning(&["id"])), "already"),
         (message(insert.returning(&[])), "no column"),
-        (message(insert.on_conflict(&["a.b"])), "on_conflict column"),
+        (message(insert.on_conflict(&["a.b"])), "(in: on_conflict)"),
         (message(insert.on_conflict(&["a", "a"])), "twice"),
         (message(insert.on_conflict(&["a"]).unwrap().do_update(&[])), "no column"),
         (message(insert.on_conflict(&[]).unwrap().do_update(&["a"])), "unique index"),

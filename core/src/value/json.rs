@@ -127,3 +127,76 @@ pub(super) fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = out.write_fmt(text);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(value: Value) -> String {
+        value_to_json(&value).unwrap().to_string()
+    }
+
+    #[test]
+    fn every_kind_of_value_has_its_form() {
+        let decimal = |text: &str| Value::Decimal(Decimal::parse(text).unwrap());
+        let day = 86_400_000_000;
+        for (value, text) in [
+            (Value::Null, "null"),
+            (true.into(), "true"),
+            (i64::MIN.into(), "-9223372036854775808"),
+            (0.1.into(), "0.1"),
+            (1e300.into(), "1e300"),
+            (2.0.into(), "2.0"),
+            (decimal("+007.50"), "7.50"),
+            (decimal(".5"), "0.5"),
+            (decimal("-5."), "-5"),
+            (decimal("-.0E-3"), "-0.0E-3"),
+            ("a\"\\\n\u{1}ü".into(), r#""a\"\\\n\u0001ü""#),
+            (Value::Json(r#" {"a": [1]}"#.into()), r#" {"a": [1]}"#),
+            (vec![1.into(), Value::Json("{}".into()), Value::List([].into())].into(), "[1,{},[]]"),
+            (
+                Value::Uuid(*b"\x01#Eg\x89\xab\xcd\xef\x01#Eg\x89\xab\xcd\xef"),
+                r#""01234567-89ab-cdef-0123-456789abcdef""#,
+            ),
+            (Value::Date(0), r#""1970-01-01""#),
+            (Value::Date(19_782), r#""2024-02-29""#),
+            (Value::Date(-719_528), r#""0001-01-01 BC""#),
+            (Value::Date(i32::MAX), r#""infinity""#),
+            (Value::Time(day - 1), r#""23:59:59.999999""#),
+            (Value::Time(3_600_500_000), r#""01:00:00.5""#),
+            (Value::Timestamp(-1), r#""1969-12-31T23:59:59.999999""#),
+            (Value::Timestamp(i64::MIN), r#""-infinity""#),
+            (Value::TimestampTz(day), r#""1970-01-02T00:00:00+00:00""#),
+            (Value::Interval { months: 1, days: -2, micros: -500_000 }, r#""P1M-2DT-0.5S""#),
+        ] {
+            let made = json(value.clone());
+            assert_eq!(made, text);
+            serde_json::from_str::<serde_json::Value>(&made).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_jsonb_cannot_hold_is_refused_without_showing_it() {
+        let list = |value: Value| Value::List([value].into());
+        let raw = |text: &str| Value::Json(text.into());
+        for (value, says) in [
+            (f64::NAN.into(), "NaN"),
+            (Value::Decimal(Decimal::parse("-Infinity").unwrap()), "infinity"),
+            (Value::bytes(&b"canary"[..]), "bytes"),
+            ("canary\0".into(), "NUL"),
+            (raw(r#""canary\u0000""#), "NUL"),
+            (raw(r#""\\\u0000""#), "NUL"),
+            (raw(r#"{"canary"}"#), "not a JSON text: syntax error at line 1"),
+            (raw("[1"), "ends too early"),
+            (raw("1, 2"), "not a JSON text"),
+            (raw(""), "ends too early"),
+            (list(raw("1], [2")), "not a JSON text"),
+            (list(Value::bytes(&b""[..])), "bytes"),
+            ((0..200).fold(Value::Null, |it, _| list(it)), "deeper"),
+        ] {
+            let said = value_to_json(&value).unwrap_err().to_string();
+            assert!(said.contains(says) && !said.contains("canary"), "{said}");
+        }
+        assert_eq!(json(raw(r#""\\u0000""#)), r#""\\u0000""#);
+    }
+}

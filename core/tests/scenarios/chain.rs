@@ -91,7 +91,9 @@ fn step(made: Made, call: &Json) -> Result<Made> {
             task.check_template()?;
             Made::Task(task)
         }
-        (Made::Task(task), "call") => Made::Task(task.bind(&arguments.iter().map(json::to_value).collect::<Vec<_>>())?),
+        (Made::Task(task), "call") => {
+            Made::Task(task.bind(&arguments.iter().map(json::to_value).collect::<Vec<_>>())?)
+        }
         (Made::Table(table), "column") => Made::Column(table.column(&name(&arguments[0]))?),
         (Made::Column(column), "counter") => Made::Counter(column.counter()),
         (Made::Column(column), "slice") => Made::Slice(column.slice()),
@@ -125,7 +127,8 @@ fn shared<K>(
         "where" => builder.where_(&name(&arguments[0]), args(&arguments[1..]))?,
         "or_insert" => {
             let columns = arguments[0].as_object().expect("columns");
-            let columns: Vec<(&str, Arg)> = columns.iter().map(|(column, value)| (column.as_str(), arg(value))).collect();
+            let columns: Vec<(&str, Arg)> =
+                columns.iter().map(|(column, value)| (column.as_str(), arg(value))).collect();
             builder.or_insert(&columns)?
         }
         "batch_key" => builder.batch_key(&name(&arguments[0])),

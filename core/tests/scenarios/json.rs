@@ -21,7 +21,10 @@ pub fn text(json: &Json) -> Option<String> {
 
 pub fn bytes(hexadecimal: &str) -> Vec<u8> {
     let digits: Vec<char> = hexadecimal.chars().collect();
-    digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).expect("hexadecimal")).collect()
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).expect("hexadecimal"))
+        .collect()
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -49,7 +52,9 @@ pub fn to_value(json: &Json) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Bool(it) => Value::Bool(*it),
-        Json::Number(it) => it.as_i64().map_or_else(|| Value::Float(it.as_f64().expect("a number")), Value::Int),
+        Json::Number(it) => {
+            it.as_i64().map_or_else(|| Value::Float(it.as_f64().expect("a number")), Value::Int)
+        }
         Json::String(it) => Value::text(it.as_str()),
         Json::Array(items) => Value::List(items.iter().map(to_value).collect()),
         Json::Object(_) => Value::Json(json.to_string().into()),
@@ -82,7 +87,12 @@ pub fn from_value(value: &Value) -> Json {
 
 pub fn from_rows(rows: &[Row]) -> Json {
     let object = |row: &Row| -> Json {
-        row.columns.iter().zip(&row.values).map(|(name, value)| (name.to_string(), from_value(value))).collect::<serde_json::Map<_, _>>().into()
+        row.columns
+            .iter()
+            .zip(&row.values)
+            .map(|(name, value)| (name.to_string(), from_value(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     };
     rows.iter().map(object).collect()
 }
@@ -94,17 +104,25 @@ pub fn equal(left: &Json, right: &Json) -> bool {
         _ => json.clone(),
     };
     match (&plain(left), &plain(right)) {
-        (Json::Array(left), Json::Array(right)) => left.len() == right.len() && left.iter().zip(right).all(|(l, r)| equal(l, r)),
-        (Json::Object(left), Json::Object(right)) => {
-            left.len() == right.len() && left.iter().all(|(key, value)| right.get(key).is_some_and(|other| equal(value, other)))
+        (Json::Array(left), Json::Array(right)) => {
+            left.len() == right.len() && left.iter().zip(right).all(|(l, r)| equal(l, r))
         }
-        (left, right) => left == right || (left.is_f64() || right.is_f64()) && left.as_f64() == right.as_f64() && left.is_number(),
+        (Json::Object(left), Json::Object(right)) => {
+            left.len() == right.len()
+                && left.iter().all(|(key, value)| right.get(key).is_some_and(|other| equal(value, other)))
+        }
+        (left, right) => {
+            left == right
+                || (left.is_f64() || right.is_f64()) && left.as_f64() == right.as_f64() && left.is_number()
+        }
     }
 }
 
 /// Whether every key of `part` is there with an equal value.
 pub fn includes(whole: &Json, part: &Json) -> bool {
-    part.as_object().is_some_and(|part| part.iter().all(|(key, value)| whole.get(key).is_some_and(|other| equal(value, other))))
+    part.as_object().is_some_and(|part| {
+        part.iter().all(|(key, value)| whole.get(key).is_some_and(|other| equal(value, other)))
+    })
 }
 
 const DAY: i64 = 86_400_000_000;
@@ -113,13 +131,23 @@ fn days(text: &str) -> i32 {
     let parts: Vec<i64> = text.splitn(3, '-').map(|part| part.parse().expect("a date")).collect();
     // Days since 1970-01-01 of the proleptic Gregorian calendar, counting years from March.
     let (year, month) = if parts[1] > 2 { (parts[0], parts[1] - 3) } else { (parts[0] - 1, parts[1] + 9) };
-    (365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + parts[2] - 719_469) as i32
+    (365 * year + year.div_euclid(4) - year.div_euclid(100)
+        + year.div_euclid(400)
+        + (153 * month + 2) / 5
+        + parts[2]
+        - 719_469) as i32
 }
 
 fn date(days: i64) -> String {
     // The scenarios' dates are few: find the one by walking the years.
-    let year = (1900..2200).rev().find(|year| i64::from(self::days(&format!("{year}-01-01"))) <= days).expect("a year of our time");
-    let month = (1..=12).rev().find(|month| i64::from(self::days(&format!("{year}-{month:02}-01"))) <= days).expect("a month");
+    let year = (1900..2200)
+        .rev()
+        .find(|year| i64::from(self::days(&format!("{year}-01-01"))) <= days)
+        .expect("a year of our time");
+    let month = (1..=12)
+        .rev()
+        .find(|month| i64::from(self::days(&format!("{year}-{month:02}-01"))) <= days)
+        .expect("a month");
     let day = days - i64::from(self::days(&format!("{year}-{month:02}-01"))) + 1;
     format!("{year}-{month:02}-{day:02}")
 }

@@ -75,7 +75,11 @@ fn check(place: &str, step: &Json, outcome: Result<Json>) {
         (Ok(got), None) => {
             let verb = step["do"].as_str().expect("a step has a verb");
             if let Some(expected) = step.get("expect") {
-                let fits = if verbs::compares_some_keys(verb) { json::includes(&got, expected) } else { json::equal(&got, expected) };
+                let fits = if verbs::compares_some_keys(verb) {
+                    json::includes(&got, expected)
+                } else {
+                    json::equal(&got, expected)
+                };
                 assert!(fits, "{place}\n  gave {got}");
             }
         }

@@ -77,24 +77,33 @@ async fn read(zmsg: &Zmsg, verb: &str, step: &Json) -> Result<Json> {
 }
 
 async fn get_many(zmsg: &Zmsg, step: &Json) -> Result<Json> {
-    let keys: Vec<String> = step["keys"].as_array().expect("keys").iter().map(|key| json::text(key).expect("a key")).collect();
+    let keys: Vec<String> =
+        step["keys"].as_array().expect("keys").iter().map(|key| json::text(key).expect("a key")).collect();
     let found = zmsg.get_many(&keys).await?;
     assert_eq!(found.len(), keys.len(), "one result per key");
-    let there = keys.into_iter().zip(found).filter_map(|(key, data)| data.map(|data| (key, shown(Some(data)))));
+    let there =
+        keys.into_iter().zip(found).filter_map(|(key, data)| data.map(|data| (key, shown(Some(data)))));
     Ok(there.collect::<Map<_, _>>().into())
 }
 
 fn data(step: &Json) -> Option<Bytes> {
     match (&step["data"], json::tagged(&step["data"])) {
         (Json::Null, _) => None,
-        (_, Some(("bytes", hexadecimal))) => Some(json::bytes(hexadecimal.as_str().expect("hexadecimal")).into()),
+        (_, Some(("bytes", hexadecimal))) => {
+            Some(json::bytes(hexadecimal.as_str().expect("hexadecimal")).into())
+        }
         (_, Some(("json", inner))) => Some(inner.to_string().into()),
         (data, _) => Some(json::text(data).expect("data").into()),
     }
 }
 
 fn options(step: &Json) -> Result<WriteOptions> {
-    let invalidates = step["invalidates"].as_array().into_iter().flatten().map(|key| json::text(key).expect("a key")).collect();
+    let invalidates = step["invalidates"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|key| json::text(key).expect("a key"))
+        .collect();
     Ok(WriteOptions { ttl: step["ttl"].as_str().map(Ttl::parse).transpose()?, invalidates })
 }
 
@@ -107,7 +116,9 @@ async fn write(zmsg: &Zmsg, verb: &str, step: &Json) -> Result<Json> {
             zmsg.cache_only(&key.expect("a key"), data, options(step)?).await.map(|()| Json::Null)
         }
         "del" => zmsg.del(&key.expect("a key")).await.map(|()| Json::Null),
-        "del_store" => Ok(receipt(zmsg.del_store(key.as_deref(), chain::tasks(&step["task"])?, options(step)?).await?)),
+        "del_store" => {
+            Ok(receipt(zmsg.del_store(key.as_deref(), chain::tasks(&step["task"])?, options(step)?).await?))
+        }
         _ => {
             let tasks = chain::tasks(&step["task"])?;
             Ok(receipt(zmsg.cache_and_store(key.as_deref(), data(step), tasks, options(step)?).await?))
@@ -130,7 +141,8 @@ fn source(zmsg: &Zmsg, step: &Json) -> Result<Json> {
         ttl: step["ttl"].as_str().map(Ttl::parse).transpose()?,
         absent_ttl: step["absent_ttl"].as_str().map(parse_duration).transpose()?,
     };
-    zmsg.source(step["pattern"].as_str().expect("a pattern"), chain::task(&step["task"])?, options).map(|()| Json::Null)
+    zmsg.source(step["pattern"].as_str().expect("a pattern"), chain::task(&step["task"])?, options)
+        .map(|()| Json::Null)
 }
 
 fn next_id(zmsg: &Zmsg, step: &Json) -> Result<Json> {
@@ -138,7 +150,10 @@ fn next_id(zmsg: &Zmsg, step: &Json) -> Result<Json> {
         return Ok(json!({ "number": zmsg.next_id_number()? > 0 }));
     };
     let id = zmsg.next_id(prefix)?;
-    let number = id.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')).expect("the prefix and an underscore");
+    let number = id
+        .strip_prefix(prefix)
+        .and_then(|rest| rest.strip_prefix('_'))
+        .expect("the prefix and an underscore");
     assert!(number.parse::<i64>().is_ok_and(|number| number > 0), "{id} ends in a decimal number");
     Ok(json!({ "prefix": format!("{prefix}_") }))
 }

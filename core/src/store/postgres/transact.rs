@@ -161,7 +161,8 @@ impl Transaction<'_> {
 
     /// A later task that names what does not exist may depend on an earlier one.
     fn unprepared(&self, failure: Failure, index: usize) -> Failure {
-        let names_nothing = failure.error.sqlstate().is_some_and(|code| code.starts_with("42") || code == "3F000");
+        let names_nothing =
+            failure.error.sqlstate().is_some_and(|code| code.starts_with("42") || code == "3F000");
         if index > 0 && names_nothing && failure.cause == Cause::Final {
             return Failure { cause: Cause::Dependent, ..failure };
         }

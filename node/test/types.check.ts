@@ -1,0 +1,51 @@
+/* eslint-disable @typescript-eslint/no-unsafe-call -- what must not type-check has no type */
+// Checked by the compiler alone (`npm run typecheck`), never run: what must not type-check does not.
+
+import { bind, counter, map, slice, sql, table, type Receipt, type Zmsg } from "zmsg";
+
+declare const zm: Zmsg;
+
+// @ts-expect-error a counter has no add
+counter("t", "c").add(1);
+// @ts-expect-error nor after steps
+counter("t", "c").inc(1).where("id = ?", 1).add(1);
+// @ts-expect-error a slice has no inc
+slice("t", "c").inc(1);
+// @ts-expect-error a map has no clean
+map("t", "c").clean();
+// @ts-expect-error a map's key is text
+map("t", "c").set(1, 2);
+// @ts-expect-error a column is not yet a counter
+table("t").column("c").inc(1);
+// @ts-expect-error undefined is a typo
+sql("SELECT ?", undefined);
+// @ts-expect-error undefined is a typo
+counter("t", "c").inc(undefined);
+// @ts-expect-error a text is not a task
+void zm.sqlExec("SELECT 1");
+// @ts-expect-error null data needs a task
+void zm.cacheOnly("k", null).then((done: string) => done);
+// @ts-expect-error an option that is not there
+void zm.get("k", { ttl: 5 });
+// @ts-expect-error the key may be absent
+void zm.get("k").then((value) => value.length);
+// @ts-expect-error bind only fills templates later
+sql("SELECT ?", 1).prepare()(bind);
+
+void zm.get("k", { required: true }).then((value) => value.length);
+void zm.getText("k", { required: true }).then((value) => value.trim());
+void zm.getJson<{ a: number }>("k").then((value) => value?.a);
+void zm.query<{ id: string }>(sql("SELECT id FROM feeds")).then((rows) => rows[0]?.id);
+const bare: bigint = zm.nextId();
+const prefixed: string = zm.nextId("feed");
+interface Feed {
+  id: string;
+}
+const feed: Feed = { id: prefixed };
+const written: Promise<Receipt<Feed>> = zm.cacheAndStore<Feed>("k", feed, [
+  sql("SELECT 1"),
+  counter("t", "c").inc(bare),
+]);
+void written;
+void counter("t", "c").inc(1).dec(2n).mul("1.5").set(bind).clean().returning("c").allRows().build().render();
+void slice("t", "c").add({ a: 1 }).del("x").clean().where("id = ?", bind).prepare()(1);
