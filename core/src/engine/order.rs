@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::caller::Caller;
 use super::state::State;
 use crate::config::Ttl;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::{CommitHooks, Outcome};
 
 /// What one write does to the caches once its fate is known.
@@ -27,8 +28,7 @@ pub(super) struct CacheAfterCommit {
     pub(super) entry: Option<(String, Option<Bytes>)>,
     pub(super) ttl: Option<Ttl>,
     pub(super) invalidates: Vec<String>,
-    /// Raised when the caller stopped waiting.
-    pub(super) abandoned: Arc<AtomicBool>,
+    pub(super) caller: Caller,
     /// Whether the caches took what they were told.
     pub(super) cached: AtomicBool,
 }
@@ -36,11 +36,7 @@ pub(super) struct CacheAfterCommit {
 #[async_trait]
 impl CommitHooks for CacheAfterCommit {
     async fn before_tasks(&self) -> Result<()> {
-        // Until now nothing was sent, so a caller that went away is taken at its word.
-        if self.abandoned.load(Ordering::Acquire) {
-            return Err(Error::task("the call was cancelled before its statement was sent"));
-        }
-        Ok(())
+        self.caller.check_waits()
     }
 
     async fn after(&self, outcome: &Outcome) {
@@ -71,26 +67,5 @@ impl CacheAfterCommit {
         let mut keys = self.invalidates.clone();
         keys.extend(self.entry.iter().map(|(key, _)| key.clone()));
         self.state.drop_keys(&keys).await
-    }
-}
-
-/// Raises the flag when the caller's future is dropped before it finished.
-pub(super) struct AbandonGuard(Option<Arc<AtomicBool>>);
-
-impl AbandonGuard {
-    pub(super) fn new(flag: Arc<AtomicBool>) -> AbandonGuard {
-        AbandonGuard(Some(flag))
-    }
-
-    pub(super) fn finished(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for AbandonGuard {
-    fn drop(&mut self) {
-        if let Some(flag) = &self.0 {
-            flag.store(true, Ordering::Release);
-        }
     }
 }

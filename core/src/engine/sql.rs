@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::caller::Caller;
 use super::{Tasks, Zmsg};
 use crate::base::service;
 use crate::error::Result;
 use crate::sql::Task;
-use crate::store::{ExecResult, NoHooks};
+use crate::store::ExecResult;
 use crate::value::Row;
 
 impl Zmsg {
@@ -19,14 +20,18 @@ impl Zmsg {
         let tasks = tasks.into().checked("sql_exec")?;
         let (zmsg, deadline) = (self.clone(), self.deadline());
         let call = self.state.calls.enter()?;
-        service::detached(async move {
-            let _call = call;
-            match tasks.as_slice() {
-                [task] => zmsg.state.store.execute(task, deadline).await,
-                _ => Ok(zmsg.state.store.transact(&tasks, Arc::new(NoHooks), deadline).await?.result),
+        let (caller, waiting) = Caller::new();
+        let result = service::detached(async move {
+            let (_call, state) = (call, &zmsg.state);
+            if let [task] = tasks.as_slice() {
+                return state.store.execute_if(task, &|| caller.waits(), deadline).await;
             }
+            state.own_tables(deadline).await?;
+            Ok(state.store.transact(&tasks, Arc::new(caller), deadline).await?.result)
         })
-        .await
+        .await;
+        drop(waiting);
+        result
     }
 
     /// Runs one reading statement and gives its rows.

@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) store: Arc<dyn Store>,
     pub(super) ids: Arc<Ids>,
     services: Services,
+    /// Set once the engine's own tables are known to be there.
+    own_tables: OnceCell<()>,
     closed: OnceCell<()>,
 }
 
@@ -80,6 +82,7 @@ impl State {
             sources: SourceTable::default(),
             store,
             services: Services::new(),
+            own_tables: OnceCell::new(),
             closed: OnceCell::new(),
             config,
         }
@@ -89,8 +92,16 @@ impl State {
     async fn prepare_database(&self) -> Result<()> {
         // Generous: another process may be migrating.
         let deadline = Deadline::after(self.config.timeout.max(self.config.connect_timeout));
-        self.store.open_own_tables(self.config.auto_migrate, deadline).await?;
+        self.own_tables(deadline).await?;
         self.ids.renew(deadline).await
+    }
+
+    /// Sees to it that the engine's own tables are there. They are since `open`, unless PostgreSQL was away then: a
+    /// call that comes before the background's next try does not wait for that.
+    pub(super) async fn own_tables(&self, deadline: Deadline) -> Result<()> {
+        let opening =
+            self.own_tables.get_or_try_init(|| self.store.open_own_tables(self.config.auto_migrate, deadline));
+        deadline.run("waiting for the engine's own tables", opening).await?.copied()
     }
 
     pub(super) async fn close(&self, deadline: Deadline) {

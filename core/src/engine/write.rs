@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
+use super::caller::Caller;
 use super::limits::{check_data, check_key};
-use super::order::{AbandonGuard, CacheAfterCommit};
+use super::order::CacheAfterCommit;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
 use crate::base::{random, service};
 use crate::error::{Error, Result};
@@ -103,25 +104,25 @@ impl Zmsg {
         for key in key.into_iter().chain(options.invalidates.iter().map(String::as_str)) {
             check_key(config, key)?;
         }
-        let abandoned = Arc::new(AtomicBool::new(false));
+        let (caller, waiting) = Caller::new();
         let hooks = Arc::new(CacheAfterCommit {
             state: self.state.clone(),
             entry: key.map(|key| (key.to_owned(), data)),
             ttl: options.ttl,
             invalidates: options.invalidates,
-            abandoned: abandoned.clone(),
+            caller,
             cached: AtomicBool::new(false),
         });
-        let guard = AbandonGuard::new(abandoned);
         let receipt = service::detached(self.clone().transact(tasks, hooks)).await;
-        guard.finished();
+        drop(waiting);
         receipt
     }
 
     async fn transact(self, tasks: Vec<Task>, hooks: Arc<CacheAfterCommit>) -> Result<Receipt> {
-        let _call = self.state.calls.enter()?;
+        let (_call, deadline) = (self.state.calls.enter()?, self.deadline());
+        self.state.own_tables(deadline).await?;
         let op_id = random::operation_id();
-        let outcome = self.state.store.transact(&tasks, hooks.clone(), self.deadline()).await;
+        let outcome = self.state.store.transact(&tasks, hooks.clone(), deadline).await;
         let committed = outcome.map_err(|error| error.with_op_id(&op_id))?;
         Ok(Receipt {
             op_id,

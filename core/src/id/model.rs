@@ -148,7 +148,12 @@ fn text(value: &Value) -> String {
 
 #[async_trait]
 impl Store for Model {
-    async fn execute(&self, task: &Task, _deadline: Deadline) -> Result<ExecResult> {
+    async fn execute_if(
+        &self,
+        task: &Task,
+        _wanted: &(dyn Fn() -> bool + Send + Sync),
+        _deadline: Deadline,
+    ) -> Result<ExecResult> {
         let rendered = task.render();
         let away = || Error::new(ErrorKind::Store, "the connection was lost").with_retryable(true);
         self.statements.send_modify(|sent| *sent += 1);

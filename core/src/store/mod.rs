@@ -88,6 +88,11 @@ impl CommitHooks for NoHooks {
     async fn after(&self, _outcome: &Outcome) {}
 }
 
+/// The error of a call whose caller went away in time.
+pub(crate) fn unwanted() -> Error {
+    Error::task("the call was cancelled before its statement was sent")
+}
+
 /// Figures of the connection pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PoolStats {
@@ -109,7 +114,18 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// If the connection is lost after it was sent, the error is `CommitUnknown`, also for a SELECT: it may have
     /// called a function that writes. Where the outcome must be known, use [`Store::transact`].
-    async fn execute(&self, task: &Task, deadline: Deadline) -> Result<ExecResult>;
+    async fn execute(&self, task: &Task, deadline: Deadline) -> Result<ExecResult> {
+        self.execute_if(task, &|| true, deadline).await
+    }
+
+    /// The same, but with the connection in hand and the statement prepared `wanted` is asked, and if nobody wants it
+    /// any more nothing is sent and the error is `Task`.
+    async fn execute_if(
+        &self,
+        task: &Task,
+        wanted: &(dyn Fn() -> bool + Send + Sync),
+        deadline: Deadline,
+    ) -> Result<ExecResult>;
 
     /// Runs one read; it may be repeated on a new connection if the first one is lost.
     async fn query(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>>;

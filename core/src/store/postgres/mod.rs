@@ -130,12 +130,17 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn execute(&self, task: &Task, deadline: Deadline) -> Result<ExecResult> {
-        single::run(self, task, Repeat::Never, deadline).await
+    async fn execute_if(
+        &self,
+        task: &Task,
+        wanted: &(dyn Fn() -> bool + Send + Sync),
+        deadline: Deadline,
+    ) -> Result<ExecResult> {
+        single::run(self, task, Repeat::Never, wanted, deadline).await
     }
 
     async fn query(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
-        Ok(single::run(self, task, Repeat::Freely, deadline).await?.rows)
+        Ok(single::run(self, task, Repeat::Freely, &|| true, deadline).await?.rows)
     }
 
     async fn query_many(&self, tasks: &[Task], deadline: Deadline) -> Vec<Result<Vec<Row>>> {

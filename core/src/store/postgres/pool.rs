@@ -56,11 +56,23 @@ impl Pool {
         loop {
             let taken = deadline.run(&self.waiting_for, self.pool.timeout_get(&timeouts)).await?;
             let mut lease = Lease(Some(taken.map_err(|error| self.refusal(error, deadline))?));
-            if lease.idle() < TRUST_IDLE
-                || deadline.run("checking a PostgreSQL connection", lease.check()).await?.is_ok()
-            {
+            if lease.idle() < TRUST_IDLE || self.check(&mut lease, deadline).await? {
                 return Ok(lease);
             }
+        }
+    }
+
+    /// Whether an idle connection still answers. One that is forgotten by the network never does, so the question has
+    /// the time of a connect and no more; the others that are as idle were forgotten along with it.
+    async fn check(&self, lease: &mut Lease, deadline: Deadline) -> Result<bool> {
+        let limit = deadline.at_most(self.pool.manager().0.timeout());
+        match limit.run("checking a PostgreSQL connection", lease.check()).await {
+            Ok(answer) => Ok(answer.is_ok()),
+            Err(_) if !deadline.passed() => {
+                self.pool.retain(|connection, _| connection.idle() < TRUST_IDLE);
+                Ok(false)
+            }
+            Err(_) => Err(deadline.error("checking a PostgreSQL connection")),
         }
     }
 

@@ -9,7 +9,7 @@ use super::tries::Tries;
 use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Rendered, Task};
-use crate::store::ExecResult;
+use crate::store::{ExecResult, unwanted};
 
 /// Whether a statement may run twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub(super) enum Repeat {
     /// Only if it is known that the first one left nothing.
     Never,
 }
+
+/// Says whether somebody still waits for the statement.
+type Wanted<'a> = &'a (dyn Fn() -> bool + Send + Sync);
 
 /// A failed try, and whether the statement was on its way.
 struct Miss {
@@ -31,12 +34,13 @@ pub(super) async fn run(
     store: &PostgresStore,
     task: &Task,
     repeat: Repeat,
+    wanted: Wanted<'_>,
     deadline: Deadline,
 ) -> Result<ExecResult> {
     let rendered = [statement::render(task)?];
     let mut tries = Tries::new();
     loop {
-        let Miss { failure, sent } = match run_once(store, &rendered, &tries, deadline).await {
+        let Miss { failure, sent } = match run_once(store, &rendered, &tries, wanted, deadline).await {
             Ok(result) => return Ok(result),
             Err(miss) => miss,
         };
@@ -54,6 +58,7 @@ async fn run_once(
     store: &PostgresStore,
     rendered: &[Rendered; 1],
     tries: &Tries,
+    wanted: Wanted<'_>,
     deadline: Deadline,
 ) -> Result<ExecResult, Miss> {
     let unsent = |failure| Miss { failure, sent: false };
@@ -68,6 +73,10 @@ async fn run_once(
         }
         Err(late) => return Err(unsent(Failure { cause: Cause::Abandoned, error: late })),
     };
+    if !wanted() {
+        lease.end();
+        return Err(unsent(unwanted().into()));
+    }
     match run_in_time(&lease, &bound, deadline).await {
         Ok(result) => {
             lease.end();
