@@ -94,7 +94,8 @@ async fn writes_that_race_with_close_are_stored_or_refused() {
                     for n in 0.. {
                         let key = format!("feed_{round}_{writer}_{n}");
                         let task = insert(&key, "v");
-                        let done = zmsg.cache_and_store(Some(&key), some("v"), task, WriteOptions::default()).await;
+                        let done =
+                            zmsg.cache_and_store(Some(&key), some("v"), task, WriteOptions::default()).await;
                         let ended = done.is_err();
                         outcomes.push((key, done));
                         if ended {

@@ -24,7 +24,11 @@ async fn a_load_that_began_before_a_write_keeps_nothing() {
     let (slow, keys) = (getting(&zmsg, KEY), [KEY, "slow_none"]);
     gate.waited_for_by(1).await;
     write(&zmsg, KEY, "new").await.unwrap();
-    assert_eq!(zmsg.get(KEY).await.unwrap(), some("new"), "a get after the write does not join the older load");
+    assert_eq!(
+        zmsg.get(KEY).await.unwrap(),
+        some("new"),
+        "a get after the write does not join the older load"
+    );
     let many = zmsg.get_many(&keys).await.unwrap();
     assert_eq!(many, [some("new"), None]);
     gate.open().await;
@@ -135,7 +139,10 @@ async fn a_write_that_fails_changes_nothing() {
     let zmsg = scene.engine().await;
     write(&zmsg, KEY, "good").await.unwrap();
     let (good, bad) = (put(KEY, "bad"), task("SELECT 1 / 0", &[]));
-    let error = zmsg.cache_and_store(Some(KEY), some("bad"), vec![good, bad], WriteOptions::default()).await.unwrap_err();
+    let error = zmsg
+        .cache_and_store(Some(KEY), some("bad"), vec![good, bad], WriteOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.sqlstate(), Some("22012"));
     assert_eq!(scene.row(KEY).await.as_deref(), Some("good"));
     assert_eq!(zmsg.peek(KEY).unwrap(), some("good"));
