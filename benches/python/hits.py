@@ -1,7 +1,7 @@
 """What a hit, a task and a Redis read cost in Python, each beside the least that asyncio could cost.
 
-Figures are medians of rounds that alternate between ours and the peer. One JSON line per figure goes to the file named by
-the first argument.
+Figures are medians of rounds that alternate between ours and the peer. One JSON line per figure goes to the file named
+by the first argument.
 """
 
 from __future__ import annotations
