@@ -63,7 +63,9 @@ function options() {
 /** Makes the database anew and gives its DSN. */
 async function demoDatabase(dsn) {
   const admin = await Zmsg.open({ postgresDsn: dsn, redisAddr: null });
-  await admin.sqlExec(sql(`DROP DATABASE IF EXISTS ${DATABASE} WITH (FORCE)`));
+  // A demo that was killed may have left sessions; DROP … WITH (FORCE) is newer than the oldest server.
+  await admin.query(sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ?", DATABASE));
+  await admin.sqlExec(sql(`DROP DATABASE IF EXISTS ${DATABASE}`));
   await admin.sqlExec(sql(`CREATE DATABASE ${DATABASE}`));
   await admin.close();
   const url = new URL(dsn);

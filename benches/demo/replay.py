@@ -46,7 +46,9 @@ def arguments() -> argparse.Namespace:
 async def demo_database(dsn: str) -> str:
     """Makes the database anew and gives its DSN."""
     async with Zmsg.open(postgres_dsn=dsn, redis_addr=None, auto_migrate=True) as zm:
-        await zm.sql_exec(sql(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)"))
+        # A demo that was killed may have left sessions; DROP … WITH (FORCE) is newer than the oldest server.
+        await zm.query(sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ?", DATABASE))
+        await zm.sql_exec(sql(f"DROP DATABASE IF EXISTS {DATABASE}"))
         await zm.sql_exec(sql(f"CREATE DATABASE {DATABASE}"))
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{DATABASE}"))
 
