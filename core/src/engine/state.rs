@@ -99,8 +99,9 @@ impl State {
     /// Sees to it that the engine's own tables are there. They are since `open`, unless PostgreSQL was away then: a
     /// call that comes before the background's next try does not wait for that.
     pub(super) async fn own_tables(&self, deadline: Deadline) -> Result<()> {
-        let opening =
-            self.own_tables.get_or_try_init(|| self.store.open_own_tables(self.config.auto_migrate, deadline));
+        let opening = self
+            .own_tables
+            .get_or_try_init(|| self.store.open_own_tables(self.config.auto_migrate, deadline));
         deadline.run("waiting for the engine's own tables", opening).await?.copied()
     }
 

@@ -112,7 +112,8 @@ async fn refused(what: &str, error: Option<zmsg_core::error::Error>) {
 async fn what_is_too_large_is_refused_before_anybody_is_asked() {
     let scene = Scene::new().await;
     let (postgres, redis) = (Proxy::start(&scene.database.dsn).await, Proxy::to_redis(&redis_addr()).await);
-    let zmsg = scene.setup.clone().postgres_behind(&postgres, &scene.database).redis_behind(&redis).open().await;
+    let zmsg =
+        scene.setup.clone().postgres_behind(&postgres, &scene.database).redis_behind(&redis).open().await;
     // With no server to ask, only what was never sent can be quick.
     postgres.silence(true);
     redis.silence(true);
@@ -124,14 +125,16 @@ async fn what_is_too_large_is_refused_before_anybody_is_asked() {
             refused("get_many", zmsg.get_many(&["fine", key]).await.err()).await;
             refused("peek", zmsg.peek(key).err()).await;
             refused("del", zmsg.del(key).await.err()).await;
-            refused("cache_only", zmsg.cache_only(key, value.clone(), WriteOptions::default()).await.err()).await;
+            refused("cache_only", zmsg.cache_only(key, value.clone(), WriteOptions::default()).await.err())
+                .await;
             refused("a write", write(&zmsg, key, "v").await.err()).await;
             let invalidates = WriteOptions { invalidates: vec![key.to_owned()], ..WriteOptions::default() };
             let task = crate::scene::put("feed_1", "v");
             refused("invalidates", zmsg.cache_and_store(None, None, task, invalidates).await.err()).await;
         }
         let large = text(&"v".repeat((16 << 20) + 1));
-        refused("a large value", zmsg.cache_only("a", large.clone(), WriteOptions::default()).await.err()).await;
+        refused("a large value", zmsg.cache_only("a", large.clone(), WriteOptions::default()).await.err())
+            .await;
         let task = crate::scene::put("feed_1", "v");
         let written = zmsg.cache_and_store(Some("feed_1"), Some(large), task, WriteOptions::default()).await;
         refused("a large value stored", written.err()).await;

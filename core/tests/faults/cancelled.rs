@@ -100,7 +100,8 @@ async fn a_write_that_took_too_long_left_nothing() {
     let brief = zmsg.with_timeout(Some(Duration::from_millis(200)));
     let params = [Value::text("feed_1"), Value::text("late")];
     let slow = task("INSERT INTO feeds (id, content) VALUES (?, gate(?))", &params);
-    let error = brief.cache_and_store(Some("feed_1"), some("late"), slow, WriteOptions::default()).await.unwrap_err();
+    let error =
+        brief.cache_and_store(Some("feed_1"), some("late"), slow, WriteOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     gate.open().await;
     zmsg.close().await.unwrap();

@@ -108,7 +108,10 @@ async fn race(scene: &Scene, round: u64) -> i64 {
         for (key, outcome) in writer.await.unwrap() {
             match outcome {
                 Ok(receipt) => {
-                    assert!(receipt.cached && scene.row(&key).await.is_some(), "an acknowledged write was lost: {key}");
+                    assert!(
+                        receipt.cached && scene.row(&key).await.is_some(),
+                        "an acknowledged write was lost: {key}"
+                    );
                     acknowledged += 1;
                 }
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Closed, "{error}"),

@@ -22,7 +22,8 @@ async fn cut_on_either_side_it_takes_effect_once_and_is_cached() {
     for (cut, key) in [(Cut::BeforeCommit, "feed_before"), (Cut::AfterCommit, "feed_after")] {
         proxy.arm(cut);
         // A plain INSERT: running it again after it was committed would be refused.
-        let written = zmsg.cache_and_store(Some(key), some("v"), insert(key, "v"), WriteOptions::default()).await;
+        let written =
+            zmsg.cache_and_store(Some(key), some("v"), insert(key, "v"), WriteOptions::default()).await;
         assert!(written.unwrap().cached, "{cut:?}");
         assert_eq!(scene.row(key).await.as_deref(), Some("v"));
         assert_eq!(zmsg.peek(key).unwrap(), some("v"));

@@ -50,7 +50,8 @@ async fn a_server_that_never_answers_is_given_up() {
     // Accepts by the kernel's backlog and never says a word.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
-    let error = refused(&scene.setup.clone().with("postgres_dsn", postgres(port)), "a silent PostgreSQL").await;
+    let error =
+        refused(&scene.setup.clone().with("postgres_dsn", postgres(port)), "a silent PostgreSQL").await;
     check(&error, ErrorKind::Store, port);
     let error = refused(&scene.setup.clone().with("redis_addr", redis(port)), "a silent Redis").await;
     check(&error, ErrorKind::Cache, port);

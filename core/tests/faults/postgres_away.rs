@@ -48,7 +48,10 @@ async fn the_rest_fails(scene: &Scene, zmsg: &Zmsg, expected: impl Fn(&Error)) {
     let keys = ["feed_1", "feed_row"];
     failed(within(SOON, "many", zmsg.get_many(&keys)).await.err(), "many");
     failed(within(SOON, "a write", write(zmsg, "feed_new", "lost")).await.err(), "a write");
-    failed(within(SOON, "a write of a cached key", write(zmsg, "feed_1", "lost")).await.err(), "another write");
+    failed(
+        within(SOON, "a write of a cached key", write(zmsg, "feed_1", "lost")).await.err(),
+        "another write",
+    );
     let dropped = zmsg.del_store(Some("feed_1"), task("DELETE FROM feeds", &[]), WriteOptions::default());
     failed(within(SOON, "a drop", dropped).await.err(), "a drop");
     failed(within(SOON, "a query", zmsg.query(task("SELECT 1 AS one", &[]))).await.err(), "a query");
@@ -149,7 +152,8 @@ async fn restarted_under_load() {
                 for n in 0..EACH {
                     let key = format!("feed_{writer}_{n}");
                     let task = insert(&key, &key);
-                    let written = zmsg.cache_and_store(Some(&key), some(&key), task, WriteOptions::default()).await;
+                    let written =
+                        zmsg.cache_and_store(Some(&key), some(&key), task, WriteOptions::default()).await;
                     outcomes.push((key, written));
                     done.fetch_add(1, Ordering::SeqCst);
                 }
@@ -174,7 +178,11 @@ async fn restarted_under_load() {
     check(&scene, &zmsg, outcomes).await;
 }
 
-async fn check(scene: &Scene, zmsg: &Zmsg, outcomes: Vec<(String, Result<zmsg_core::engine::Receipt, Error>)>) {
+async fn check(
+    scene: &Scene,
+    zmsg: &Zmsg,
+    outcomes: Vec<(String, Result<zmsg_core::engine::Receipt, Error>)>,
+) {
     let view = scene.redis_view().await;
     let mut acknowledged = 0;
     for (key, outcome) in outcomes {
@@ -191,7 +199,10 @@ async fn check(scene: &Scene, zmsg: &Zmsg, outcomes: Vec<(String, Result<zmsg_co
             }
             Err(error) => {
                 assert_ne!(error.sqlstate(), Some("23505"), "it was run twice: {error}");
-                assert!(row.is_none() || error.kind() == ErrorKind::CommitUnknown, "{error} but {key} is there");
+                assert!(
+                    row.is_none() || error.kind() == ErrorKind::CommitUnknown,
+                    "{error} but {key} is there"
+                );
                 assert_eq!(zmsg.peek_entry(&key).unwrap(), None);
                 assert_eq!(view.get(&key).await.unwrap(), None);
             }

@@ -82,7 +82,8 @@ async fn reads_go_on(zmsg: &Zmsg) {
     let error = within(SOON, "a get without a source", zmsg.get("unsourced")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cache, "absence would be a guess: {error}");
     assert!(error.retryable());
-    let error = within(SOON, "many without a source", zmsg.get_many(&["feed_row", "unsourced"])).await.unwrap_err();
+    let error =
+        within(SOON, "many without a source", zmsg.get_many(&["feed_row", "unsourced"])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cache);
 }
 
@@ -93,13 +94,18 @@ async fn writes_are_stored(scene: &Scene, zmsg: &Zmsg) {
     assert_eq!(scene.row("feed_1").await.as_deref(), Some("new"));
     assert_ne!(zmsg.peek("feed_1").unwrap(), some("old"));
     assert_eq!(zmsg.get("feed_1").await.unwrap(), some("new"));
-    let receipt = within(SOON, "a write that drops", zmsg.del_store(Some("feed_1"), crate::scene::put("feed_1", "newer"), options()));
+    let receipt = within(
+        SOON,
+        "a write that drops",
+        zmsg.del_store(Some("feed_1"), crate::scene::put("feed_1", "newer"), options()),
+    );
     assert!(!receipt.await.unwrap().cached);
     assert_eq!(zmsg.get("feed_1").await.unwrap(), some("newer"));
 }
 
 async fn caches_say_so(zmsg: &Zmsg) {
-    let error = within(SOON, "cache_only", zmsg.cache_only("kept", text("other"), options())).await.unwrap_err();
+    let error =
+        within(SOON, "cache_only", zmsg.cache_only("kept", text("other"), options())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cache, "{error}");
     assert_eq!(zmsg.peek("kept").unwrap(), None, "nobody knows which of the two Redis has");
     let error = within(SOON, "del", zmsg.del("feed_row")).await.unwrap_err();

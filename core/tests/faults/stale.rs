@@ -25,7 +25,11 @@ async fn a_load_that_began_before_a_write_keeps_nothing() {
     let (slow, keys) = (getting(&zmsg, KEY), [KEY, "slow_none"]);
     gate.waited_for_by(1).await;
     write(&zmsg, KEY, "new").await.unwrap();
-    assert_eq!(zmsg.get(KEY).await.unwrap(), some("new"), "a get after the write does not join the older load");
+    assert_eq!(
+        zmsg.get(KEY).await.unwrap(),
+        some("new"),
+        "a get after the write does not join the older load"
+    );
     let many = zmsg.get_many(&keys).await.unwrap();
     assert_eq!(many, [some("new"), None]);
     gate.open().await;
@@ -136,7 +140,10 @@ async fn a_write_that_fails_changes_nothing() {
     let zmsg = scene.engine().await;
     write(&zmsg, KEY, "good").await.unwrap();
     let (good, bad) = (put(KEY, "bad"), task("SELECT 1 / 0", &[]));
-    let error = zmsg.cache_and_store(Some(KEY), some("bad"), vec![good, bad], WriteOptions::default()).await.unwrap_err();
+    let error = zmsg
+        .cache_and_store(Some(KEY), some("bad"), vec![good, bad], WriteOptions::default())
+        .await
+        .unwrap_err();
     assert_eq!(error.sqlstate(), Some("22012"));
     assert_eq!(scene.row(KEY).await.as_deref(), Some("good"));
     assert_eq!(zmsg.peek(KEY).unwrap(), some("good"));
@@ -164,7 +171,10 @@ async fn racing_writes_of_one_key_end_with_the_row() {
         join_all(calls.map(tokio::spawn)).await.into_iter().collect::<Result<Vec<()>, _>>().unwrap();
         let row = scene.row("feed_1").await;
         let shared = view.get("feed_1").await.unwrap();
-        assert!(shared.is_none() || shared == row.as_deref().map(text), "round {round}: Redis has {shared:?}, the row is {row:?}");
+        assert!(
+            shared.is_none() || shared == row.as_deref().map(text),
+            "round {round}: Redis has {shared:?}, the row is {row:?}"
+        );
         zmsg.del("feed_1").await.unwrap();
         view.del("feed_1").await.unwrap();
         other.del("feed_1").await.unwrap();
@@ -191,7 +201,10 @@ async fn racing_writes_of_one_process_leave_it_with_the_row() {
         join_all(calls.map(tokio::spawn)).await.into_iter().collect::<Result<Vec<()>, _>>().unwrap();
         let row = scene.row("feed_1").await.unwrap();
         let here = zmsg.peek_entry("feed_1").unwrap();
-        assert!(here.is_none() || here == Some(some(&row)), "round {round}: memory has {here:?}, the row is {row}");
+        assert!(
+            here.is_none() || here == Some(some(&row)),
+            "round {round}: memory has {here:?}, the row is {row}"
+        );
         assert_eq!(zmsg.get("feed_1").await.unwrap(), some(&row), "round {round}");
     }
 }

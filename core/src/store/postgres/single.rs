@@ -40,7 +40,8 @@ pub(super) async fn run(
     let rendered = [statement::render(task)?];
     let mut tries = Tries::new();
     loop {
-        let Miss { failure, sent } = match run_once(store, &rendered, &tries, repeat, wanted, deadline).await {
+        let Miss { failure, sent } = match run_once(store, &rendered, &tries, repeat, wanted, deadline).await
+        {
             Ok(result) => return Ok(result),
             Err(miss) => miss,
         };
