@@ -115,7 +115,8 @@ impl State {
             log::warn!("closing although calls are in flight: the time limit of close has passed");
         }
         self.services.stop(deadline).await;
-        if let Err(error) = self.ids.close(deadline).await {
+        // Not worth the whole time of close if PostgreSQL is away: the node comes free by itself.
+        if let Err(error) = self.ids.close(deadline.at_most(self.config.connect_timeout)).await {
             log::warn!("the node id could not be given back and will be free once its grant ends: {error}");
         }
         self.store.close().await;

@@ -139,7 +139,7 @@ async fn connections_that_the_network_forgot_are_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarted_under_load() {
     const WRITERS: usize = 50;
-    const EACH: usize = 10;
+    const EACH: usize = 6;
     let scene = Scene::new().await;
     let proxy = Proxy::start(&scene.database.dsn).await;
     let zmsg = stage(&scene, &proxy).await;
@@ -163,7 +163,7 @@ async fn restarted_under_load() {
         .collect();
     // Four cuts, and once really down for a moment, spread over the writes.
     for cut in 1..=5_u32 {
-        until("some writes", async || done.load(Ordering::SeqCst) >= cut * 80).await;
+        until("some writes", async || done.load(Ordering::SeqCst) > (cut - 1) * 55).await;
         if cut == 3 {
             proxy.down().await;
             proxy.up().await;
@@ -208,5 +208,5 @@ async fn check(
             }
         }
     }
-    assert!(acknowledged > 100, "most writes survive a restart: {acknowledged}");
+    assert!(acknowledged > 50, "most writes survive a restart: {acknowledged}");
 }

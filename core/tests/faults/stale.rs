@@ -1,6 +1,7 @@
 //! A slow reader never puts back what a write has replaced. The races are forced: the source stands at a gate with the
 //! old row in its snapshot until the write has been acknowledged.
 
+use futures_util::future::join_all;
 use zmsg_core::engine::{WriteOptions, Zmsg};
 
 use crate::scene::{Scene, getting, put, some, text, write};
@@ -147,4 +148,63 @@ async fn a_write_that_fails_changes_nothing() {
     assert_eq!(scene.row(KEY).await.as_deref(), Some("good"));
     assert_eq!(zmsg.peek(KEY).unwrap(), some("good"));
     all_see(&scene, &zmsg, "good").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_writes_of_one_key_end_with_the_row() {
+    let scene = Scene::new().await;
+    let (zmsg, other, view) = (scene.engine().await, scene.engine().await, scene.redis_view().await);
+    for round in 0..15 {
+        let calls = (0..24).map(|n| {
+            let (zmsg, other) = (zmsg.clone(), other.clone());
+            async move {
+                let text = format!("{round} {n}");
+                match n % 4 {
+                    0 => drop(write(&zmsg, "feed_1", &text).await.unwrap()),
+                    1 => drop(write(&other, "feed_1", &text).await.unwrap()),
+                    2 => drop(zmsg.get("feed_1").await.unwrap()),
+                    _ if n == 3 => zmsg.del("feed_1").await.unwrap(),
+                    _ => drop(zmsg.get_many(&["feed_1", "feed_2"]).await.unwrap()),
+                }
+            }
+        });
+        join_all(calls.map(tokio::spawn)).await.into_iter().collect::<Result<Vec<()>, _>>().unwrap();
+        let row = scene.row("feed_1").await;
+        let shared = view.get("feed_1").await.unwrap();
+        assert!(
+            shared.is_none() || shared == row.as_deref().map(text),
+            "round {round}: Redis has {shared:?}, the row is {row:?}"
+        );
+        zmsg.del("feed_1").await.unwrap();
+        view.del("feed_1").await.unwrap();
+        other.del("feed_1").await.unwrap();
+        assert_eq!(zmsg.get("feed_1").await.unwrap(), row.as_deref().map(text));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_writes_of_one_process_leave_it_with_the_row() {
+    let scene = Scene::new().await;
+    let zmsg = scene.engine().await;
+    for round in 0..25 {
+        let calls = (0..24).map(|n| {
+            let zmsg = zmsg.clone();
+            async move {
+                match n % 3 {
+                    0 => drop(write(&zmsg, "feed_1", &format!("{round} {n}")).await.unwrap()),
+                    1 => drop(zmsg.get("feed_1").await.unwrap()),
+                    _ if n == 11 => zmsg.del("feed_1").await.unwrap(),
+                    _ => drop(zmsg.get_many(&["feed_1"]).await.unwrap()),
+                }
+            }
+        });
+        join_all(calls.map(tokio::spawn)).await.into_iter().collect::<Result<Vec<()>, _>>().unwrap();
+        let row = scene.row("feed_1").await.unwrap();
+        let here = zmsg.peek_entry("feed_1").unwrap();
+        assert!(
+            here.is_none() || here == Some(some(&row)),
+            "round {round}: memory has {here:?}, the row is {row}"
+        );
+        assert_eq!(zmsg.get("feed_1").await.unwrap(), some(&row), "round {round}");
+    }
 }

@@ -40,7 +40,8 @@ pub(super) async fn run(
     let rendered = [statement::render(task)?];
     let mut tries = Tries::new();
     loop {
-        let Miss { failure, sent } = match run_once(store, &rendered, &tries, wanted, deadline).await {
+        let Miss { failure, sent } = match run_once(store, &rendered, &tries, repeat, wanted, deadline).await
+        {
             Ok(result) => return Ok(result),
             Err(miss) => miss,
         };
@@ -58,6 +59,7 @@ async fn run_once(
     store: &PostgresStore,
     rendered: &[Rendered; 1],
     tries: &Tries,
+    repeat: Repeat,
     wanted: Wanted<'_>,
     deadline: Deadline,
 ) -> Result<ExecResult, Miss> {
@@ -77,7 +79,7 @@ async fn run_once(
         lease.end();
         return Err(unsent(unwanted().into()));
     }
-    match run_in_time(&lease, &bound, deadline).await {
+    match run_in_time(&lease, &bound, repeat, deadline).await {
         Ok(result) => {
             lease.end();
             Ok(result)
@@ -94,10 +96,11 @@ async fn ready(connection: &Connection, rendered: &[Rendered; 1]) -> Result<Boun
     Ok(statement::bind(prepared, &rendered[0])?)
 }
 
-/// Runs it; at the deadline the server is asked to stop, and gets a moment to say how it ended.
+/// Runs it; at the deadline the server is asked to stop. What may have written gets a moment to say how it ended.
 async fn run_in_time(
     connection: &Connection,
     bound: &Bound,
+    repeat: Repeat,
     deadline: Deadline,
 ) -> Result<ExecResult, Failure> {
     let mut work = std::pin::pin!(statement::run(connection.client(), bound));
@@ -105,7 +108,11 @@ async fn run_in_time(
         Ok(done) => return done,
         Err(late) => late,
     };
-    connection.cancel().await;
+    let cancelled = connection.cancel();
+    if repeat == Repeat::Freely {
+        return Err(Failure { cause: Cause::Abandoned, error: late });
+    }
+    cancelled.await;
     match Connection::cancel_grace().run("", work).await {
         // Stopped: it is known to have left nothing.
         Ok(Err(failure)) if failure.error.kind() == ErrorKind::Timeout => {
@@ -196,7 +203,7 @@ async fn fly_once(
             answers
         }
         Err(late) => {
-            lease.cancel().await;
+            drop(lease.cancel());
             vec![Err(Failure { cause: Cause::Abandoned, error: late }); texts.len()]
         }
     }

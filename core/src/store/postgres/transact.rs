@@ -116,14 +116,14 @@ impl Transaction<'_> {
         let deadline = self.deadline;
         let bound = match deadline.run("preparing a transaction", self.open(connection)).await {
             Ok(opened) => opened?,
-            Err(late) => return Err(abandon(connection, late).await),
+            Err(late) => return Err(abandon(connection, late)),
         };
         let flown = async {
             if self.stepwise { self.steps(connection).await } else { flight(connection, &bound).await }
         };
         let (committed, txid) = match deadline.run("running a transaction", flown).await {
             Ok(flown) => flown?,
-            Err(late) => return Err(abandon(connection, late).await),
+            Err(late) => return Err(abandon(connection, late)),
         };
         deadline.run("before a COMMIT", self.hooks.before_commit(committed.version)).await??;
         self.commit(connection, committed, txid).await
@@ -257,8 +257,8 @@ fn at_least(deadline: Deadline, grace: Duration) -> Deadline {
 }
 
 /// The deadline passed while something ran: stop it. COMMIT was not sent, so the server rolls back.
-async fn abandon(connection: &Connection, late: Error) -> Stop {
-    connection.cancel().await;
+fn abandon(connection: &Connection, late: Error) -> Stop {
+    drop(connection.cancel());
     Stop::Failed(Failure { cause: Cause::Abandoned, error: late })
 }
 
