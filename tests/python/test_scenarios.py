@@ -128,8 +128,7 @@ class Stage:
         return {"prefix": f"{prefix}_"}
 
     async def do_migrate(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
-        loaded = zm.load_dir(step["dir"]) if "dir" in step else zm.load_sql(step["sql"], name=step["name"])
-        report = await self.wait(loaded.migrate())
+        report = await self.wait(zm.load_sql(step["sql"], name=step["name"]).migrate())
         return {"applied": list(report.applied), "skipped": list(report.skipped)}
 
     async def do_health(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
