@@ -10,9 +10,11 @@ import { parseArgs } from "node:util";
 
 import cliProgress from "cli-progress";
 
-import { content, readTrace, zipf } from "./workload.mjs";
+import { TraceError, content, readTrace, zipf } from "./workload.mjs";
 
-const { Zmsg, bind, counter, sql } = createRequire(new URL("../../node/package.json", import.meta.url))("./dist/index.js");
+const { Zmsg, bind, counter, sql } = createRequire(new URL("../../node/package.json", import.meta.url))(
+  "./dist/index.js",
+);
 
 const SCHEMA = fileURLToPath(new URL("../../schema", import.meta.url));
 const DATABASE = "zmsg_demo_node";
@@ -48,7 +50,8 @@ function options() {
   }
   const number = (name) => {
     const value = Number(values[name]);
-    if (!Number.isInteger(value) || value < 1) throw new UsageError(`--${name} must be a whole number of at least 1, not ${values[name]}`);
+    if (!Number.isInteger(value) || value < 1)
+      throw new UsageError(`--${name} must be a whole number of at least 1, not ${values[name]}`);
     return value;
   };
   return {
@@ -129,23 +132,39 @@ async function check(zm, accesses) {
   const rows = await zm.query(sql("SELECT id, view_count FROM feed_meta WHERE view_count > 0"));
   const wrong = rows.filter((row) => expected.get(row.id) !== row.view_count).map((row) => row.id);
   if (wrong.length > 0 || rows.length !== expected.size) {
-    throw new Error(`${wrong.length} of ${rows.length} counters differ from the trace (${expected.size} items), the first: ${wrong.slice(0, 5)}`);
+    throw new Error(
+      `${wrong.length} of ${rows.length} counters differ from the trace (${expected.size} items), the first: ${wrong.slice(0, 5)}`,
+    );
   }
   return rows.length;
 }
 
 function report(stats, took) {
-  const hits = { "L1 (memory)": stats.l1Hits, "L2 (Redis)": stats.l2Hits, PostgreSQL: stats.sourceLoads, "joined a load": stats.joinedLoads };
+  const hits = {
+    "L1 (memory)": stats.l1Hits,
+    "L2 (Redis)": stats.l2Hits,
+    PostgreSQL: stats.sourceLoads,
+    "joined a load": stats.joinedLoads,
+  };
   const all = Object.values(hits).reduce((sum, count) => sum + count, 0);
   console.log("\nreads");
   for (const [tier, count] of Object.entries(hits)) {
-    console.log(`  ${tier.padEnd(16)}${count.toLocaleString("en").padStart(10)}  ${((100 * count) / all).toFixed(1).padStart(5)} %`);
+    console.log(
+      `  ${tier.padEnd(16)}${count.toLocaleString("en").padStart(10)}  ${((100 * count) / all).toFixed(1).padStart(5)} %`,
+    );
   }
   console.log("\nlatency in microseconds     p50       p90       p99     p99.9       max");
-  for (const [name, samples] of [["get", took.get], ["count a view", took.view]]) {
+  for (const [name, samples] of [
+    ["get", took.get],
+    ["count a view", took.view],
+  ]) {
     samples.sort((a, b) => a - b);
-    const marks = [0.5, 0.9, 0.99, 0.999, 1].map((share) => samples[Math.min(samples.length - 1, Math.floor(samples.length * share))]);
-    console.log(`  ${name.padEnd(18)}${marks.map((mark) => Math.round(mark).toLocaleString("en").padStart(10)).join("")}`);
+    const marks = [0.5, 0.9, 0.99, 0.999, 1].map(
+      (share) => samples[Math.min(samples.length - 1, Math.floor(samples.length * share))],
+    );
+    console.log(
+      `  ${name.padEnd(18)}${marks.map((mark) => Math.round(mark).toLocaleString("en").padStart(10)).join("")}`,
+    );
   }
 }
 
@@ -156,7 +175,9 @@ async function main() {
   const accesses = given.trace ? readTrace(given.trace, given.accesses) : zipf(given.accesses, given.seed);
   const items = [...new Set(accesses)].sort((a, b) => a - b);
   const name = given.trace ?? `Zipf workload, seed ${given.seed}`;
-  console.log(`${name}: ${accesses.length.toLocaleString("en")} accesses of ${items.length.toLocaleString("en")} items, ${given.callers} callers`);
+  console.log(
+    `${name}: ${accesses.length.toLocaleString("en")} accesses of ${items.length.toLocaleString("en")} items, ${given.callers} callers`,
+  );
   const zm = await Zmsg.open({
     postgresDsn: await demoDatabase(dsn),
     namespace: `zmsg-demo-${process.pid}-${Date.now()}`,
@@ -173,8 +194,12 @@ async function main() {
     const seconds = (performance.now() - began) / 1e3;
     const rows = await check(zm, accesses);
     report(zm.stats(), took);
-    console.log(`\n${accesses.length.toLocaleString("en")} accesses in ${seconds.toFixed(1)} s: ${Math.round(accesses.length / seconds).toLocaleString("en")}/s`);
-    console.log(`checked: ${accesses.length.toLocaleString("en")} views counted on ${rows.toLocaleString("en")} rows, none missing, none twice`);
+    console.log(
+      `\n${accesses.length.toLocaleString("en")} accesses in ${seconds.toFixed(1)} s: ${Math.round(accesses.length / seconds).toLocaleString("en")}/s`,
+    );
+    console.log(
+      `checked: ${accesses.length.toLocaleString("en")} views counted on ${rows.toLocaleString("en")} rows, none missing, none twice`,
+    );
   } finally {
     await zm.close();
   }
@@ -183,6 +208,7 @@ async function main() {
 try {
   await main();
 } catch (error) {
-  console.error(error instanceof UsageError ? `${error.message}\n\n${HELP}` : error);
+  if (error instanceof UsageError) console.error(`${error.message}\n\n${HELP}`);
+  else console.error(error instanceof TraceError ? error.message : error);
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }

@@ -29,16 +29,19 @@ function unpack(path) {
   return done.stdout;
 }
 
+/** A trace that cannot be used; the message says why. */
+export class TraceError extends Error {}
+
 /** Object numbers of a trace: little-endian 32-bit integers, one per access, packed with xz or plain. */
 export function readTrace(path, limit) {
   let data;
   try {
     data = isPacked(path) ? unpack(path) : readFileSync(path);
   } catch (error) {
-    throw new Error(`cannot read the trace ${path}: ${error.message}`);
+    throw new TraceError(`cannot read the trace ${path}: ${error.message}`);
   }
   if (data.length === 0 || data.length % 4 !== 0) {
-    throw new Error(`${path} holds ${data.length} bytes; a trace is a series of 32-bit integers and not empty`);
+    throw new TraceError(`${path} holds ${data.length} bytes; a trace is a series of 32-bit integers and not empty`);
   }
   const accesses = new Int32Array(Math.min(limit, data.length / 4));
   return accesses.map((_, index) => data.readInt32LE(4 * index));
