@@ -64,6 +64,7 @@ pub fn conflict_do(
     conflict: &External<OnConflict>,
     columns: Option<Vec<String>>,
 ) -> Result<External<TaskList>> {
+    let conflict = OnConflict::clone(conflict);
     TaskList::handle(match columns {
         Some(columns) => conflict.do_update(&strs(&columns)),
         None => conflict.do_nothing(),
@@ -101,6 +102,7 @@ pub fn task_render<'env>(env: &'env Env, task: &External<TaskList>) -> Result<Ob
 }
 
 /// A builder of any kind.
+#[derive(Clone)]
 pub enum Builder {
     Counter(Counter),
     Slice(Slice),
@@ -157,7 +159,7 @@ pub fn builder_op(builder: &External<Builder>, op: String, given: Array<'_>) -> 
     let exact = matches!(&**builder, Builder::Counter(_));
     let mut given = args(&given)?.into_iter().map(|arg| if exact { decimal(arg) } else { arg });
     let mut next = || given.next().unwrap_or(Arg::Open);
-    let stepped = match (&**builder, op.as_str()) {
+    let stepped = match (Builder::clone(builder), op.as_str()) {
         (Builder::Counter(it), "inc") => Builder::Counter(it.inc(next())),
         (Builder::Counter(it), "dec") => Builder::Counter(it.dec(next())),
         (Builder::Counter(it), "mul") => Builder::Counter(it.mul(next())),
@@ -180,7 +182,7 @@ pub fn builder_where(
     given: Array<'_>,
 ) -> Result<External<Builder>> {
     let given = args(&given)?;
-    each!(&**builder, it => it.where_(&text, given))
+    each!(Builder::clone(builder), it => it.where_(&text, given))
 }
 
 #[napi(catch_unwind)]
@@ -190,27 +192,27 @@ pub fn builder_or_insert(
     given: Array<'_>,
 ) -> Result<External<Builder>> {
     let named: Vec<(&str, Arg)> = columns.iter().map(String::as_str).zip(args(&given)?).collect();
-    each!(&**builder, it => it.or_insert(&named))
+    each!(Builder::clone(builder), it => it.or_insert(&named))
 }
 
 #[napi(catch_unwind)]
 pub fn builder_returning(builder: &External<Builder>, columns: Vec<String>) -> Result<External<Builder>> {
-    each!(&**builder, it => it.returning(&strs(&columns)))
+    each!(Builder::clone(builder), it => it.returning(&strs(&columns)))
 }
 
 #[napi(catch_unwind)]
 pub fn builder_batch_key(builder: &External<Builder>, key: String) -> Result<External<Builder>> {
-    each!(&**builder, it => Ok(it.batch_key(&key)))
+    each!(Builder::clone(builder), it => Ok(it.batch_key(&key)))
 }
 
 #[napi(catch_unwind)]
 pub fn builder_all_rows(builder: &External<Builder>) -> Result<External<Builder>> {
-    each!(&**builder, it => Ok(it.all_rows()))
+    each!(Builder::clone(builder), it => Ok(it.all_rows()))
 }
 
 #[napi(catch_unwind)]
 pub fn builder_build(builder: &External<Builder>) -> Result<External<TaskList>> {
-    TaskList::handle(match &**builder {
+    TaskList::handle(match Builder::clone(builder) {
         Builder::Counter(it) => it.build(),
         Builder::Slice(it) => it.build(),
         Builder::Map(it) => it.build(),

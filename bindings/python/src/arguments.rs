@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use zmsg_core::sql::{Arg, Args};
+use zmsg_core::sql::Arg;
 use zmsg_core::value::Value;
 
 use crate::options::{borrowed_text, text_of};
@@ -31,7 +31,7 @@ pub(crate) fn arg_of(object: &Bound<'_, PyAny>, place: impl Fn() -> String) -> P
 
 /// The arguments of a text, in the order of its placeholders.
 #[inline]
-pub(crate) fn args_of(arguments: &Bound<'_, PyTuple>) -> PyResult<Args> {
+pub(crate) fn args_of(arguments: &Bound<'_, PyTuple>) -> PyResult<Vec<Arg>> {
     let arguments = arguments.iter_borrowed().enumerate();
     arguments.map(|(index, object)| arg_of(&object, || format!("argument {}", index + 1))).collect()
 }

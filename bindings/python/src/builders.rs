@@ -94,7 +94,7 @@ macro_rules! builder {
             #[pyo3(name = "where", signature = (text, /, *args))]
             fn where_(&self, py: Python<'_>, text: Object<'_, '_>, args: &Bound<'_, PyTuple>) -> PyResult<$name> {
                 let (text, args) = (text_of(text, "the WHERE text")?, args_of(args)?);
-                guarded(py, || self.0.where_(text, args)).map($name)
+                guarded(py, || self.0.clone().where_(text, args)).map($name)
             }
 
             /// Inserts the row with these values first if it is missing.
@@ -102,45 +102,45 @@ macro_rules! builder {
             fn or_insert(&self, py: Python<'_>, columns: Option<&Bound<'_, PyDict>>) -> PyResult<$name> {
                 let columns = columns_of(columns)?;
                 let columns: Vec<_> = columns.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-                guarded(py, || self.0.or_insert(&columns)).map($name)
+                guarded(py, || self.0.clone().or_insert(&columns)).map($name)
             }
 
             /// Gives back these columns of the changed rows; `"*"` gives all.
             #[pyo3(signature = (*columns))]
             fn returning(&self, py: Python<'_>, columns: &Bound<'_, PyTuple>) -> PyResult<$name> {
                 let columns = names_of(columns)?;
-                guarded(py, || self.0.returning(&columns)).map($name)
+                guarded(py, || self.0.clone().returning(&columns)).map($name)
             }
 
             /// Names the row for sharding and statistics; it never changes the result.
             #[pyo3(signature = (key, /))]
             fn batch_key(&self, key: Object<'_, '_>) -> PyResult<$name> {
-                Ok($name(self.0.batch_key(text_of(key, "the batch key")?)))
+                Ok($name(self.0.clone().batch_key(text_of(key, "the batch key")?)))
             }
 
             /// Allows a change of every row, without a condition.
             fn all_rows(&self) -> $name {
-                $name(self.0.all_rows())
+                $name(self.0.clone().all_rows())
             }
 
             /// The task. Optional: whatever takes a task takes a finished builder too.
             fn build(&self, py: Python<'_>) -> PyResult<Task> {
-                guarded(py, || self.0.build()).map(Task)
+                guarded(py, || self.0.clone().build()).map(Task)
             }
 
             /// A callable that makes tasks cheaply, one argument per `bind`.
             fn prepare(&self, py: Python<'_>) -> PyResult<Prepared> {
-                let template = guarded(py, || self.0.build().and_then(|task| task.check_template().map(|()| task)))?;
+                let template = guarded(py, || self.0.clone().build().and_then(|task| task.check_template().map(|()| task)))?;
                 Ok(Prepared(template))
             }
 
             /// What would run: the PostgreSQL text and its parameters.
             fn render<'py>(&self, py: Python<'py>) -> PyResult<Rendered<'py>> {
-                rendered(py, &guarded(py, || self.0.build())?)
+                rendered(py, &guarded(py, || self.0.clone().build())?)
             }
 
             fn __repr__(&self) -> String {
-                match self.0.build() {
+                match self.0.clone().build() {
                     Ok(task) => shown(stringify!($name), &task),
                     Err(error) => format!("<zmsg.{}, unfinished: {error}>", stringify!($name)),
                 }
@@ -155,30 +155,30 @@ builder! {
         /// Adds.
         #[pyo3(signature = (n, /))]
         fn inc(&self, n: Object<'_, '_>) -> PyResult<Counter> {
-            Ok(Counter(self.0.inc(arg_of(n, || "the argument of inc".to_owned())?)))
+            Ok(Counter(self.0.clone().inc(arg_of(n, || "the argument of inc".to_owned())?)))
         }
 
         /// Subtracts.
         #[pyo3(signature = (n, /))]
         fn dec(&self, n: Object<'_, '_>) -> PyResult<Counter> {
-            Ok(Counter(self.0.dec(arg_of(n, || "the argument of dec".to_owned())?)))
+            Ok(Counter(self.0.clone().dec(arg_of(n, || "the argument of dec".to_owned())?)))
         }
 
         /// Multiplies.
         #[pyo3(signature = (n, /))]
         fn mul(&self, n: Object<'_, '_>) -> PyResult<Counter> {
-            Ok(Counter(self.0.mul(arg_of(n, || "the argument of mul".to_owned())?)))
+            Ok(Counter(self.0.clone().mul(arg_of(n, || "the argument of mul".to_owned())?)))
         }
 
         /// Replaces; operations before it are dropped.
         #[pyo3(signature = (n, /))]
         fn set(&self, n: Object<'_, '_>) -> PyResult<Counter> {
-            Ok(Counter(self.0.set(arg_of(n, || "the argument of set".to_owned())?)))
+            Ok(Counter(self.0.clone().set(arg_of(n, || "the argument of set".to_owned())?)))
         }
 
         /// Sets to 0; operations before it are dropped.
         fn clean(&self) -> Counter {
-            Counter(self.0.clean())
+            Counter(self.0.clone().clean())
         }
     }
 }
@@ -189,18 +189,18 @@ builder! {
         /// Appends an element.
         #[pyo3(signature = (element, /))]
         fn add(&self, element: Object<'_, '_>) -> PyResult<Slice> {
-            Ok(Slice(self.0.add(arg_of(element, || "the argument of add".to_owned())?)))
+            Ok(Slice(self.0.clone().add(arg_of(element, || "the argument of add".to_owned())?)))
         }
 
         /// Removes every equal element.
         #[pyo3(signature = (element, /))]
         fn delete(&self, element: Object<'_, '_>) -> PyResult<Slice> {
-            Ok(Slice(self.0.delete(arg_of(element, || "the argument of delete".to_owned())?)))
+            Ok(Slice(self.0.clone().delete(arg_of(element, || "the argument of delete".to_owned())?)))
         }
 
         /// Removes every element; operations before it are dropped.
         fn clean(&self) -> Slice {
-            Slice(self.0.clean())
+            Slice(self.0.clone().clean())
         }
     }
 }
@@ -212,13 +212,13 @@ builder! {
         #[pyo3(signature = (key, value, /))]
         fn set(&self, key: Object<'_, '_>, value: Object<'_, '_>) -> PyResult<Map> {
             let key = arg_of(key, || "the key of set".to_owned())?;
-            Ok(Map(self.0.set(key, arg_of(value, || "the value of set".to_owned())?)))
+            Ok(Map(self.0.clone().set(key, arg_of(value, || "the value of set".to_owned())?)))
         }
 
         /// Removes a key.
         #[pyo3(signature = (key, /))]
         fn delete(&self, key: Object<'_, '_>) -> PyResult<Map> {
-            Ok(Map(self.0.delete(arg_of(key, || "the key of delete".to_owned())?)))
+            Ok(Map(self.0.clone().delete(arg_of(key, || "the key of delete".to_owned())?)))
         }
     }
 }

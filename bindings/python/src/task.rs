@@ -35,11 +35,11 @@ pub(crate) fn task_of(object: &Bound<'_, PyAny>) -> PyResult<core::Task> {
     }
     let py = object.py();
     if let Ok(builder) = object.cast::<Counter>() {
-        guarded(py, || builder.get().0.build())
+        guarded(py, || builder.get().0.clone().build())
     } else if let Ok(builder) = object.cast::<Slice>() {
-        guarded(py, || builder.get().0.build())
+        guarded(py, || builder.get().0.clone().build())
     } else if let Ok(builder) = object.cast::<Map>() {
-        guarded(py, || builder.get().0.build())
+        guarded(py, || builder.get().0.clone().build())
     } else {
         let name = object.get_type().fully_qualified_name()?;
         Err(task_error(py, format!("a task is made by sql() or a builder; this is of type {name}")))
@@ -64,20 +64,20 @@ impl Task {
     #[pyo3(signature = (*columns))]
     fn on_conflict(&self, py: Python<'_>, columns: &Bound<'_, PyTuple>) -> PyResult<OnConflict> {
         let columns = names_of(columns)?;
-        guarded(py, || self.0.on_conflict(&columns)).map(OnConflict)
+        guarded(py, || self.0.clone().on_conflict(&columns)).map(OnConflict)
     }
 
     /// Gives back these columns of the changed rows; `"*"` gives all.
     #[pyo3(signature = (*columns))]
     fn returning(&self, py: Python<'_>, columns: &Bound<'_, PyTuple>) -> PyResult<Task> {
         let columns = names_of(columns)?;
-        guarded(py, || self.0.returning(&columns)).map(Task)
+        guarded(py, || self.0.clone().returning(&columns)).map(Task)
     }
 
     /// The same task under a coalescing key.
     #[pyo3(signature = (key, /))]
     fn batch_key(&self, key: &Bound<'_, PyAny>) -> PyResult<Task> {
-        Ok(Task(self.0.with_batch_key(text_of(key, "the batch key")?)))
+        Ok(Task(self.0.clone().with_batch_key(text_of(key, "the batch key")?)))
     }
 
     /// A callable that makes tasks from this template cheaply, one argument per open placeholder.
@@ -106,12 +106,12 @@ impl OnConflict {
     #[pyo3(signature = (*columns))]
     fn do_update(&self, py: Python<'_>, columns: &Bound<'_, PyTuple>) -> PyResult<Task> {
         let columns = names_of(columns)?;
-        guarded(py, || self.0.do_update(&columns)).map(Task)
+        guarded(py, || self.0.clone().do_update(&columns)).map(Task)
     }
 
     /// Keeps the row as it is.
     fn do_nothing(&self, py: Python<'_>) -> PyResult<Task> {
-        guarded(py, || self.0.do_nothing()).map(Task)
+        guarded(py, || self.0.clone().do_nothing()).map(Task)
     }
 }
 

@@ -21,96 +21,47 @@ impl<T: Into<Value>> From<T> for Arg {
     }
 }
 
-/// The arguments of one statement or WHERE fragment, in the order of its `?`.
-#[derive(Debug, Clone, Default)]
-pub struct Args {
-    /// Null where open.
-    pub(super) values: Vec<Value>,
-    /// Indexes that are open, ascending.
-    pub(super) open: Vec<u32>,
+/// The arguments of one statement or WHERE fragment, in the order of its `?`: an array, vector or slice of values (or of
+/// [`Arg`]s), [`params!`] for values of different types, `()` for none.
+pub trait IntoArgs {
+    /// One by one; they are moved once, from the caller to where the task keeps them.
+    fn into_args(self) -> impl ExactSizeIterator<Item = Arg>;
 }
 
-impl Args {
-    /// How many there are, open ones too.
-    pub fn len(&self) -> usize {
-        self.values.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
-    }
-
-    pub(super) fn into_args(self) -> impl Iterator<Item = Arg> {
-        let open = self.open;
-        self.values.into_iter().enumerate().map(move |(index, value)| {
-            if open.contains(&(index as u32)) { Arg::Open } else { Arg::Value(value) }
-        })
+impl IntoArgs for () {
+    fn into_args(self) -> impl ExactSizeIterator<Item = Arg> {
+        std::iter::empty()
     }
 }
 
-impl FromIterator<Arg> for Args {
-    fn from_iter<I: IntoIterator<Item = Arg>>(iter: I) -> Args {
-        let iter = iter.into_iter();
-        let mut args = Args { values: Vec::with_capacity(iter.size_hint().0), open: Vec::new() };
-        for arg in iter {
-            args.values.push(match arg {
-                Arg::Value(value) => value,
-                Arg::Open => {
-                    args.open.push(args.values.len() as u32);
-                    Value::Null
-                }
-            });
-        }
-        args
+impl<A: Into<Arg>> IntoArgs for Vec<A> {
+    fn into_args(self) -> impl ExactSizeIterator<Item = Arg> {
+        self.into_iter().map(Into::into)
     }
 }
 
-impl From<()> for Args {
-    fn from((): ()) -> Args {
-        Args::default()
+impl<A: Into<Arg>, const N: usize> IntoArgs for [A; N] {
+    #[inline]
+    fn into_args(self) -> impl ExactSizeIterator<Item = Arg> {
+        self.into_iter().map(Into::into)
     }
 }
 
-impl From<Vec<Value>> for Args {
-    fn from(values: Vec<Value>) -> Args {
-        Args { values, open: Vec::new() }
+impl IntoArgs for &[Value] {
+    fn into_args(self) -> impl ExactSizeIterator<Item = Arg> {
+        self.iter().cloned().map(Arg::Value)
     }
 }
 
-impl From<&[Value]> for Args {
-    fn from(values: &[Value]) -> Args {
-        values.to_vec().into()
+impl IntoArgs for &Vec<Value> {
+    fn into_args(self) -> impl ExactSizeIterator<Item = Arg> {
+        self.as_slice().into_args()
     }
 }
 
-impl From<&Vec<Value>> for Args {
-    fn from(values: &Vec<Value>) -> Args {
-        values.clone().into()
-    }
-}
-
-impl<const N: usize> From<[Value; N]> for Args {
-    fn from(values: [Value; N]) -> Args {
-        Vec::from(values).into()
-    }
-}
-
-impl<const N: usize> From<&[Value; N]> for Args {
-    fn from(values: &[Value; N]) -> Args {
-        values.to_vec().into()
-    }
-}
-
-impl From<Vec<Arg>> for Args {
-    fn from(args: Vec<Arg>) -> Args {
-        args.into_iter().collect()
-    }
-}
-
-impl<const N: usize> From<[Arg; N]> for Args {
-    fn from(args: [Arg; N]) -> Args {
-        args.into_iter().collect()
+impl<const N: usize> IntoArgs for &[Value; N] {
+    fn into_args(self) -> impl ExactSizeIterator<Item = Arg> {
+        self.as_slice().into_args()
     }
 }
 
@@ -118,12 +69,13 @@ impl<const N: usize> From<[Arg; N]> for Args {
 #[macro_export]
 macro_rules! params {
     ($($arg:expr),* $(,)?) => {
-        $crate::sql::Args::from([$($crate::sql::Arg::from($arg)),*] as [$crate::sql::Arg; _])
+        [$($crate::sql::Arg::from($arg)),*] as [$crate::sql::Arg; _]
     };
 }
 pub use crate::params;
 
 /// Refuses text that PostgreSQL cannot hold, before anything is sent. `index` is the argument's, from 0.
+#[inline]
 pub(super) fn check(index: usize, value: &Value) -> Result<()> {
     match value {
         Value::Text(text) | Value::Json(text) if text.contains('\0') => Err(Error::task(format!(

@@ -1,5 +1,6 @@
 //! One WHERE fragment: text that is put in parentheses and must not be able to leave them.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::cache::TextCache;
@@ -10,8 +11,8 @@ use crate::error::{Error, Result};
 /// Half of the limit of a statement, so that a statement built around its fragments is never over it.
 const MAX_FRAGMENT: usize = super::statement::MAX_TEXT / 2;
 
-/// A checked fragment.
-#[derive(Debug, PartialEq, Eq)]
+/// A checked fragment. All that is known of it follows from its text.
+#[derive(Debug)]
 pub(super) struct Fragment {
     text: Box<str>,
     places: Placeholders,
@@ -28,14 +29,28 @@ pub(super) struct Equality {
     pub cast: String,
 }
 
+impl PartialEq for Fragment {
+    fn eq(&self, other: &Fragment) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Fragment {}
+
+impl Hash for Fragment {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
 thread_local! {
-    static CACHE: TextCache<Fragment> = TextCache::new();
+    static CACHE: TextCache<Fragment> = const { TextCache::new() };
 }
 
 impl Fragment {
     /// From the cache, or checked now.
     pub fn of(text: &str) -> Result<Arc<Fragment>> {
-        TextCache::get(&CACHE, text, Fragment::check)
+        TextCache::get(&CACHE, &[text], || Fragment::check(text))
     }
 
     /// The number of parameters.

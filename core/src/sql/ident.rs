@@ -7,8 +7,8 @@ use super::cache::TextCache;
 use crate::error::{Error, Result};
 
 thread_local! {
-    static TABLES: TextCache<Name> = TextCache::new();
-    static COLUMNS: TextCache<Name> = TextCache::new();
+    static TABLES: TextCache<Name> = const { TextCache::new() };
+    static COLUMNS: TextCache<Name> = const { TextCache::new() };
 }
 
 /// PostgreSQL cuts longer names silently, so that two of them could become one.
@@ -35,12 +35,12 @@ impl Name {
 
     /// A table's name, from the cache if it was seen before.
     pub(super) fn of_table(text: &str) -> Result<Arc<Name>> {
-        TextCache::get(&TABLES, text, |text| Name::dotted(text, "table"))
+        TextCache::get(&TABLES, &[text], || Name::dotted(text, "table"))
     }
 
     /// A column's name, from the cache if it was seen before.
     pub(super) fn of_column(text: &str) -> Result<Arc<Name>> {
-        TextCache::get(&COLUMNS, text, |text| Name::column(text, "column"))
+        TextCache::get(&COLUMNS, &[text], || Name::column(text, "column"))
     }
 
     fn parse(text: &str, what: &str, max_parts: usize) -> Result<Name> {

@@ -38,7 +38,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use args::{Arg, Args, BIND, params};
+pub use args::{Arg, BIND, IntoArgs, params};
 pub use builder::{
     Builder, Cell, CellKind, Column, Counter, Map, Op, Slice, Table, counter, map, slice, table,
 };

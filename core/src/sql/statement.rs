@@ -26,13 +26,13 @@ pub(super) struct Statement {
 }
 
 thread_local! {
-    static CACHE: TextCache<Statement> = TextCache::new();
+    static CACHE: TextCache<Statement> = const { TextCache::new() };
 }
 
 impl Statement {
     /// From the cache, or lexed now.
     pub fn of(text: &str) -> Result<Arc<Statement>> {
-        TextCache::get(&CACHE, text, Statement::lex)
+        TextCache::get(&CACHE, &[text], || Statement::lex(text))
     }
 
     fn lex(text: &str) -> Result<Statement> {

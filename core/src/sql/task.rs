@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 
-use super::args::{self, Args};
-use super::builder::{Cell, CellTask};
+use super::args::{self, Arg, IntoArgs};
+use super::builder::Cell;
 use super::statement::Statement;
 use crate::error::{Error, Result};
 use crate::value::Value;
@@ -16,13 +17,13 @@ use crate::value::Value;
 #[derive(Clone)]
 pub struct Task {
     pub(super) body: Body,
-    batch_key: Option<Arc<str>>,
+    pub(super) batch_key: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
 pub(super) enum Body {
     Raw(Raw),
-    Cell(Arc<CellTask>),
+    Cell(Arc<Cell>),
 }
 
 /// A statement in the caller's words.
@@ -57,20 +58,29 @@ impl Rendered {
 /// Without arguments for its `?` it is a template, as with [`BIND`](super::BIND) among them. Errors are
 /// [`ErrorKind::Task`](crate::error::ErrorKind::Task): a text that does not lex (with line and column), more than one
 /// statement, BEGIN or COMMIT, over 1 MiB or 65,535 parameters, another number of arguments than of `?`, NUL in text.
-pub fn sql(text: &str, args: impl Into<Args>) -> Result<Task> {
+pub fn sql(text: &str, args: impl IntoArgs) -> Result<Task> {
     let statement = Statement::of(text)?;
-    let args = args.into();
-    let wanted = statement.params;
-    if args.is_empty() && wanted > 0 {
+    let args = args.into_args();
+    let (wanted, given) = (statement.params, args.len());
+    if given == 0 && wanted > 0 {
         let open = Some((0..wanted as u32).collect());
         return Ok(Task::raw(Raw { statement, params: vec![Value::Null; wanted].into(), open }));
     }
-    if args.len() != wanted {
-        return Err(count_error("the statement", wanted, args.len()));
+    if given != wanted {
+        return Err(count_error("the statement", wanted, given));
     }
-    args::check_all(&args.values)?;
-    let open = if args.open.is_empty() { None } else { Some(args.open.into()) };
-    Ok(Task::raw(Raw { statement, params: args.values.into(), open }))
+    let mut open: SmallVec<[u32; 4]> = SmallVec::new();
+    let values = (0..).zip(args).map(|(index, arg)| match arg {
+        Arg::Value(value) => value,
+        Arg::Open => {
+            open.push(index);
+            Value::Null
+        }
+    });
+    let params: Arc<[Value]> = values.collect();
+    args::check_all(&params)?;
+    let open = if open.is_empty() { None } else { Some(open.as_slice().into()) };
+    Ok(Task::raw(Raw { statement, params, open }))
 }
 
 pub(super) fn count_error(what: &str, wanted: usize, given: usize) -> Error {
@@ -87,19 +97,15 @@ impl Task {
         Task { body: Body::Raw(raw), batch_key: None }
     }
 
-    pub(super) fn cell_task(cell: Arc<CellTask>, batch_key: Option<Arc<str>>) -> Task {
+    pub(super) fn cell_task(cell: Arc<Cell>, batch_key: Option<Arc<str>>) -> Task {
         Task { body: Body::Cell(cell), batch_key }
-    }
-
-    pub(super) fn with_body(&self, body: Body) -> Task {
-        Task { body, batch_key: self.batch_key.clone() }
     }
 
     /// The statement as it would run.
     pub fn render(&self) -> Rendered {
         match &self.body {
             Body::Raw(raw) => Rendered { sql: raw.statement.sql.clone(), params: raw.params.clone() },
-            Body::Cell(cell) => Rendered { sql: cell.text(), params: cell.cell().params() },
+            Body::Cell(cell) => Rendered { sql: cell.text(), params: cell.params() },
         }
     }
 
@@ -137,7 +143,7 @@ impl Task {
     pub fn open_placeholders(&self) -> usize {
         match &self.body {
             Body::Raw(raw) => raw.open.as_ref().map_or(0, |open| open.len()),
-            Body::Cell(cell) => cell.cell().open_args(),
+            Body::Cell(cell) => cell.open_args(),
         }
     }
 
@@ -150,14 +156,14 @@ impl Task {
         args::check_all(args)?;
         let body = match &self.body {
             Body::Raw(raw) => Body::Raw(raw.bind(args)),
-            Body::Cell(cell) => Body::Cell(cell.bind(args)?),
+            Body::Cell(cell) => Body::Cell(Arc::new(cell.bind(args)?)),
         };
-        Ok(self.with_body(body))
+        Ok(Task { body, batch_key: self.batch_key.clone() })
     }
 
     /// The same task under a coalescing key.
-    pub fn with_batch_key(&self, key: &str) -> Task {
-        Task { body: self.body.clone(), batch_key: Some(key.into()) }
+    pub fn with_batch_key(self, key: &str) -> Task {
+        Task { batch_key: Some(key.into()), ..self }
     }
 
     /// The coalescing key, if one was given.
@@ -169,7 +175,7 @@ impl Task {
     pub fn cell(&self) -> Option<&Cell> {
         match &self.body {
             Body::Raw(_) => None,
-            Body::Cell(cell) => Some(cell.cell()),
+            Body::Cell(cell) => Some(cell),
         }
     }
 }
@@ -189,8 +195,8 @@ impl Raw {
         Raw { statement: self.statement.clone(), params, open: None }
     }
 
-    pub(super) fn with_statement(&self, statement: Statement) -> Raw {
-        Raw { statement: Arc::new(statement), params: self.params.clone(), open: self.open.clone() }
+    pub(super) fn with_statement(self, statement: Arc<Statement>) -> Raw {
+        Raw { statement, ..self }
     }
 }
 

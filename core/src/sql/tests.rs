@@ -148,7 +148,7 @@ fn templates_are_filled_in_the_order_they_were_written() {
 #[test]
 fn clauses_go_before_what_ends_the_statement() {
     let insert = sql("INSERT INTO feeds (id, content) VALUES (?, ?); -- done", params!["f", "c"]).unwrap();
-    let upsert = insert.on_conflict(&["id"]).unwrap().do_update(&["content", "st\"atus"]).unwrap();
+    let upsert = insert.clone().on_conflict(&["id"]).unwrap().do_update(&["content", "st\"atus"]).unwrap();
     assert_eq!(
         &*upsert.render().sql,
         "INSERT INTO feeds (id, content) VALUES ($1, $2) ON CONFLICT (\"id\") DO UPDATE SET \
@@ -169,17 +169,17 @@ fn clauses_go_before_what_ends_the_statement() {
 #[test]
 fn clauses_are_refused_where_they_make_no_sense() {
     let insert = sql("INSERT INTO t VALUES (1)", ()).unwrap();
-    let twice = insert.on_conflict(&["id"]).unwrap().do_nothing().unwrap();
-    let returned = insert.returning(&["id"]).unwrap();
+    let twice = insert.clone().on_conflict(&["id"]).unwrap().do_nothing().unwrap();
+    let returned = insert.clone().returning(&["id"]).unwrap();
     for (said, expected) in [
         (message(twice.on_conflict(&["id"])), "already"),
-        (message(returned.on_conflict(&["id"])), "before RETURNING"),
+        (message(returned.clone().on_conflict(&["id"])), "before RETURNING"),
         (message(returned.returning(&["id"])), "already"),
-        (message(insert.returning(&[])), "no column"),
-        (message(insert.on_conflict(&["a.b"])), "(in: on_conflict)"),
-        (message(insert.on_conflict(&["a", "a"])), "twice"),
-        (message(insert.on_conflict(&["a"]).unwrap().do_update(&[])), "no column"),
-        (message(insert.on_conflict(&[]).unwrap().do_update(&["a"])), "unique index"),
+        (message(insert.clone().returning(&[])), "no column"),
+        (message(insert.clone().on_conflict(&["a.b"])), "(in: on_conflict)"),
+        (message(insert.clone().on_conflict(&["a", "a"])), "twice"),
+        (message(insert.clone().on_conflict(&["a"]).unwrap().do_update(&[])), "no column"),
+        (message(insert.clone().on_conflict(&[]).unwrap().do_update(&["a"])), "unique index"),
         (message(sql("SELECT 1", ()).unwrap().on_conflict(&["id"])), "only an INSERT"),
         (message(sql("SELECT 1", ()).unwrap().returning(&["id"])), "only INSERT, UPDATE"),
         (
@@ -298,13 +298,13 @@ fn counters_render_their_operations_in_order() {
 #[test]
 fn builders_are_values() {
     let half = likes().where_("id = ?", params![1]).unwrap();
-    let (one, two) = (half.inc(1), half.inc(2).inc(3));
-    assert_eq!(one.build().unwrap().render().params.len(), 2);
+    let (one, two) = (half.clone().inc(1), half.clone().inc(2).inc(3));
+    assert_eq!(one.clone().build().unwrap().render().params.len(), 2);
     assert_eq!(two.build().unwrap().render().params.len(), 3);
     assert!(half.build().is_err());
-    let task = Task::try_from(&one.batch_key("meta:1")).unwrap();
+    let task = Task::try_from(one.batch_key("meta:1")).unwrap();
     assert_eq!(task.batch_key(), Some("meta:1"));
-    assert_eq!(task.returning(&["likes"]).unwrap().batch_key(), Some("meta:1"));
+    assert_eq!(task.clone().returning(&["likes"]).unwrap().batch_key(), Some("meta:1"));
     let cell = task.cell().unwrap();
     assert_eq!(
         (cell.kind(), cell.ops(), cell.arg(1)),
@@ -312,6 +312,51 @@ fn builders_are_values() {
     );
     assert_eq!((cell.table().last(), cell.column().last(), cell.returning()), ("feed_meta", "likes", None));
     assert_eq!(sql("SELECT 1", ()).unwrap().with_batch_key("k").batch_key(), Some("k"));
+}
+
+#[test]
+fn tasks_of_one_shape_share_their_text() {
+    let like = |n: Value, id: i64| likes().inc(n).where_("id = ?", params![id]).unwrap().build().unwrap();
+    let text = |task: Task| task.render().sql;
+    let one = text(like(1.into(), 1));
+    assert!(std::sync::Arc::ptr_eq(&one, &text(like(2.into(), 2))));
+    for other in [
+        text(like(0.5.into(), 1)),
+        text(like(1.into(), 1).returning(&["likes"]).unwrap()),
+        text(likes().dec(1).where_("id = ?", params![1]).unwrap().build().unwrap()),
+        text(likes().where_("id = ?", params![1]).unwrap().inc(1).build().unwrap()),
+        text(likes().inc(1).where_("id=?", params![1]).unwrap().build().unwrap()),
+        text(
+            counter("feed_meta", "likes")
+                .unwrap()
+                .inc(1)
+                .where_("id = ?", params![1])
+                .unwrap()
+                .build()
+                .unwrap(),
+        ),
+    ] {
+        assert_ne!(one, other);
+    }
+}
+
+#[test]
+fn clauses_are_told_apart_by_all_their_columns() {
+    let insert = sql("INSERT INTO t (id, a, b) VALUES (?, ?, ?)", ()).unwrap();
+    let upsert = |target: &[&str], set: &[&str]| {
+        insert.clone().on_conflict(target).unwrap().do_update(set).unwrap().render().sql
+    };
+    let one = upsert(&["id"], &["a"]);
+    assert!(std::sync::Arc::ptr_eq(&one, &upsert(&["id"], &["a"])));
+    for other in [
+        upsert(&["id"], &["b"]),
+        upsert(&["id"], &["a", "b"]),
+        upsert(&["id", "b"], &["a"]),
+        insert.clone().on_conflict(&["id"]).unwrap().do_nothing().unwrap().render().sql,
+        insert.clone().returning(&["a"]).unwrap().render().sql,
+    ] {
+        assert_ne!(one, other);
+    }
 }
 
 #[test]
@@ -425,7 +470,7 @@ fn a_missing_row_is_inserted_by_the_columns_that_where_compares() {
          ON CONFLICT (\"id\") DO UPDATE SET \"likes\" = (COALESCE(\"feed_meta\".\"likes\", 0) + $1::int8) \
          WHERE (SELECT (ID = $2 AND NOT hidden) FROM (SELECT \"feed_meta\".*) AS \"feed_meta\") RETURNING \"likes\""
     );
-    let insert = |text: &str, args: Args, columns: &[(&str, Arg)]| {
+    let insert = |text: &str, args: [Arg; 1], columns: &[(&str, Arg)]| {
         likes().inc(1).where_(text, args).and_then(|it| it.or_insert(columns)).and_then(|it| it.build())
     };
     for text in ["id = ?", "? = id", "m.\"id\" = ?::text", "a > 1 AND (b OR c) AND id = ? and d"] {

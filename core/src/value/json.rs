@@ -1,5 +1,6 @@
 //! A value as JSON text, for JSONB columns and the elements of JSONB arrays and objects.
 
+use std::cell::RefCell;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -10,6 +11,14 @@ use crate::error::{Error, Result};
 
 /// Lists nest no deeper.
 const MAX_DEPTH: usize = 100;
+
+/// What a thread keeps to write in between two texts.
+const MOST_SCRATCH: usize = 4 << 10;
+
+thread_local! {
+    /// Where a text grows, so that the finished one is the only allocation.
+    static SCRATCH: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 /// The value as JSON text.
 ///
@@ -23,11 +32,12 @@ pub fn value_to_json(value: &Value) -> Result<Arc<str>> {
             check_text(text)?;
             Ok(text.clone())
         }
-        other => {
-            let mut out = String::new();
-            write_value(other, 0, &mut out)?;
-            Ok(out.into())
-        }
+        other => SCRATCH.with_borrow_mut(|out| {
+            out.clear();
+            out.shrink_to(MOST_SCRATCH);
+            write_value(other, 0, out)?;
+            Ok(out.as_str().into())
+        }),
     }
 }
 
@@ -67,6 +77,12 @@ fn write_list(items: &[Value], depth: usize, out: &mut String) -> Result<()> {
 }
 
 fn write_text(text: &str, out: &mut String) -> Result<()> {
+    if !text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+        return Ok(());
+    }
     if text.contains('\0') {
         return Err(nul_error());
     }

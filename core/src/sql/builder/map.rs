@@ -10,7 +10,7 @@ pub enum MapKind {}
 /// that holds something else than an object is an error of the database.
 impl Map {
     /// Sets one key.
-    pub fn set(&self, key: impl Into<Arg>, value: impl Into<Arg>) -> Map {
+    pub fn set(self, key: impl Into<Arg>, value: impl Into<Arg>) -> Map {
         self.step(|cell| {
             let key = cell.push_arg(Role::Key, key.into());
             let value = cell.push_arg(Role::Json, value.into());
@@ -19,7 +19,7 @@ impl Map {
     }
 
     /// Removes one key; fine if it is not there.
-    pub fn delete(&self, key: impl Into<Arg>) -> Map {
+    pub fn delete(self, key: impl Into<Arg>) -> Map {
         self.step(|cell| cell.operate(Role::Key, key.into(), Op::Remove))
     }
 }

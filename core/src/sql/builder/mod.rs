@@ -1,6 +1,6 @@
 //! Builders of operations on one cell: a counter, a JSONB array or a JSONB map in the rows that a WHERE names.
 //!
-//! Every step gives a new builder, so that a half-built one can be kept and reused. What is wrong with an operation's
+//! A step takes the builder and gives the next one; a half-built one can be cloned, which is cheap, and used twice. What is wrong with an operation's
 //! argument is said by [`Builder::build`], naming table and column; what is wrong with a text or a name, at once.
 //!
 //! How [`Builder::or_insert`] finds "the row": its columns that WHERE compares with `=` to a parameter, joined with
@@ -13,23 +13,25 @@ mod counter;
 mod map;
 mod operation;
 mod render;
+mod shape;
 mod slice;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::args::{Arg, Args};
+use super::args::{Arg, IntoArgs};
 use super::clauses::returning_list;
 use super::fragment::Fragment;
 use super::ident::Name;
 use super::task::{Task, count_error};
 use crate::error::Result;
 
-pub(super) use cell::CellTask;
-pub use cell::{Cell, CellKind};
+pub use cell::Cell;
 pub use counter::CounterKind;
 pub use map::MapKind;
 pub use operation::Op;
+pub use shape::CellKind;
+use shape::Place;
 pub use slice::SliceKind;
 
 /// Operations on a numeric column; NULL reads as 0.
@@ -40,8 +42,10 @@ pub type Slice = Builder<SliceKind>;
 pub type Map = Builder<MapKind>;
 
 /// A builder of operations on one cell; see [`Counter`], [`Slice`], [`Map`] for what each can do.
+///
+/// Clones share the parts until one of them goes on.
 pub struct Builder<K> {
-    cell: Cell,
+    cell: Arc<Cell>,
     batch_key: Option<Arc<str>>,
     kind: PhantomData<fn() -> K>,
 }
@@ -58,10 +62,7 @@ pub struct Table(Arc<Name>);
 
 /// A column of a table, not yet said to be a counter, a slice or a map.
 #[derive(Debug, Clone)]
-pub struct Column {
-    table: Arc<Name>,
-    column: Arc<Name>,
-}
+pub struct Column(Arc<Place>);
 
 /// A table by its name, possibly qualified: `feeds`, `public.feeds`.
 pub fn table(name: &str) -> Result<Table> {
@@ -70,23 +71,23 @@ pub fn table(name: &str) -> Result<Table> {
 
 /// `table(table)?.column(column)?.counter()`.
 pub fn counter(table: &str, column: &str) -> Result<Counter> {
-    Ok(self::table(table)?.column(column)?.counter())
+    Ok(Column(Place::of(table, column)?).counter())
 }
 
 /// `table(table)?.column(column)?.slice()`.
 pub fn slice(table: &str, column: &str) -> Result<Slice> {
-    Ok(self::table(table)?.column(column)?.slice())
+    Ok(Column(Place::of(table, column)?).slice())
 }
 
 /// `table(table)?.column(column)?.map()`.
 pub fn map(table: &str, column: &str) -> Result<Map> {
-    Ok(self::table(table)?.column(column)?.map())
+    Ok(Column(Place::of(table, column)?).map())
 }
 
 impl Table {
     /// One of its columns.
     pub fn column(&self, name: &str) -> Result<Column> {
-        Ok(Column { table: self.0.clone(), column: Name::of_column(name)? })
+        Place::of(self.0.quoted(), name).map(Column)
     }
 }
 
@@ -107,21 +108,20 @@ impl Column {
     }
 
     fn builder<K>(self, kind: CellKind) -> Builder<K> {
-        Builder { cell: Cell::new(kind, self.table, self.column), batch_key: None, kind: PhantomData }
+        Builder { cell: Arc::new(Cell::new(kind, self.0)), batch_key: None, kind: PhantomData }
     }
 }
 
 impl<K> Builder<K> {
-    fn step(&self, change: impl FnOnce(&mut Cell)) -> Builder<K> {
-        let mut next = self.clone();
-        change(&mut next.cell);
-        next
+    fn step(mut self, change: impl FnOnce(&mut Cell)) -> Builder<K> {
+        change(Arc::make_mut(&mut self.cell));
+        self
     }
 
     /// A condition with `?` for each argument; repeated calls are joined by AND. The text stands in parentheses that
     /// it cannot leave: balanced, without a semicolon, not ending in a comment.
-    pub fn where_(&self, text: &str, args: impl Into<Args>) -> Result<Builder<K>> {
-        let args = args.into();
+    pub fn where_(self, text: &str, args: impl IntoArgs) -> Result<Builder<K>> {
+        let args = args.into_args();
         let fragment = Fragment::of(text).map_err(|error| self.cell.place(error))?;
         if fragment.params() != args.len() {
             return Err(self.cell.place(count_error("WHERE", fragment.params(), args.len())));
@@ -134,7 +134,7 @@ impl<K> Builder<K> {
     ///
     /// The columns that WHERE compares with `=` to a parameter are the row's key: at least one, together a unique
     /// index. Other conditions only decide whether an existing row is changed.
-    pub fn or_insert(&self, columns: &[(&str, Arg)]) -> Result<Builder<K>> {
+    pub fn or_insert(self, columns: &[(&str, Arg)]) -> Result<Builder<K>> {
         let mut named = Vec::with_capacity(columns.len());
         for (column, arg) in columns {
             named.push((Name::of_column(column).map_err(|error| self.cell.place(error))?, arg.clone()));
@@ -143,37 +143,27 @@ impl<K> Builder<K> {
     }
 
     /// Gives back these columns of the changed rows; `"*"` gives all.
-    pub fn returning(&self, columns: &[&str]) -> Result<Builder<K>> {
+    pub fn returning(mut self, columns: &[&str]) -> Result<Builder<K>> {
         let list = returning_list(columns).map_err(|error| self.cell.place(error))?;
-        let mut next = self.clone();
-        next.cell.set_returning(&list)?;
-        Ok(next)
+        Arc::make_mut(&mut self.cell).set_returning(&list)?;
+        Ok(self)
     }
 
     /// Names the row for sharding and statistics; it never changes the result.
-    pub fn batch_key(&self, key: &str) -> Builder<K> {
-        let mut next = self.clone();
-        next.batch_key = Some(key.into());
-        next
+    pub fn batch_key(mut self, key: &str) -> Builder<K> {
+        self.batch_key = Some(key.into());
+        self
     }
 
     /// Allows a change of every row, without WHERE.
-    pub fn all_rows(&self) -> Builder<K> {
+    pub fn all_rows(self) -> Builder<K> {
         self.step(Cell::allow_all_rows)
     }
 
     /// The task. Errors name table and column: no operation, an operation's argument of the wrong type, no WHERE, an
     /// `or_insert` without key.
-    pub fn build(&self) -> Result<Task> {
-        Ok(Task::cell_task(Arc::new(CellTask::new(self.cell.clone())?), self.batch_key.clone()))
-    }
-}
-
-impl<K> TryFrom<&Builder<K>> for Task {
-    type Error = crate::error::Error;
-
-    fn try_from(builder: &Builder<K>) -> Result<Task> {
-        builder.build()
+    pub fn build(self) -> Result<Task> {
+        Ok(Task::cell_task(self.cell.finish()?, self.batch_key))
     }
 }
 
@@ -181,6 +171,6 @@ impl<K> TryFrom<Builder<K>> for Task {
     type Error = crate::error::Error;
 
     fn try_from(builder: Builder<K>) -> Result<Task> {
-        Ok(Task::cell_task(Arc::new(CellTask::new(builder.cell)?), builder.batch_key))
+        builder.build()
     }
 }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::value::{Decimal, Value, value_to_json};
 
 /// One operation on a cell. The numbers are indexes into the cell's arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Op {
     /// Counter: add.
     Inc(u32),
@@ -31,13 +31,15 @@ pub enum Op {
     Remove(u32),
 }
 
-/// What an argument is used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an argument is used for, and so which cast it has in the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     /// In a text of the caller, or a column's value: as it is, without a cast.
     Free,
-    /// A number, cast to `int8` or `numeric`.
+    /// An integer, or a number that is not known yet, cast to `int8`.
     Number,
+    /// A number with a fraction, cast to `numeric`.
+    Exact,
     /// A JSON text, cast to `jsonb` by way of `text`.
     Json,
     /// A map's key, cast to `text`.
@@ -49,7 +51,7 @@ impl Role {
     pub fn convert(self, value: Value) -> Result<Value> {
         match self {
             Role::Free => Ok(value),
-            Role::Number => number(value),
+            Role::Number | Role::Exact => number(value),
             Role::Json => Ok(Value::Text(value_to_json(&value)?)),
             Role::Key => match value {
                 Value::Text(_) => Ok(value),
@@ -58,12 +60,21 @@ impl Role {
         }
     }
 
+    /// The role once the converted value is known.
+    pub fn of(self, value: &Value) -> Role {
+        match (self, value) {
+            (Role::Number | Role::Exact, Value::Decimal(_)) => Role::Exact,
+            (Role::Number | Role::Exact, _) => Role::Number,
+            (role, _) => role,
+        }
+    }
+
     /// What follows `$n`.
-    pub fn cast(self, value: &Value) -> &'static str {
+    pub fn cast(self) -> &'static str {
         match self {
             Role::Free => "",
-            Role::Number if matches!(value, Value::Decimal(_)) => "::numeric",
             Role::Number => "::int8",
+            Role::Exact => "::numeric",
             Role::Json => "::text::jsonb",
             Role::Key => "::text",
         }
@@ -88,13 +99,4 @@ fn number(value: Value) -> Result<Value> {
             other.type_name()
         ))),
     }
-}
-
-/// An argument of a cell.
-#[derive(Debug, Clone)]
-pub(super) struct Slot {
-    /// As it is bound; null while open.
-    pub value: Value,
-    pub open: bool,
-    pub role: Role,
 }

@@ -1,26 +1,26 @@
-//! The statement of a cell, for PostgreSQL.
+//! The statement of a shape, for PostgreSQL.
 
-use super::cell::{Cell, CellKind, Insert};
 use super::operation::Op;
+use super::shape::{CellKind, Insert, Shape};
 use crate::sql::ident::push_quoted;
 
 /// The whole statement.
-pub(super) fn statement(cell: &Cell) -> String {
-    let mut sql = if cell.insert().is_empty() { update(cell) } else { upsert(cell) };
-    if let Some(list) = cell.returning() {
+pub(super) fn statement(shape: &Shape) -> String {
+    let mut sql = if shape.insert.is_empty() { update(shape) } else { upsert(shape) };
+    if let Some(list) = &shape.returning {
         sql.push_str(" RETURNING ");
         sql.push_str(list);
     }
     sql
 }
 
-fn update(cell: &Cell) -> String {
-    let (table, column) = (cell.table(), cell.column());
-    let value = expression(cell, column.quoted());
+fn update(shape: &Shape) -> String {
+    let (table, column) = (&shape.place.table, &shape.place.column);
+    let value = expression(shape, column.quoted());
     let mut sql = format!("UPDATE {table} SET {column} = {value}");
-    if !cell.wheres().is_empty() {
+    if !shape.wheres.is_empty() {
         sql.push_str(" WHERE ");
-        push_wheres(cell, &mut sql);
+        push_wheres(shape, &mut sql);
     }
     sql
 }
@@ -36,36 +36,36 @@ fn update(cell: &Cell) -> String {
 ///
 /// In DO UPDATE a bare column name would be ambiguous between the row and the proposed one; the inner SELECT gives
 /// the caller's WHERE a scope in which the row's names come first.
-fn upsert(cell: &Cell) -> String {
-    let (table, column) = (cell.table(), cell.column());
+fn upsert(shape: &Shape) -> String {
+    let (table, column) = (&shape.place.table, &shape.place.column);
     let row = quoted(table.last());
-    let given = cell.insert().iter().find(|it| it.column.as_ref() == column);
-    let others: Vec<&Insert> = cell.insert().iter().filter(|it| it.column.as_ref() != column).collect();
+    let given = shape.insert.iter().find(|it| it.column == *column);
+    let others: Vec<&Insert> = shape.insert.iter().filter(|it| it.column != *column).collect();
     let keys: Vec<&Insert> = others.iter().copied().filter(|it| it.key.is_some()).collect();
 
     let names = join(&others, |it| it.column.quoted().to_owned());
-    let values = join(&others, |it| parameter(cell, it.slot));
+    let values = join(&others, |it| parameter(shape, it.slot));
     let target = join(&keys, |it| it.column.quoted().to_owned());
     let found: Vec<String> =
         keys.iter().filter_map(|it| Some(format!("{row}.{} = {}", it.column, it.key.as_deref()?))).collect();
     let stored = format!("(SELECT {row}.{column} FROM {table} WHERE {})", found.join(" AND "));
     let start = match given {
-        Some(given) => format!("COALESCE({stored}, {})", parameter(cell, given.slot)),
+        Some(given) => format!("COALESCE({stored}, {})", parameter(shape, given.slot)),
         None => stored,
     };
-    let proposed = expression(cell, &start);
-    let changed = expression(cell, &format!("{row}.{column}"));
+    let proposed = expression(shape, &start);
+    let changed = expression(shape, &format!("{row}.{column}"));
     let mut sql = format!(
         "INSERT INTO {table} ({names}, {column}) VALUES ({values}, {proposed}) \
          ON CONFLICT ({target}) DO UPDATE SET {column} = {changed} WHERE (SELECT "
     );
-    push_wheres(cell, &mut sql);
+    push_wheres(shape, &mut sql);
     sql.push_str(&format!(" FROM (SELECT {row}.*) AS {row})"));
     sql
 }
 
-fn push_wheres(cell: &Cell, sql: &mut String) {
-    for (index, it) in cell.wheres().iter().enumerate() {
+fn push_wheres(shape: &Shape, sql: &mut String) {
+    for (index, it) in shape.wheres.iter().enumerate() {
         if index > 0 {
             sql.push_str(" AND ");
         }
@@ -74,17 +74,17 @@ fn push_wheres(cell: &Cell, sql: &mut String) {
 }
 
 /// The operations applied to `stored`, inside out.
-fn expression(cell: &Cell, stored: &str) -> String {
-    let (start, ops) = match cell.ops().split_first() {
+fn expression(shape: &Shape, stored: &str) -> String {
+    let (start, ops) = match shape.ops.split_first() {
         Some((constant @ (Op::Set(_) | Op::Clean), rest)) => {
-            (constant_start(cell, constant, rest, stored), rest)
+            (constant_start(shape, constant, rest, stored), rest)
         }
-        _ => (stored_start(cell.kind(), stored), cell.ops()),
+        _ => (stored_start(shape.kind, stored), &*shape.ops),
     };
     let mut sql: String = ops.iter().rev().map(|op| opening(op)).collect();
     sql.push_str(&start);
     for op in ops {
-        sql.push_str(&closing(cell, op));
+        sql.push_str(&closing(shape, op));
     }
     sql
 }
@@ -110,9 +110,9 @@ fn stored_start(kind: CellKind, stored: &str) -> String {
 
 /// A constant. With operations after it a counter takes the column's type first, as it would have if each had run
 /// alone; the branch that is never taken gives it.
-fn constant_start(cell: &Cell, op: &Op, rest: &[Op], stored: &str) -> String {
-    let value = match (op, cell.kind()) {
-        (Op::Set(n), _) => parameter(cell, *n),
+fn constant_start(shape: &Shape, op: &Op, rest: &[Op], stored: &str) -> String {
+    let value = match (op, shape.kind) {
+        (Op::Set(n), _) => parameter(shape, *n),
         (_, CellKind::Counter) => "0".to_owned(),
         _ => return "'[]'::jsonb".to_owned(),
     };
@@ -126,8 +126,8 @@ fn opening(op: &Op) -> &'static str {
     }
 }
 
-fn closing(cell: &Cell, op: &Op) -> String {
-    let param = |index: &u32| parameter(cell, *index);
+fn closing(shape: &Shape, op: &Op) -> String {
+    let param = |index: &u32| parameter(shape, *index);
     match op {
         Op::Inc(n) => format!(" + {})", param(n)),
         Op::Dec(n) => format!(" - {})", param(n)),
@@ -142,9 +142,8 @@ fn closing(cell: &Cell, op: &Op) -> String {
 }
 
 /// `$n` with its cast.
-fn parameter(cell: &Cell, index: u32) -> String {
-    let slot = &cell.slots()[index as usize];
-    format!("${}{}", index + 1, slot.role.cast(&slot.value))
+fn parameter(shape: &Shape, index: u32) -> String {
+    format!("${}{}", index + 1, shape.roles[index as usize].cast())
 }
 
 fn quoted(name: &str) -> String {

@@ -10,17 +10,17 @@ pub enum SliceKind {}
 /// apply in order. A column that holds something else than an array is an error of the database.
 impl Slice {
     /// Appends one element.
-    pub fn add(&self, element: impl Into<Arg>) -> Slice {
+    pub fn add(self, element: impl Into<Arg>) -> Slice {
         self.step(|cell| cell.operate(Role::Json, element.into(), Op::Add))
     }
 
     /// Removes every element equal to this one as JSONB compares (`1` and `1.0` are equal).
-    pub fn delete(&self, element: impl Into<Arg>) -> Slice {
+    pub fn delete(self, element: impl Into<Arg>) -> Slice {
         self.step(|cell| cell.operate(Role::Json, element.into(), Op::Delete))
     }
 
     /// Empties; operations before it are dropped, with their arguments.
-    pub fn clean(&self) -> Slice {
+    pub fn clean(self) -> Slice {
         self.step(|cell| {
             cell.forget_operations();
             cell.push_op(Op::Clean);
