@@ -9,14 +9,16 @@ use super::calls::Calls;
 use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
-use crate::cache::{CacheSettings, Caches, LifeRules, SourceTable};
+use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
 use crate::config::{Config, Ttl};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::Ids;
 use crate::redis::{Redis, RedisSettings};
+use crate::sql::sql;
 use crate::store::Store;
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::telemetry::Counters;
+use crate::value::Value;
 
 /// The rooms of one engine, furnished.
 pub(super) struct State {
@@ -101,8 +103,23 @@ impl State {
     pub(super) async fn own_tables(&self, deadline: Deadline) -> Result<()> {
         let opening = self
             .own_tables
-            .get_or_try_init(|| self.store.open_own_tables(self.config.auto_migrate, deadline));
+            .get_or_try_init(|| self.open_database(deadline));
         deadline.run("waiting for the engine's own tables", opening).await?.copied()
+    }
+
+    /// The engine's own tables, and which database they are in, which Redis has to know.
+    async fn open_database(&self, deadline: Deadline) -> Result<()> {
+        self.store.open_own_tables(self.config.auto_migrate, deadline).await?;
+        let identity = sql("SELECT database_id::text FROM zmsg_identity", &[])?;
+        let rows = self.store.query(&identity, deadline).await?;
+        match rows.first().map(|row| row.values.as_slice()) {
+            Some([Value::Text(id)]) => self.caches.belong_to(id),
+            _ => {
+                let message = "the table zmsg_identity has no row; it should have exactly one";
+                return Err(Error::new(ErrorKind::Store, message));
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn close(&self, deadline: Deadline) {
@@ -128,16 +145,16 @@ impl State {
 
     pub(super) async fn write_key(
         &self,
-        key: &str,
+        change: Settle,
         data: Bytes,
         ttl: Option<Ttl>,
         version: u64,
     ) -> Result<()> {
-        self.caches.write(key, data, ttl, version, self.cache_deadline()).await
+        self.caches.write(change, data, ttl, version, self.cache_deadline()).await
     }
 
-    pub(super) async fn drop_keys(&self, keys: &[String]) -> Result<()> {
-        if keys.is_empty() { Ok(()) } else { self.caches.drop_keys(keys, self.cache_deadline()).await }
+    pub(super) async fn drop_keys(&self, change: Settle, version: u64) -> Result<()> {
+        self.caches.drop_keys(change, version, self.cache_deadline()).await
     }
 
     /// What the caches get to follow a write: the caller's own time may be up, yet they must hear of the commit.

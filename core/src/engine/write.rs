@@ -1,7 +1,6 @@
 //! The verbs that write: to the caches only, or to PostgreSQL and then the caches.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -31,7 +30,8 @@ impl Zmsg {
         let call = self.state.calls.enter()?;
         let work = async move {
             let _call = call;
-            zmsg.state.write_key(&key, data, options.ttl, 0).await
+            let change = zmsg.state.caches.begin(&[key]);
+            zmsg.state.write_key(change, data, options.ttl, 0).await
         };
         deadline.run("putting a value into the caches", service::detached(work)).await?
     }
@@ -46,7 +46,7 @@ impl Zmsg {
         let call = self.state.calls.enter()?;
         let work = async move {
             let _call = call;
-            zmsg.state.drop_keys(&keys).await
+            zmsg.state.drop_keys(zmsg.state.caches.begin(&keys), 0).await
         };
         deadline.run("dropping a key from the caches", service::detached(work)).await?
     }
@@ -105,14 +105,10 @@ impl Zmsg {
             check_key(config, key)?;
         }
         let (caller, waiting) = Caller::new();
-        let hooks = Arc::new(CacheAfterCommit {
-            state: self.state.clone(),
-            entry: key.map(|key| (key.to_owned(), data)),
-            ttl: options.ttl,
-            invalidates: options.invalidates,
-            caller,
-            cached: AtomicBool::new(false),
-        });
+        let entry = key.map(|key| (key.to_owned(), data));
+        let hooks =
+            CacheAfterCommit::new(self.state.clone(), entry, options.ttl, options.invalidates, caller);
+        let hooks = Arc::new(hooks);
         let receipt = service::detached(self.clone().transact(tasks, hooks)).await;
         drop(waiting);
         receipt
@@ -129,7 +125,7 @@ impl Zmsg {
             durability: "postgres",
             rows_affected: committed.result.rows_affected,
             rows: committed.result.rows,
-            cached: hooks.cached.load(Ordering::Acquire),
+            cached: hooks.cached(),
         })
     }
 }
