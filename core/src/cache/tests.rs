@@ -219,7 +219,9 @@ async fn garbage_in_redis_is_a_miss_and_makes_room() {
     let full = Keyspace::new(&space).value("a");
     one.write("b", "other", 0).await;
     let foreign =
-        L2Entry { generation: 1, version: 9, expiry_ms: 0, content: Content::Value(bytes("foreign")) }.encode().unwrap();
+        L2Entry { generation: 1, version: 9, expiry_ms: 0, content: Content::Value(bytes("foreign")) }
+            .encode()
+            .unwrap();
     for garbage in [&b""[..], b"{\"json\": true}", &[0xB7, 1, 1, 0, 0], &foreign] {
         redis.set(&full, garbage, SetOptions::default(), soon()).await.unwrap();
         let keys = ["a".into(), "b".into()];
@@ -400,7 +402,11 @@ async fn before_the_database_is_known_l2_is_as_if_away() {
     let one = process(Some(&redis), &space);
     let (clock, counters) = (Clock::manual(0), Arc::new(Counters::default()));
     let settings = CacheSettings { namespace: space.clone(), l1_max_cost: 1 << 20, life: one.caches.life };
-    let early = Process { caches: Caches::new(settings, Some(redis), clock.clone(), counters.clone()), clock, counters };
+    let early = Process {
+        caches: Caches::new(settings, Some(redis), clock.clone(), counters.clone()),
+        clock,
+        counters,
+    };
     let miss = early.miss("a").await;
     assert_eq!(miss.error.as_ref().map(|error| error.kind()), Some(ErrorKind::Cache));
     assert!(early.try_write("a", bytes("w"), None, 0).await.is_err());

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::calls::Calls;
+use super::families::Families;
 use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
@@ -28,6 +29,8 @@ pub(super) struct State {
     pub(super) caches: Caches,
     pub(super) sources: SourceTable,
     pub(super) source_permits: Semaphore,
+    /// Families of keys that were missed and have no source.
+    pub(super) unsourced: Families,
     pub(super) store: Arc<dyn Store>,
     pub(super) ids: Arc<Ids>,
     services: Services,
@@ -82,6 +85,7 @@ impl State {
             counters,
             calls: Arc::default(),
             sources: SourceTable::default(),
+            unsourced: Families::default(),
             store,
             services: Services::new(),
             own_tables: OnceCell::new(),
@@ -101,9 +105,7 @@ impl State {
     /// Sees to it that the engine's own tables are there. They are since `open`, unless PostgreSQL was away then: a
     /// call that comes before the background's next try does not wait for that.
     pub(super) async fn own_tables(&self, deadline: Deadline) -> Result<()> {
-        let opening = self
-            .own_tables
-            .get_or_try_init(|| self.open_database(deadline));
+        let opening = self.own_tables.get_or_try_init(|| self.open_database(deadline));
         deadline.run("waiting for the engine's own tables", opening).await?.copied()
     }
 
@@ -138,9 +140,11 @@ impl State {
         self.store.close().await;
     }
 
-    /// The time of a load. It belongs to the load and not to a caller: others may join who can wait longer.
-    pub(super) fn load_deadline(&self) -> Deadline {
-        Deadline::after(self.config.timeout)
+    /// The time of a load. It belongs to the load and not to the caller who began it: others may join who can wait
+    /// longer. A caller with more time than others gets all of it.
+    pub(super) fn load_deadline(&self, callers: Deadline) -> Deadline {
+        let usual = Deadline::after(self.config.timeout);
+        if callers.remaining() > usual.remaining() { callers } else { usual }
     }
 
     pub(super) async fn write_key(

@@ -27,6 +27,7 @@ impl Zmsg {
             ));
         }
         let (zmsg, key, deadline) = (self.clone(), key.to_owned(), self.deadline());
+        let data = own(&data);
         let call = self.state.calls.enter()?;
         let work = async move {
             let _call = call;
@@ -105,7 +106,7 @@ impl Zmsg {
             check_key(config, key)?;
         }
         let (caller, waiting) = Caller::new();
-        let entry = key.map(|key| (key.to_owned(), data));
+        let entry = key.map(|key| (key.to_owned(), data.as_ref().map(own)));
         let hooks =
             CacheAfterCommit::new(self.state.clone(), entry, options.ttl, options.invalidates, caller);
         let hooks = Arc::new(hooks);
@@ -128,4 +129,9 @@ impl Zmsg {
             cached: hooks.cached(),
         })
     }
+}
+
+/// A copy: a slice of a caller's buffer would keep all of it in memory for as long as it is cached.
+fn own(data: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(data)
 }
