@@ -95,10 +95,16 @@ export interface Stats {
   sourceLoads: number;
   /** Source queries that failed. */
   sourceErrors: number;
+  /** Values from a source that were longer than `max_value_bytes`: given to the caller, not cached. */
+  oversizedLoads: number;
   /** Reads that waited for another caller's load of the same key. */
   joinedLoads: number;
   /** Misses of keys that no source covers. */
   unsourcedMisses: number;
+  /** Misses of keys that a source covers but whose parts do not parse; such keys are absent. */
+  unparsableMisses: number;
+  /** Values and absences that were cached after a source was read. */
+  cacheFills: number;
   /** Values put into the caches by a write. */
   cacheWrites: number;
   /** Keys dropped from the caches. */
@@ -109,6 +115,8 @@ export interface Stats {
   l2Undecodable: number;
   /** Values that process memory gave up for room. */
   l1Evictions: number;
+  /** Values that process memory did not take in because their key, or one beside it, was written meanwhile. */
+  l1Refused: number;
   /** Values and absences in process memory. */
   l1Entries: number;
   /** Bytes in process memory, keys and overhead counted. */

@@ -43,7 +43,8 @@ pub(crate) struct L1Stats {
     pub(crate) bytes: u64,
 }
 
-/// The tier.
+/// The tier. Clones share it.
+#[derive(Clone)]
 pub(crate) struct L1 {
     cache: Cache<Arc<str>, L1Entry, RandomState>,
     epochs: Arc<Epochs>,
@@ -89,8 +90,8 @@ impl L1 {
         accepted
     }
 
-    /// A write or drop of a key begins: reads that have begun keep nothing. It ends with [`L1::commit`] or
-    /// [`L1::abandon`].
+    /// A write or drop of a key begins: reads that have begun keep nothing. It ends with [`L1::commit`],
+    /// [`L1::abandon`] or [`L1::call_off`].
     pub(crate) fn begin(&self, key: &Arc<str>) {
         self.epochs.lock(key).enter(key);
     }
@@ -113,6 +114,11 @@ impl L1 {
         let mut stripe = self.epochs.lock(key);
         stripe.leave(key);
         self.cache.invalidate(key);
+    }
+
+    /// A change ends that did not happen: what is there stays.
+    pub(crate) fn call_off(&self, key: &str) {
+        self.epochs.lock(key).leave(key);
     }
 
     /// Takes an entry out at once.

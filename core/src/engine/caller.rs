@@ -1,42 +1,40 @@
-//! Whether the caller of a write still waits. Until its statement is sent, one that went away is taken at its word and
-//! nothing happens; after that the database decides.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+//! Whether the caller still waits. Until its statement is sent, one that went away is taken at its word and nothing
+//! happens; after that a read is cancelled, and of a write the database decides.
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::error::Result;
 use crate::store::{CommitHooks, Outcome, unwanted};
 
 /// The caller, as the work on its behalf sees it.
 #[derive(Clone)]
-pub(super) struct Caller(Arc<AtomicBool>);
+pub(super) struct Caller(watch::Receiver<()>);
 
 /// Held in the caller's own future: dropping it means that nobody waits.
-pub(super) struct Waiting(Caller);
+pub(super) struct Waiting(#[expect(dead_code, reason = "its end is what counts")] watch::Sender<()>);
 
 impl Caller {
     /// A caller that waits for as long as the second part lives.
     pub(super) fn new() -> (Caller, Waiting) {
-        let caller = Caller(Arc::new(AtomicBool::new(true)));
-        (caller.clone(), Waiting(caller))
+        let (waiting, caller) = watch::channel(());
+        (Caller(caller), Waiting(waiting))
     }
 
     /// Whether it still waits.
     pub(super) fn waits(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.has_changed().is_ok()
     }
 
     /// An error unless it still waits.
     pub(super) fn check_waits(&self) -> Result<()> {
         if self.waits() { Ok(()) } else { Err(unwanted()) }
     }
-}
 
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.0.store(false, Ordering::Release);
+    /// Resolves when it has gone away.
+    pub(super) async fn gone(mut self) {
+        // Nothing is ever sent: the end is an error.
+        while self.0.changed().await.is_ok() {}
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod caller;
 mod calls;
+mod families;
 mod ids;
 mod limits;
 mod many;

@@ -34,17 +34,25 @@ impl Zmsg {
         result
     }
 
-    /// Runs one reading statement and gives its rows.
+    /// Runs one reading statement and gives its rows. If its caller goes away it is cancelled in the server.
     ///
     /// # Errors
     /// `Task` for a template, `Store` with its SQLSTATE, `Timeout`.
     pub async fn query(&self, task: Task) -> Result<Vec<Row>> {
         task.check_runnable("query")?;
-        let _call = self.state.calls.enter()?;
-        if task.is_read() {
-            return self.state.store.query(&task, self.deadline()).await;
-        }
-        // What may write is not repeated when its connection is lost.
-        Ok(self.state.store.execute(&task, self.deadline()).await?.rows)
+        let (zmsg, deadline) = (self.clone(), self.deadline());
+        let call = self.state.calls.enter()?;
+        let (caller, waiting) = Caller::new();
+        let rows = service::detached(async move {
+            let (_call, store) = (call, &zmsg.state.store);
+            if task.is_read() {
+                return store.query_until(&task, Box::pin(caller.gone()), deadline).await;
+            }
+            // What may write is not repeated when its connection is lost.
+            Ok(store.execute_if(&task, &|| caller.waits(), deadline).await?.rows)
+        })
+        .await;
+        drop(waiting);
+        rows
     }
 }

@@ -6,17 +6,20 @@ use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::calls::Calls;
+use super::families::Families;
 use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
-use crate::cache::{CacheSettings, Caches, LifeRules, SourceTable};
+use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
 use crate::config::{Config, Ttl};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::Ids;
 use crate::redis::{Redis, RedisSettings};
+use crate::sql::sql;
 use crate::store::Store;
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::telemetry::Counters;
+use crate::value::Value;
 
 /// The rooms of one engine, furnished.
 pub(super) struct State {
@@ -26,6 +29,8 @@ pub(super) struct State {
     pub(super) caches: Caches,
     pub(super) sources: SourceTable,
     pub(super) source_permits: Semaphore,
+    /// Families of keys that were missed and have no source.
+    pub(super) unsourced: Families,
     pub(super) store: Arc<dyn Store>,
     pub(super) ids: Arc<Ids>,
     services: Services,
@@ -80,6 +85,7 @@ impl State {
             counters,
             calls: Arc::default(),
             sources: SourceTable::default(),
+            unsourced: Families::default(),
             store,
             services: Services::new(),
             own_tables: OnceCell::new(),
@@ -99,10 +105,23 @@ impl State {
     /// Sees to it that the engine's own tables are there. They are since `open`, unless PostgreSQL was away then: a
     /// call that comes before the background's next try does not wait for that.
     pub(super) async fn own_tables(&self, deadline: Deadline) -> Result<()> {
-        let opening = self
-            .own_tables
-            .get_or_try_init(|| self.store.open_own_tables(self.config.auto_migrate, deadline));
+        let opening = self.own_tables.get_or_try_init(|| self.open_database(deadline));
         deadline.run("waiting for the engine's own tables", opening).await?.copied()
+    }
+
+    /// The engine's own tables, and which database they are in, which Redis has to know.
+    async fn open_database(&self, deadline: Deadline) -> Result<()> {
+        self.store.open_own_tables(self.config.auto_migrate, deadline).await?;
+        let identity = sql("SELECT database_id::text FROM zmsg_identity", &[])?;
+        let rows = self.store.query(&identity, deadline).await?;
+        match rows.first().map(|row| row.values.as_slice()) {
+            Some([Value::Text(id)]) => self.caches.belong_to(id),
+            _ => {
+                let message = "the table zmsg_identity has no row; it should have exactly one";
+                return Err(Error::new(ErrorKind::Store, message));
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn close(&self, deadline: Deadline) {
@@ -122,23 +141,25 @@ impl State {
         self.store.close().await;
     }
 
-    /// The time of a load. It belongs to the load and not to a caller: others may join who can wait longer.
-    pub(super) fn load_deadline(&self) -> Deadline {
-        Deadline::after(self.config.timeout)
+    /// The time of a load. It belongs to the load and not to the caller who began it: others may join who can wait
+    /// longer. A caller with more time than others gets all of it.
+    pub(super) fn load_deadline(&self, callers: Deadline) -> Deadline {
+        let usual = Deadline::after(self.config.timeout);
+        if callers.remaining() > usual.remaining() { callers } else { usual }
     }
 
     pub(super) async fn write_key(
         &self,
-        key: &str,
+        change: Settle,
         data: Bytes,
         ttl: Option<Ttl>,
         version: u64,
     ) -> Result<()> {
-        self.caches.write(key, data, ttl, version, self.cache_deadline()).await
+        self.caches.write(change, data, ttl, version, self.cache_deadline()).await
     }
 
-    pub(super) async fn drop_keys(&self, keys: &[String]) -> Result<()> {
-        if keys.is_empty() { Ok(()) } else { self.caches.drop_keys(keys, self.cache_deadline()).await }
+    pub(super) async fn drop_keys(&self, change: Settle, version: u64) -> Result<()> {
+        self.caches.drop_keys(change, version, self.cache_deadline()).await
     }
 
     /// What the caches get to follow a write: the caller's own time may be up, yet they must hear of the commit.

@@ -1,7 +1,6 @@
 //! The verbs that write: to the caches only, or to PostgreSQL and then the caches.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -28,10 +27,12 @@ impl Zmsg {
             ));
         }
         let (zmsg, key, deadline) = (self.clone(), key.to_owned(), self.deadline());
+        let data = own(&data);
         let call = self.state.calls.enter()?;
         let work = async move {
             let _call = call;
-            zmsg.state.write_key(&key, data, options.ttl, 0).await
+            let change = zmsg.state.caches.begin(&[key]);
+            zmsg.state.write_key(change, data, options.ttl, 0).await
         };
         deadline.run("putting a value into the caches", service::detached(work)).await?
     }
@@ -46,7 +47,7 @@ impl Zmsg {
         let call = self.state.calls.enter()?;
         let work = async move {
             let _call = call;
-            zmsg.state.drop_keys(&keys).await
+            zmsg.state.drop_keys(zmsg.state.caches.begin(&keys), 0).await
         };
         deadline.run("dropping a key from the caches", service::detached(work)).await?
     }
@@ -105,14 +106,10 @@ impl Zmsg {
             check_key(config, key)?;
         }
         let (caller, waiting) = Caller::new();
-        let hooks = Arc::new(CacheAfterCommit {
-            state: self.state.clone(),
-            entry: key.map(|key| (key.to_owned(), data)),
-            ttl: options.ttl,
-            invalidates: options.invalidates,
-            caller,
-            cached: AtomicBool::new(false),
-        });
+        let entry = key.map(|key| (key.to_owned(), data.as_ref().map(own)));
+        let hooks =
+            CacheAfterCommit::new(self.state.clone(), entry, options.ttl, options.invalidates, caller);
+        let hooks = Arc::new(hooks);
         let receipt = service::detached(self.clone().transact(tasks, hooks)).await;
         drop(waiting);
         receipt
@@ -129,7 +126,12 @@ impl Zmsg {
             durability: "postgres",
             rows_affected: committed.result.rows_affected,
             rows: committed.result.rows,
-            cached: hooks.cached.load(Ordering::Acquire),
+            cached: hooks.cached(),
         })
     }
+}
+
+/// A copy: a slice of a caller's buffer would keep all of it in memory for as long as it is cached.
+fn own(data: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(data)
 }

@@ -88,9 +88,12 @@ impl CommitHooks for NoHooks {
     async fn after(&self, _outcome: &Outcome) {}
 }
 
+/// Resolves when a caller goes away.
+pub type Gone<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// The error of a call whose caller went away in time.
 pub(crate) fn unwanted() -> Error {
-    Error::task("the call was cancelled before its statement was sent")
+    Error::task("the call was cancelled")
 }
 
 /// Figures of the connection pool.
@@ -128,7 +131,13 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<ExecResult>;
 
     /// Runs one read; it may be repeated on a new connection if the first one is lost.
-    async fn query(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>>;
+    async fn query(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
+        self.query_until(task, Box::pin(std::future::pending()), deadline).await
+    }
+
+    /// The same, but once `gone` resolves, nobody wants it any more: it is cancelled in the server, as at its deadline,
+    /// and the error is `Task`.
+    async fn query_until(&self, task: &Task, gone: Gone<'_>, deadline: Deadline) -> Result<Vec<Row>>;
 
     /// Runs reads pipelined on one connection; one result per task, in order. A failed one does not fail the others.
     async fn query_many(&self, tasks: &[Task], deadline: Deadline) -> Vec<Result<Vec<Row>>>;

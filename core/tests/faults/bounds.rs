@@ -196,3 +196,64 @@ async fn hostile_keys_are_names_and_nothing_else() {
     assert_eq!(zmsg.get("feed_\0").await.unwrap(), None);
     assert_eq!(scene.rows().await, 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_with_more_time_than_others_gets_all_of_it() {
+    let scene = Scene::new().await;
+    let zmsg = scene.setup.clone().with("timeout", "500ms").open().await;
+    let patient = zmsg.with_timeout(Some(Duration::from_secs(20)));
+    let late = task("SELECT 'v' || pg_sleep(0.8)::text || ?", &[]);
+    zmsg.source("late_*", late, SourceOptions::default()).unwrap();
+    assert_eq!(patient.get("late_1").await.unwrap(), some("vlate_1"));
+    assert_eq!(patient.get_many(&["late_2"]).await.unwrap(), [some("vlate_2")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_keys_than_loads_may_be_under_way_are_read_in_parts() {
+    let scene = Scene::new().await;
+    let zmsg = scene.setup.clone().with("timeout", "1m").open().await;
+    zmsg.cache_only("k70000", text("last"), WriteOptions::default()).await.unwrap();
+    let keys: Vec<String> = (0..70_001).map(|n| format!("k{n}")).collect();
+    let found = zmsg.get_many(&keys).await.unwrap();
+    assert_eq!((found.len(), found.last().cloned().flatten()), (70_001, some("last")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_beyond_the_limit_of_values_is_given_and_not_kept() {
+    let scene = Scene::new().await;
+    let zmsg = scene.setup.clone().with("max_value_bytes", 100).open().await;
+    declare(&zmsg);
+    let long = "v".repeat(101);
+    scene.insert("feed_long", &long).await;
+    for loads in 1..=2 {
+        assert_eq!(zmsg.get("feed_long").await.unwrap(), some(&long));
+        assert_eq!(zmsg.peek("feed_long").unwrap(), None);
+        assert_eq!((zmsg.stats().source_loads, zmsg.stats().oversized_loads), (loads, loads));
+    }
+    assert_eq!(zmsg.stats().cache_fills, 0);
+}
+
+#[tokio::test]
+async fn no_cache_holds_a_callers_buffer() {
+    let scene = Scene::new().await;
+    let zmsg = scene.engine().await;
+    let value = text("value");
+    zmsg.cache_only("a", value.clone(), WriteOptions::default()).await.unwrap();
+    let row = crate::scene::put("feed_1", "value");
+    zmsg.cache_and_store(Some("feed_1"), Some(value.clone()), row, WriteOptions::default()).await.unwrap();
+    for key in ["a", "feed_1"] {
+        assert_ne!(zmsg.peek(key).unwrap().unwrap().as_ptr(), value.as_ptr());
+    }
+}
+
+#[tokio::test]
+async fn keys_whose_parts_do_not_parse_are_counted() {
+    let scene = Scene::new().await;
+    let zmsg = scene.engine().await;
+    let row = task("SELECT content FROM feeds WHERE length(id) = ?", &[]);
+    zmsg.source("length:{n:int}", row, SourceOptions::default()).unwrap();
+    assert_eq!(zmsg.get("length:many").await.unwrap(), None);
+    assert_eq!(zmsg.get("feed_\0").await.unwrap(), None);
+    let stats = zmsg.stats();
+    assert_eq!((stats.unparsable_misses, stats.unsourced_misses, stats.source_loads), (2, 0, 0));
+}

@@ -124,3 +124,18 @@ async fn a_cache_write_runs_to_its_end() {
     let (one, other) = (scene.redis_view().await, scene.redis_view().await);
     assert_eq!(one.get("a").await.unwrap(), other.get("a").await.unwrap());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_whose_caller_goes_away_is_cancelled_in_the_server() {
+    let scene = Scene::new().await;
+    let zmsg = scene.setup.clone().with("timeout", "1h").open().await;
+    let gate = scene.close_gate().await;
+    let asking = zmsg.clone();
+    let call = tokio::spawn(async move { asking.query(task("SELECT gate('x')", &[])).await });
+    gate.waited_for_by(1).await;
+    call.abort();
+    // It neither runs to its end nor to its deadline.
+    gate.waited_for_by(0).await;
+    gate.open().await;
+    assert_eq!(zmsg.query(task("SELECT 1::int", &[])).await.unwrap().len(), 1);
+}

@@ -35,7 +35,7 @@ use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
 use crate::sql::Task;
 use crate::store::migrations::{Migration, MigrationReport};
-use crate::store::{CommitHooks, Committed, ExecResult, PoolStats, Store};
+use crate::store::{CommitHooks, Committed, ExecResult, Gone, PoolStats, Store};
 use crate::value::Row;
 
 mod array;
@@ -136,11 +136,11 @@ impl Store for PostgresStore {
         wanted: &(dyn Fn() -> bool + Send + Sync),
         deadline: Deadline,
     ) -> Result<ExecResult> {
-        single::run(self, task, Repeat::Never, wanted, deadline).await
+        single::run(self, task, Repeat::Never, wanted, Box::pin(std::future::pending()), deadline).await
     }
 
-    async fn query(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
-        Ok(single::run(self, task, Repeat::Freely, &|| true, deadline).await?.rows)
+    async fn query_until(&self, task: &Task, gone: Gone<'_>, deadline: Deadline) -> Result<Vec<Row>> {
+        Ok(single::run(self, task, Repeat::Freely, &|| true, gone, deadline).await?.rows)
     }
 
     async fn query_many(&self, tasks: &[Task], deadline: Deadline) -> Vec<Result<Vec<Row>>> {

@@ -9,7 +9,7 @@ use super::tries::Tries;
 use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Rendered, Task};
-use crate::store::{ExecResult, unwanted};
+use crate::store::{ExecResult, Gone, unwanted};
 
 /// Whether a statement may run twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,16 +35,17 @@ pub(super) async fn run(
     task: &Task,
     repeat: Repeat,
     wanted: Wanted<'_>,
+    mut gone: Gone<'_>,
     deadline: Deadline,
 ) -> Result<ExecResult> {
     let rendered = [statement::render(task)?];
     let mut tries = Tries::new();
     loop {
-        let Miss { failure, sent } = match run_once(store, &rendered, &tries, repeat, wanted, deadline).await
-        {
-            Ok(result) => return Ok(result),
-            Err(miss) => miss,
-        };
+        let Miss { failure, sent } =
+            match run_once(store, &rendered, &tries, repeat, wanted, &mut gone, deadline).await {
+                Ok(result) => return Ok(result),
+                Err(miss) => miss,
+            };
         let in_the_dark = matches!(failure.cause, Cause::Lost | Cause::Abandoned);
         if sent && in_the_dark && repeat == Repeat::Never {
             return Err(unknown(failure.error));
@@ -61,10 +62,14 @@ async fn run_once(
     tries: &Tries,
     repeat: Repeat,
     wanted: Wanted<'_>,
+    gone: &mut Gone<'_>,
     deadline: Deadline,
 ) -> Result<ExecResult, Miss> {
     let unsent = |failure| Miss { failure, sent: false };
-    let mut lease = store.pool.take(deadline).await.map_err(|error| unsent(tries.connecting(error)))?;
+    let mut lease = tokio::select! {
+        lease = store.pool.take(deadline) => lease.map_err(|error| unsent(tries.connecting(error)))?,
+        () = &mut *gone => return Err(unsent(unwanted().into())),
+    };
     lease.begin();
     let ready = deadline.run("preparing a statement", ready(&lease, rendered)).await;
     let bound = match ready {
@@ -79,7 +84,7 @@ async fn run_once(
         lease.end();
         return Err(unsent(unwanted().into()));
     }
-    match run_in_time(&lease, &bound, repeat, deadline).await {
+    match run_in_time(&lease, &bound, repeat, gone, deadline).await {
         Ok(result) => {
             lease.end();
             Ok(result)
@@ -96,17 +101,25 @@ async fn ready(connection: &Connection, rendered: &[Rendered; 1]) -> Result<Boun
     Ok(statement::bind(prepared, &rendered[0])?)
 }
 
-/// Runs it; at the deadline the server is asked to stop. What may have written gets a moment to say how it ended.
+/// Runs it; at the deadline, or when the caller has gone away, the server is asked to stop. What may have written gets a
+/// moment to say how it ended.
 async fn run_in_time(
     connection: &Connection,
     bound: &Bound,
     repeat: Repeat,
+    gone: &mut Gone<'_>,
     deadline: Deadline,
 ) -> Result<ExecResult, Failure> {
     let mut work = std::pin::pin!(statement::run(connection.client(), bound));
-    let late = match deadline.run("running a statement", &mut work).await {
-        Ok(done) => return done,
-        Err(late) => late,
+    let late = tokio::select! {
+        done = deadline.run("running a statement", &mut work) => match done {
+            Ok(done) => return done,
+            Err(late) => late.with_sqlstate("57014"),
+        },
+        () = gone => {
+            connection.cancel().await;
+            return Err(Failure { cause: Cause::Abandoned, error: unwanted() });
+        }
     };
     let cancelled = connection.cancel();
     if repeat == Repeat::Freely {
@@ -115,9 +128,7 @@ async fn run_in_time(
     cancelled.await;
     match Connection::cancel_grace().run("", work).await {
         // Stopped: it is known to have left nothing.
-        Ok(Err(failure)) if failure.error.kind() == ErrorKind::Timeout => {
-            Err(late.with_sqlstate("57014").into())
-        }
+        Ok(Err(failure)) if failure.error.kind() == ErrorKind::Timeout => Err(late.into()),
         Ok(done) => done,
         Err(_) => Err(Failure { cause: Cause::Abandoned, error: late }),
     }
