@@ -16,6 +16,7 @@
 //!   taken before the read and checked, under the stripe's lock, at the insert.
 //! - A read never replaces what a writer put: fills are conditional in L2, gated in L1.
 //! - Of two transactions that wrote one key the later one's value stays, in either tier, in whatever order they arrive.
+//! - A copy of an L1 entry nearer to the reader counts only while nothing in its stripe of L1 was changed.
 //! - An entry stays in L1 no longer than what is left of its life, and never longer than `l1_ttl`.
 //! - A read that begins after an acknowledged write never joins a load that began before it.
 //! - Of two overlapping changes of a key, neither leaves a value in L1: nobody knows which one reached L2 last.
@@ -23,6 +24,7 @@
 //! - Redis' content is untrusted input: what does not check out is a miss.
 
 mod epochs;
+mod front;
 mod generation;
 mod header;
 mod l1;
@@ -141,12 +143,12 @@ impl Caches {
 
     /// What L1 has: `Some(Some(_))` a value, `Some(None)` a known absence. No I/O.
     pub(crate) fn peek(&self, key: &str) -> Option<Option<Bytes>> {
-        let entry = self.l1.get(key)?;
+        let data = self.l1.get(key)?;
         self.counters.l1_hits.inc();
-        if entry.data.is_none() {
+        if data.is_none() {
             self.counters.absent_hits.inc();
         }
-        Some(entry.data)
+        Some(data)
     }
 
     /// L1, then L2.
