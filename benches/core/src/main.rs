@@ -15,7 +15,12 @@ use std::io::Write;
 use measure::Line;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), servers::Failure> {
+    // As in a service: on a thread of the runtime, where its tasks and those of the drivers meet.
+    tokio::spawn(run()).await?
+}
+
+async fn run() -> Result<(), servers::Failure> {
     let servers = servers::Servers::open().await?;
     let mut lines: Vec<Line> = Vec::new();
     memory::measure(&servers.zmsg, &mut lines).await?;

@@ -12,7 +12,7 @@ use zmsg_core::value::Value;
 
 use crate::measure::{Line, Target, async_pair};
 
-type Failure = Box<dyn std::error::Error>;
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const SCHEMA: &str = "zmsg_bench";
 

@@ -1,8 +1,12 @@
 //! Stripe epochs: one counter per stripe of the key space, moved by every write and every drop of a key in it.
 //!
 //! Whoever keeps a value anywhere remembers the stripe's epoch from *before* the value was read. The value may be kept
-//! only while the epoch is still the same: otherwise it may be older than a write that was already acknowledged. Here
-//! the epochs gate inserts into L1; fronts nearer to a caller can use them in the same way and pay two loads for it.
+//! only while the epoch is still the same: otherwise it may be older than a write that was already acknowledged. The
+//! epochs gate inserts into L1.
+//!
+//! Copies of what L1 has, nearer to a caller, need more: L1 also changes when a read fills it. So each stripe has a turn
+//! too, which moves at the end of every locked section, whatever was done in it. Who takes the turn, then asks L1, has a
+//! copy that is as good as L1 while the turn stays. That costs two loads and no lock.
 //!
 //! A change is made, and the gate is passed, under the stripe's lock, so that there is no moment at which an old value
 //! is in L1 after a write moved the epoch. Reads take no lock.
@@ -31,6 +35,7 @@ pub(crate) struct Epoch {
 pub(crate) struct Epochs {
     // Apart from the locks and without padding: 32 KiB that readers scan without being disturbed by lock traffic.
     epochs: Box<[AtomicU64]>,
+    turns: Box<[AtomicU64]>,
     changes: Box<[Mutex<Vec<Change>>]>,
     hasher: FixedState,
 }
@@ -45,6 +50,7 @@ struct Change {
 /// A stripe that nobody else can change.
 pub(crate) struct Stripe<'a> {
     epoch: &'a AtomicU64,
+    turn: &'a AtomicU64,
     index: u16,
     changes: MutexGuard<'a, Vec<Change>>,
 }
@@ -54,14 +60,25 @@ impl Epochs {
     pub(crate) fn new() -> Epochs {
         Epochs {
             epochs: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+            turns: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             changes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: FixedState::default(),
         }
     }
 
+    /// The hash of a key; its lower bits choose the stripe.
+    pub(crate) fn hash(&self, key: &str) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
     /// The stripe of a key.
     pub(crate) fn stripe_of(&self, key: &str) -> usize {
-        self.hasher.hash_one(key) as usize % STRIPES
+        self.hash(key) as usize % STRIPES
+    }
+
+    /// The turn of a key's stripe, by the key's hash.
+    pub(crate) fn turn(&self, hash: u64) -> u64 {
+        self.turns[hash as usize % STRIPES].load(Ordering::Acquire)
     }
 
     /// The epoch of a key's stripe now.
@@ -78,16 +95,25 @@ impl Epochs {
     /// Locks a key's stripe. Nothing is awaited and no other stripe is locked while it is held.
     pub(crate) fn lock(&self, key: &str) -> Stripe<'_> {
         let index = self.stripe_of(key);
-        Stripe { epoch: &self.epochs[index], index: index as u16, changes: self.changes[index].lock() }
+        let changes = self.changes[index].lock();
+        Stripe { epoch: &self.epochs[index], turn: &self.turns[index], index: index as u16, changes }
     }
 
     /// Moves every stripe on: nothing that was read before may be kept.
     #[cfg(test)]
     pub(crate) fn bump_all(&self) {
-        for (epoch, lock) in self.epochs.iter().zip(&self.changes) {
+        for ((epoch, turn), lock) in self.epochs.iter().zip(&self.turns).zip(&self.changes) {
             let _lock = lock.lock();
             epoch.fetch_add(1, Ordering::AcqRel);
+            turn.fetch_add(1, Ordering::AcqRel);
         }
+    }
+}
+
+impl Drop for Stripe<'_> {
+    fn drop(&mut self) {
+        // Still locked, and after what was done.
+        self.turn.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -100,11 +126,6 @@ impl Stripe<'_> {
     /// Whether the epoch is what it was when a read began.
     pub(crate) fn is_at(&self, seen: Epoch) -> bool {
         seen.stripe == self.index && self.epoch.load(Ordering::Acquire) == seen.at
-    }
-
-    /// The epoch now.
-    pub(crate) fn epoch(&self) -> Epoch {
-        Epoch { stripe: self.index, at: self.epoch.load(Ordering::Acquire) }
     }
 
     /// A change of a key begins: the epoch moves.
@@ -152,6 +173,17 @@ mod tests {
         assert!(!epochs.lock(key).is_at(other_seen), "an epoch of another stripe says nothing");
         epochs.bump_all();
         assert!(!epochs.is_current(other_seen));
+    }
+
+    #[test]
+    fn a_turn_moves_when_the_lock_is_given_back() {
+        let epochs = Epochs::new();
+        let hash = epochs.hash("a");
+        let before = epochs.turn(hash);
+        let stripe = epochs.lock("a");
+        assert_eq!(epochs.turn(hash), before);
+        drop(stripe);
+        assert_eq!(epochs.turn(hash), before + 1);
     }
 
     #[test]

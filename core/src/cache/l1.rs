@@ -14,6 +14,7 @@ use moka::sync::Cache;
 
 use crate::base::Clock;
 use crate::cache::epochs::{Epoch, Epochs};
+use crate::cache::front::Front;
 use crate::telemetry::Counters;
 
 /// What an entry costs beside the bytes of its key and value: moka's nodes for order, expiry and frequency, two reference
@@ -30,8 +31,6 @@ pub(crate) struct L1Entry {
     pub(crate) version: u64,
     /// When it ends, on the engine's monotonic clock; `u64::MAX` is never.
     pub(crate) deadline_ms: u64,
-    /// The epoch of its stripe when it came in, for fronts that keep it elsewhere.
-    pub(crate) epoch: Epoch,
 }
 
 /// What L1 holds.
@@ -46,6 +45,7 @@ pub(crate) struct L1Stats {
 /// The tier. Clones share it.
 #[derive(Clone)]
 pub(crate) struct L1 {
+    front: Front,
     cache: Cache<Arc<str>, L1Entry, RandomState>,
     epochs: Arc<Epochs>,
     clock: Clock,
@@ -54,8 +54,9 @@ pub(crate) struct L1 {
 impl L1 {
     /// An empty tier of at most `max_cost` bytes.
     pub(crate) fn new(max_cost: u64, epochs: Arc<Epochs>, clock: Clock, counters: Arc<Counters>) -> L1 {
+        let front = Front::new(max_cost);
         let cache = Cache::builder()
-            .max_capacity(max_cost)
+            .max_capacity(max_cost - front.max_cost())
             .weigher(cost)
             .expire_after(Timer(clock.clone()))
             .eviction_listener(move |_, _, cause| {
@@ -64,12 +65,28 @@ impl L1 {
                 }
             })
             .build_with_hasher(RandomState::default());
-        L1 { cache, epochs, clock }
+        L1 { front, cache, epochs, clock }
     }
 
-    /// The entry under a key, if it has not ended.
-    pub(crate) fn get(&self, key: &str) -> Option<L1Entry> {
-        self.cache.get(key).filter(|entry| entry.deadline_ms > self.clock.mono_ms())
+    /// What is under a key, if it has not ended: a value, or `None` for a known absence.
+    #[inline]
+    pub(crate) fn get(&self, key: &str) -> Option<Option<Bytes>> {
+        let (hash, now_ms) = (self.epochs.hash(key), self.clock.mono_ms());
+        // Before the front and the cache are asked, so that what they say is at least that new.
+        let turn = self.epochs.turn(hash);
+        let Some(hit) = self.front.get(hash, key, turn, now_ms) else {
+            return self.get_behind(hash, key, turn, now_ms);
+        };
+        if hit.repeat {
+            drop(self.cache.get(key));
+        }
+        Some(hit.data)
+    }
+
+    fn get_behind(&self, hash: u64, key: &str, turn: u64, now_ms: u64) -> Option<Option<Bytes>> {
+        let entry = self.cache.get(key).filter(|entry| entry.deadline_ms > now_ms)?;
+        self.front.offer(hash, key, &entry.data, entry.deadline_ms, turn);
+        Some(entry.data)
     }
 
     /// Keeps what a read found, unless the key's stripe was written since `seen`; says whether it did.
@@ -85,7 +102,7 @@ impl L1 {
         // A life of nothing ends before anybody could read it.
         let accepted = stripe.is_at(seen) && !life.is_zero();
         if accepted {
-            self.cache.insert(key.clone(), self.entry(data, version, life, seen));
+            self.cache.insert(key.clone(), self.entry(data, version, life));
         }
         accepted
     }
@@ -105,7 +122,7 @@ impl L1 {
         }
         let newest = version == 0 || self.cache.get(&**key).is_none_or(|old| old.version <= version);
         if newest {
-            self.cache.insert(key.clone(), self.entry(data, version, life, stripe.epoch()));
+            self.cache.insert(key.clone(), self.entry(data, version, life));
         }
     }
 
@@ -142,9 +159,9 @@ impl L1 {
         L1Stats { entries: self.cache.entry_count(), bytes: self.cache.weighted_size() }
     }
 
-    fn entry(&self, data: Option<Bytes>, version: u64, life: Duration, epoch: Epoch) -> L1Entry {
+    fn entry(&self, data: Option<Bytes>, version: u64, life: Duration) -> L1Entry {
         let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        L1Entry { data, version, deadline_ms: self.clock.mono_ms().saturating_add(life_ms), epoch }
+        L1Entry { data, version, deadline_ms: self.clock.mono_ms().saturating_add(life_ms) }
     }
 }
 
@@ -183,6 +200,8 @@ impl Expiry<Arc<str>, L1Entry> for Timer {
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+    use proptest::prelude::*;
+
     use super::*;
 
     const LIFE: Duration = Duration::from_secs(60);
@@ -203,7 +222,7 @@ mod tests {
     }
 
     fn data(l1: &L1, key: &str) -> Option<Option<Bytes>> {
-        l1.get(key).map(|entry| entry.data)
+        l1.get(key)
     }
 
     #[test]
@@ -296,18 +315,15 @@ mod tests {
         let (l1, _, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
         let (store, acknowledged, done) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
-        let number = |entry: &L1Entry| u64::from_be_bytes(entry.data.as_deref().unwrap().try_into().unwrap());
+        let number = |data: &Option<Bytes>| u64::from_be_bytes(data.as_deref().unwrap().try_into().unwrap());
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     while !done.load(Ordering::SeqCst) {
                         let floor = acknowledged.load(Ordering::SeqCst);
-                        if let Some(entry) = l1.get(&key) {
-                            assert!(
-                                number(&entry) >= floor,
-                                "{} after {floor} was acknowledged",
-                                number(&entry)
-                            );
+                        if let Some(data) = l1.get(&key) {
+                            let number = number(&data);
+                            assert!(number >= floor, "{number} after {floor} was acknowledged");
                             continue;
                         }
                         let seen = l1.epochs.epoch(&key);
@@ -328,6 +344,95 @@ mod tests {
             }
             done.store(true, Ordering::SeqCst);
         });
+    }
+
+    /// What a random history may do to one of a few keys.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Write(usize),
+        Overlap(usize),
+        Abandon(usize),
+        Remove(usize),
+        Fill(usize),
+        FillOfBefore(usize),
+        Evict(usize),
+        Advance(u64),
+        Get(usize, u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let key = || 0..4_usize;
+        let step = prop_oneof![
+            2 => key().prop_map(Step::Write),
+            1 => key().prop_map(Step::Overlap),
+            1 => key().prop_map(Step::Abandon),
+            1 => key().prop_map(Step::Remove),
+            2 => key().prop_map(Step::Fill),
+            2 => key().prop_map(Step::FillOfBefore),
+            2 => key().prop_map(Step::Evict),
+            1 => (1..40_000_u64).prop_map(Step::Advance),
+            8 => (key(), 1..40_u8).prop_map(|(key, times)| Step::Get(key, times)),
+        ];
+        proptest::collection::vec(step, 1..120)
+    }
+
+    proptest! {
+        /// Whatever was written, dropped, filled, evicted or ended before: a hit is the last thing that L1 was given
+        /// under the key, be it from the front or from behind it.
+        #[test]
+        fn a_hit_is_the_last_thing_that_came_in(steps in steps()) {
+            let (l1, clock, _) = tier(100 << 20);
+            let keys: Vec<Arc<str>> = (0..4).map(|n| format!("key{n}").into()).collect();
+            let mut model: Vec<Option<(Option<Bytes>, u64)>> = vec![None; 4];
+            let mut seen: Vec<Epoch> = keys.iter().map(|key| l1.epochs.epoch(key)).collect();
+            for (number, step) in steps.into_iter().enumerate() {
+                let value = (number % 5 > 0).then(|| Bytes::from(number.to_string()));
+                let ends = clock.mono_ms() + LIFE.as_millis() as u64;
+                match step {
+                    Step::Write(at) => {
+                        write(&l1, &keys[at], value.clone(), 0);
+                        model[at] = Some((value, ends));
+                    }
+                    Step::Overlap(at) => {
+                        l1.begin(&keys[at]);
+                        write(&l1, &keys[at], value, 0);
+                        l1.abandon(&keys[at]);
+                        model[at] = None;
+                    }
+                    Step::Abandon(at) => {
+                        l1.begin(&keys[at]);
+                        l1.abandon(&keys[at]);
+                        model[at] = None;
+                    }
+                    Step::Remove(at) => {
+                        l1.remove(&keys[at]);
+                        model[at] = None;
+                    }
+                    Step::Fill(at) => {
+                        seen[at] = l1.epochs.epoch(&keys[at]);
+                        prop_assert!(l1.insert_gated(&keys[at], value.clone(), 0, LIFE, seen[at]));
+                        model[at] = Some((value, ends));
+                    }
+                    Step::FillOfBefore(at) => {
+                        if l1.insert_gated(&keys[at], value.clone(), 0, LIFE, seen[at]) {
+                            model[at] = Some((value, ends));
+                        }
+                    }
+                    // As moka does it, of which nobody is told.
+                    Step::Evict(at) => l1.cache.invalidate(&keys[at]),
+                    Step::Advance(ms) => clock.advance(Duration::from_millis(ms)),
+                    Step::Get(at, times) => {
+                        for _ in 0..times {
+                            let now_ms = clock.mono_ms();
+                            let wanted = model[at].clone().filter(|(_, ends)| *ends > now_ms);
+                            if let Some(found) = l1.get(&keys[at]) {
+                                prop_assert_eq!(Some(found), wanted.map(|(data, _)| data));
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 
     fn rss() -> u64 {

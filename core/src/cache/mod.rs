@@ -19,6 +19,7 @@
 //!   they arrive: in L2 a drop leaves a short-lived entry with its version, which a read after it may fill (ADR 0005); in
 //!   L1 a transaction's change is known to be under way from before its COMMIT on.
 //! - L2 entries belong to one database; those of another one are misses, as their versions say nothing here.
+//! - A copy of an L1 entry nearer to the reader counts only while nothing in its stripe of L1 was changed.
 //! - An entry stays in L1 no longer than what is left of its life, and never longer than `l1_ttl`.
 //! - A read that begins after an acknowledged write never joins a load that began before it.
 //! - Of two overlapping changes of a key, neither leaves a value in L1: nobody knows which one reached L2 last.
@@ -26,6 +27,7 @@
 //! - Redis' content is untrusted input: what does not check out is a miss.
 
 mod epochs;
+mod front;
 mod generation;
 mod header;
 mod l1;
@@ -153,12 +155,12 @@ impl Caches {
 
     /// What L1 has: `Some(Some(_))` a value, `Some(None)` a known absence. No I/O.
     pub(crate) fn peek(&self, key: &str) -> Option<Option<Bytes>> {
-        let entry = self.l1.get(key)?;
+        let data = self.l1.get(key)?;
         self.counters.l1_hits.inc();
-        if entry.data.is_none() {
+        if data.is_none() {
             self.counters.absent_hits.inc();
         }
-        Some(entry.data)
+        Some(data)
     }
 
     /// L1, then L2.

@@ -1,6 +1,6 @@
 //! Counters, one cache line pair each, so that threads that count different things do not slow one another.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// One figure that only grows.
 // 128: x86 fetches lines in pairs, and some ARM cores have lines of that size.
@@ -25,11 +25,37 @@ impl Counter {
     }
 }
 
+/// A figure that all threads move all the time: each has a part of its own, as far as there are parts.
+#[derive(Debug, Default)]
+pub struct SharedCounter([Counter; PARTS]);
+
+const PARTS: usize = 8;
+
+thread_local! {
+    static PART: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % PARTS
+    };
+}
+
+impl SharedCounter {
+    /// One more.
+    #[inline]
+    pub fn inc(&self) {
+        self.0[PART.try_with(|part| *part).unwrap_or(0)].inc();
+    }
+
+    /// The figure now.
+    pub fn get(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+}
+
 /// Everything that is counted, from the opening of the engine on.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Reads answered by process memory, absences included.
-    pub l1_hits: Counter,
+    pub l1_hits: SharedCounter,
     /// Reads answered by Redis, absences included.
     pub l2_hits: Counter,
     /// Hits of either tier that were a cached absence.
