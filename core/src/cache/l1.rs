@@ -45,7 +45,7 @@ pub(crate) struct L1Stats {
 /// The tier. Clones share it.
 #[derive(Clone)]
 pub(crate) struct L1 {
-    front: Front,
+    front: Arc<Front>,
     cache: Cache<Arc<str>, L1Entry, RandomState>,
     epochs: Arc<Epochs>,
     clock: Clock,
@@ -54,7 +54,7 @@ pub(crate) struct L1 {
 impl L1 {
     /// An empty tier of at most `max_cost` bytes.
     pub(crate) fn new(max_cost: u64, epochs: Arc<Epochs>, clock: Clock, counters: Arc<Counters>) -> L1 {
-        let front = Front::new(max_cost);
+        let front = Arc::new(Front::new(max_cost));
         let cache = Cache::builder()
             .max_capacity(max_cost - front.max_cost())
             .weigher(cost)
