@@ -25,7 +25,7 @@ impl Settle {
     }
 
     /// The keys that change.
-    pub(super) fn keys(&self) -> &[Arc<str>] {
+    pub(crate) fn keys(&self) -> &[Arc<str>] {
         &self.keys
     }
 

@@ -6,6 +6,9 @@
 //! | aborted | nothing happened |
 //! | unknown | nothing under the key nor under `invalidates`: either value may be the right one |
 //!
+//! After an unknown outcome the drop is repeated a few times: if the COMMIT becomes visible late, a read in between may
+//! have cached what was before it.
+//!
 //! The caches hear before the COMMIT that a change is under way: of two transactions on one key the later one may be
 //! acknowledged while the earlier one has yet to tell the caches, and must not have its outcome undone by it.
 //!
@@ -97,6 +100,8 @@ impl CacheAfterCommit {
     /// A drop of everything, which keeps out what older transactions have yet to write.
     async fn drop_all(&self, under_way: UnderWay) -> Result<()> {
         let UnderWay { written, dropped, version } = under_way;
+        let changes = written.iter().chain([&dropped]);
+        self.state.drop_again_later(changes.flat_map(Settle::keys).cloned().collect(), version);
         let done = self.state.drop_keys(dropped, version).await;
         match written {
             Some(change) => done.and(self.state.drop_keys(change, version).await),

@@ -158,6 +158,14 @@ impl State {
         self.caches.write(change, data, ttl, version, self.cache_deadline()).await
     }
 
+    /// Drops keys again a few times, in the background, for a transaction of which nobody knows when it ends.
+    pub(super) fn drop_again_later(self: &Arc<State>, keys: Vec<Arc<str>>, version: u64) {
+        if !keys.is_empty() {
+            let state = Arc::downgrade(self);
+            self.services.start(move |stop| drop_again(state, keys, version, stop));
+        }
+    }
+
     pub(super) async fn drop_keys(&self, change: Settle, version: u64) -> Result<()> {
         self.caches.drop_keys(change, version, self.cache_deadline()).await
     }
@@ -165,6 +173,22 @@ impl State {
     /// What the caches get to follow a write: the caller's own time may be up, yet they must hear of the commit.
     fn cache_deadline(&self) -> Deadline {
         Deadline::after(self.config.redis_timeout.saturating_mul(2))
+    }
+}
+
+/// When a drop is repeated, in seconds after the one before it.
+const DROP_AGAIN_AFTER: [u64; 3] = [1, 4, 25];
+
+async fn drop_again(state: std::sync::Weak<State>, keys: Vec<Arc<str>>, version: u64, mut stop: StopSignal) {
+    for seconds in DROP_AGAIN_AFTER {
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = tokio::time::sleep(std::time::Duration::from_secs(seconds)) => {}
+        }
+        let Some(state) = state.upgrade() else { return };
+        if let Err(error) = state.drop_keys(state.caches.begin(&keys), version).await {
+            log::debug!("keys of an unknown outcome could not be dropped again: {error}");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use zmsg_core::engine::{WriteOptions, Zmsg};
 use zmsg_core::error::ErrorKind;
 
 use crate::scene::{Scene, declare, insert, some, text, write};
+use crate::support::engine::until;
 use crate::support::proxy::{Cut, Proxy};
 
 async fn behind(scene: &Scene, proxy: &Proxy) -> Zmsg {
@@ -51,6 +52,9 @@ async fn an_outcome_that_nobody_can_tell_leaves_nothing_cached() {
         assert_eq!(zmsg.peek_entry(key).unwrap(), None, "{key}");
         assert_eq!(view.get(key).await.unwrap(), None, "{key}");
     }
+    // What a read may have cached while nobody knew is dropped again.
+    zmsg.cache_only("list", text("from before"), WriteOptions::default()).await.unwrap();
+    until("the second drop", async || zmsg.peek_entry("list").unwrap().is_none()).await;
     // It was committed, as the next reader finds out.
     let other = scene.engine().await;
     assert_eq!(other.get("feed_1").await.unwrap(), some("new"));
