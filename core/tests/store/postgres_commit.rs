@@ -57,6 +57,23 @@ async fn a_commit_cut_on_either_side_takes_effect_once() {
 }
 
 #[tokio::test]
+async fn a_commit_whose_answer_never_comes_takes_its_connection_along() {
+    let database = database().await;
+    table(&database).await;
+    let proxy = Proxy::start(&database.dsn).await;
+    let dsn = zmsg_core::config::Secret::new(database.dsn_through(proxy.address));
+    let store = database.store_with(|settings| (settings.dsn, settings.pool_size) = (dsn, 1)).await;
+    proxy.arm(Cut::HoldAnswer);
+    let deadline = Deadline::after(Duration::from_millis(700));
+    store.transact(&[add(1)], Arc::new(NoHooks), deadline).await.unwrap();
+    assert_eq!((proxy.cuts_made(), sum(&database).await), (1, 1));
+    // The held answer is nobody else's.
+    let deadline = Deadline::after(Duration::from_secs(5));
+    store.transact(&[add(2)], Arc::new(NoHooks), deadline).await.unwrap();
+    assert_eq!(sum(&database).await, 2);
+}
+
+#[tokio::test]
 async fn a_commit_that_nobody_can_tell_about_is_unknown() {
     let database = database().await;
     table(&database).await;

@@ -190,10 +190,15 @@ impl Connection {
         self.client.clear_type_cache();
     }
 
+    /// Nobody may have it any more.
+    pub(super) fn condemn(&self) {
+        self.condemned.store(true, Ordering::Release);
+    }
+
     /// Asks the server to stop what runs here. Best effort, within [`CANCEL_GRACE`]. The connection is used up: the
     /// request may arrive late and would hit whatever runs then.
     pub(super) async fn cancel(&self) {
-        self.condemned.store(true, Ordering::Release);
+        self.condemn();
         let token = self.client.cancel_token();
         let request = token.cancel_query(self.tls.clone());
         if let Ok(Err(error)) = Deadline::after(CANCEL_GRACE).run("", request).await {
