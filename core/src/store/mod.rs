@@ -153,7 +153,8 @@ pub trait Store: Send + Sync + 'static {
     async fn open_own_tables(&self, migrate: bool, deadline: Deadline) -> Result<()>;
 
     /// Applies the migrations that this database has not had, in the order given, under a lock that keeps other
-    /// processes out. `deadline` bounds waiting for that lock and the files themselves.
+    /// processes out. `deadline` bounds waiting for that lock,
+    /// not the statements of the files: a migration takes the time it takes.
     async fn migrate(&self, migrations: &[Migration], deadline: Deadline) -> Result<MigrationReport>;
 
     /// Closes every connection. Calls that wait for one, and later calls, end with `Closed`; those that hold one run to
