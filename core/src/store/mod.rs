@@ -113,7 +113,9 @@ pub trait Store: Send + Sync + 'static {
     /// Runs one statement in its own implicit transaction (so also what cannot run inside one, as VACUUM).
     ///
     /// If the connection is lost after it was sent, the error is `CommitUnknown`, also for a SELECT: it may have
-    /// called a function that writes. Where the outcome must be known, use [`Store::transact`].
+    /// called a function that writes. Where the outcome must be known, use [`Store::transact`]. What may commit on its
+    /// way (CALL, DO, CONCURRENTLY) is `CommitUnknown` also if it was stopped or met another transaction; it is never
+    /// run twice, and what it committed before any other error stays.
     async fn execute(&self, task: &Task, deadline: Deadline) -> Result<ExecResult> {
         self.execute_if(task, &|| true, deadline).await
     }

@@ -57,6 +57,16 @@ pub(super) fn render(task: &Task) -> Result<Rendered> {
     Ok(rendered)
 }
 
+/// Whether a statement by itself leaves all or nothing. A procedure or a block may COMMIT on its way, and what works
+/// CONCURRENTLY does so in several transactions. That word in a literal only makes us more careful.
+pub(super) fn is_atomic(sql: &str) -> bool {
+    match leading_words(sql).0.as_str() {
+        "CALL" | "DO" => false,
+        "CREATE" | "DROP" | "ALTER" | "REINDEX" => !sql.to_ascii_uppercase().contains("CONCURRENTLY"),
+        _ => true,
+    }
+}
+
 /// Prepares what is not prepared yet, in one flight, and gives the statements in order.
 pub(super) async fn prepare(
     connection: &Connection,
