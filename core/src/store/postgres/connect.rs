@@ -49,11 +49,6 @@ impl Connector {
         Ok(Connector { config: dsn.config, tls, place, timeout: settings.connect_timeout })
     }
 
-    /// Time to open a connection.
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// Opens a connection within the connect timeout.
     pub(super) async fn connect(&self) -> Result<Connection> {
         // Boxed: the handshakes of the driver are by far the largest future here, and every caller would carry it.
