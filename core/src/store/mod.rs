@@ -12,7 +12,9 @@
 //!   transaction).
 //! - No statement is sent twice unless it is known that the first one left nothing, or it only reads.
 //!
-//! A task never begins or ends a transaction itself, and migrations run apart from the pool: `migrations` says what a
+//! A task never begins or ends a transaction itself and never changes the session, whose connection somebody else gets
+//! next. Functions (`pg_advisory_lock`, `set_config(…, false)`) and temporary tables can still leave something there; use
+//! `pg_advisory_xact_lock`, `set_config(…, true)` and `ON COMMIT DROP`. And migrations run apart from the pool: `migrations` says what a
 //! migration is, `own_tables` which ones the engine brings along.
 
 use std::sync::Arc;
