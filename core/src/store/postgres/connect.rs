@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config, Connection as Wire, Error as PgError};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dsn::{self, TlsFiles};
-use super::error::{Failure, refused};
+use super::error::{Failure, Stage, refused};
 use super::statement::Prepared;
 use super::{PostgresSettings, tls};
 use crate::base::Deadline;
@@ -79,7 +79,7 @@ impl Connector {
 
     fn refusal(&self, error: &PgError) -> Error {
         if let Some(refusal) = error.as_db_error() {
-            return refused(refusal, &format!("a connection at {}", self.place));
+            return refused(refusal, &format!("a connection at {}", self.place), Stage::Text);
         }
         let cause = error.source().map(|cause| cause.to_string());
         let why = cause.unwrap_or_else(|| error.to_string());

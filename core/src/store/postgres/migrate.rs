@@ -16,7 +16,7 @@ use tokio_postgres::types::Type;
 
 use super::PostgresStore;
 use super::connect::Connection;
-use super::error::{Failure, refused};
+use super::error::{Failure, Stage, refused};
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
 use crate::base::clock::now;
@@ -162,7 +162,7 @@ impl Session {
                     _ => Some(first_line).filter(|_| migration.without_transaction()),
                 };
                 let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
-                let told = refused(refusal, "the statement");
+                let told = refused(refusal, "the statement", Stage::Text);
                 Error::new(told.kind(), format!("migration {name}{line}: {told}"))
                     .with_retryable(told.retryable())
                     .with_sqlstate(refusal.code().code())
@@ -203,13 +203,13 @@ impl Session {
     async fn query(&self, text: &str) -> Result<Vec<tokio_postgres::Row>> {
         let reading = self.connection.client().query_typed(text, &[]);
         let answer = Deadline::after(self.step).run("reading the migrations", reading).await?;
-        answer.map_err(|error| Failure::of(error, text).error)
+        answer.map_err(|error| Failure::at(Stage::Text, error, text).error)
     }
 
     async fn batch(&self, text: &str) -> Result<()> {
         let running = self.connection.client().batch_execute(text);
         let answer = Deadline::after(self.step).run("running migrations", running).await?;
-        answer.map_err(|error| Failure::of(error, text).error)
+        answer.map_err(|error| Failure::at(Stage::Text, error, text).error)
     }
 }
 

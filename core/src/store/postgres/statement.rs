@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Statement};
 use super::connect::Connection;
 use super::decode;
 use super::encode::{Param, encode};
-use super::error::{Failure, sql_hash};
+use super::error::{Failure, Stage, sql_hash};
 use crate::error::{Error, Result};
 use crate::sql::split::leading_words;
 use crate::sql::{Rendered, Task};
@@ -127,7 +127,7 @@ pub(super) async fn prepare(
 }
 
 async fn prepare_one(client: &Client, sql: &str) -> Result<Prepared, Failure> {
-    let statement = client.prepare(sql).await.map_err(|error| Failure::of(error, sql))?;
+    let statement = client.prepare(sql).await.map_err(|error| Failure::at(Stage::Text, error, sql))?;
     for column in statement.columns() {
         decode::check(column.name(), column.type_()).map_err(|error| error.with("sql", sql_hash(sql)))?;
     }
