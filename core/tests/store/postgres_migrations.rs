@@ -127,7 +127,7 @@ async fn rights_to_rows_are_enough_at_run_time() {
     let store = PostgresStore::connect(PostgresSettings::new(dsn)).await.unwrap();
     let error = store.open_own_tables(false, soon()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.message().contains("zmsg migrate"), "{error}");
+    assert!(error.message().contains("open once with auto_migrate: true"), "{error}");
     assert_eq!(store.open_own_tables(true, soon()).await.unwrap_err().sqlstate(), Some("42501"));
 
     database.store().await;

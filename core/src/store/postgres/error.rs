@@ -115,7 +115,7 @@ pub(super) fn refused(refusal: &DbError, what: &str, stage: Stage) -> Error {
     if code == "42P01" && refusal.message().contains("zmsg_") {
         error = error.with(
             "hint",
-            "the engine's own tables are missing; open with auto_migrate: true or run `zmsg migrate`",
+            "the engine's own tables are missing; open once with auto_migrate: true as a role that may create tables",
         );
     }
     error
