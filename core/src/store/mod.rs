@@ -12,7 +12,9 @@
 //!   transaction).
 //! - No statement is sent twice unless it is known that the first one left nothing, or it only reads.
 //!
-//! A task never begins or ends a transaction itself, and migrations run apart from the pool: `migrations` says what a
+//! A task never begins or ends a transaction itself and never changes the session, whose connection somebody else gets
+//! next. Functions (`pg_advisory_lock`, `set_config(…, false)`) and temporary tables can still leave something there; use
+//! `pg_advisory_xact_lock`, `set_config(…, true)` and `ON COMMIT DROP`. And migrations run apart from the pool: `migrations` says what a
 //! migration is, `own_tables` which ones the engine brings along.
 
 use std::sync::Arc;
@@ -116,7 +118,9 @@ pub trait Store: Send + Sync + 'static {
     /// Runs one statement in its own implicit transaction (so also what cannot run inside one, as VACUUM).
     ///
     /// If the connection is lost after it was sent, the error is `CommitUnknown`, also for a SELECT: it may have
-    /// called a function that writes. Where the outcome must be known, use [`Store::transact`].
+    /// called a function that writes. Where the outcome must be known, use [`Store::transact`]. What may commit on its
+    /// way (CALL, DO, CONCURRENTLY) is `CommitUnknown` also if it was stopped or met another transaction; it is never
+    /// run twice, and what it committed before any other error stays.
     async fn execute(&self, task: &Task, deadline: Deadline) -> Result<ExecResult> {
         self.execute_if(task, &|| true, deadline).await
     }
@@ -162,7 +166,8 @@ pub trait Store: Send + Sync + 'static {
     async fn open_own_tables(&self, migrate: bool, deadline: Deadline) -> Result<()>;
 
     /// Applies the migrations that this database has not had, in the order given, under a lock that keeps other
-    /// processes out. `deadline` bounds waiting for that lock and the files themselves.
+    /// processes out. `deadline` bounds waiting for that lock,
+    /// not the statements of the files: a migration takes the time it takes.
     async fn migrate(&self, migrations: &[Migration], deadline: Deadline) -> Result<MigrationReport>;
 
     /// Closes every connection. Calls that wait for one, and later calls, end with `Closed`; those that hold one run to

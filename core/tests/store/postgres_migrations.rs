@@ -1,13 +1,18 @@
 //! Migrations on PostgreSQL: once, whole, whatever PostgreSQL takes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use zmsg_core::base::Deadline;
 use zmsg_core::error::ErrorKind;
 use zmsg_core::store::Store;
 use zmsg_core::store::migrations::{Migration, load_dir};
 use zmsg_core::store::postgres::{PostgresSettings, PostgresStore};
 
 use crate::support::{database, soon, task};
+
+/// The advisory lock of migrations.
+const LOCK: i64 = 0x7a6d_7367_0000_0001;
 
 fn migration(name: &str, text: &str) -> Migration {
     Migration::from_text(text, name).unwrap()
@@ -62,6 +67,29 @@ async fn an_error_leaves_nothing_and_names_file_and_line() {
 }
 
 #[tokio::test]
+async fn a_migration_takes_the_time_it_takes() {
+    let database = database().await;
+    let store = database.store().await;
+    let whole = migration("1.sql", "CREATE TABLE t (id int); SELECT pg_sleep(1.2)");
+    let pieces =
+        migration("2.sql", "-- zmsg:no-transaction\nINSERT INTO t VALUES (1);\nSELECT pg_sleep(1.2);");
+    let brief = Deadline::after(Duration::from_secs(1));
+    assert_eq!(store.migrate(&[whole, pieces], brief).await.unwrap().applied.len(), 2);
+}
+
+#[tokio::test]
+async fn another_process_is_waited_for_until_the_deadline() {
+    let database = database().await;
+    let store = database.store().await;
+    let other = database.client().await;
+    other.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})")).await.unwrap();
+    let due = [migration("1.sql", "CREATE TABLE t (id int)")];
+    let error = store.migrate(&due, Deadline::after(Duration::from_millis(500))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.message().contains("another process"), "{error}");
+}
+
+#[tokio::test]
 async fn two_processes_at_once_run_each_file_once() {
     let database = database().await;
     let settings = || PostgresSettings::new(&database.dsn);
@@ -100,7 +128,7 @@ async fn rights_to_rows_are_enough_at_run_time() {
     let store = PostgresStore::connect(PostgresSettings::new(dsn)).await.unwrap();
     let error = store.open_own_tables(false, soon()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.message().contains("zmsg migrate"), "{error}");
+    assert!(error.message().contains("open once with auto_migrate: true"), "{error}");
     assert_eq!(store.open_own_tables(true, soon()).await.unwrap_err().sqlstate(), Some("42501"));
 
     database.store().await;

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config, Connection as Wire, Error as PgError};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dsn::{self, TlsFiles};
-use super::error::{Failure, refused};
+use super::error::{Failure, Stage, refused};
 use super::statement::Prepared;
 use super::{PostgresSettings, tls};
 use crate::base::Deadline;
@@ -49,11 +49,6 @@ impl Connector {
         Ok(Connector { config: dsn.config, tls, place, timeout: settings.connect_timeout })
     }
 
-    /// Time to open a connection.
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// Opens a connection within the connect timeout.
     pub(super) async fn connect(&self) -> Result<Connection> {
         // Boxed: the handshakes of the driver are by far the largest future here, and every caller would carry it.
@@ -84,7 +79,7 @@ impl Connector {
 
     fn refusal(&self, error: &PgError) -> Error {
         if let Some(refusal) = error.as_db_error() {
-            return refused(refusal, &format!("a connection at {}", self.place));
+            return refused(refusal, &format!("a connection at {}", self.place), Stage::Text);
         }
         let cause = error.source().map(|cause| cause.to_string());
         let why = cause.unwrap_or_else(|| error.to_string());
@@ -190,11 +185,16 @@ impl Connection {
         self.client.clear_type_cache();
     }
 
+    /// Nobody may have it any more.
+    pub(super) fn condemn(&self) {
+        self.condemned.store(true, Ordering::Release);
+    }
+
     /// Asks the server to stop what runs here. Best effort, within [`CANCEL_GRACE`]; it goes on by itself, and whoever
     /// wants to know the end of the statement waits for what is returned. The connection is used up: the request may
     /// arrive late and would hit whatever runs then.
     pub(super) fn cancel(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.condemned.store(true, Ordering::Release);
+        self.condemn();
         let (token, tls) = (self.client.cancel_token(), self.tls.clone());
         let asked = service::detached(async move {
             if let Ok(Err(error)) = Deadline::after(CANCEL_GRACE).run("", token.cancel_query(tls)).await {

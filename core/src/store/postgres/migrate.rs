@@ -3,6 +3,10 @@
 //! They run on a connection of their own that holds a session-level advisory lock. The lock is polled outside of any
 //! transaction: a session that waits inside one holds a snapshot, and CREATE INDEX CONCURRENTLY of the other process
 //! would wait for that snapshot for ever.
+//!
+//! The deadline bounds waiting for the lock, and as much time again is given to each step of the bookkeeping. The
+//! statements of the files have no bound: a migration takes the time it takes, and one that was stopped half-way because
+//! its caller asked for short calls would never end. A server that is gone is found out by the socket's keepalives.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +16,7 @@ use tokio_postgres::types::Type;
 
 use super::PostgresStore;
 use super::connect::Connection;
-use super::error::{Failure, refused};
+use super::error::{Failure, Stage, refused};
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
 use crate::base::clock::now;
@@ -44,7 +48,7 @@ pub(super) async fn open_own_tables(
     deadline: Deadline,
 ) -> Result<()> {
     let own = own_tables::own_migrations();
-    let session = Session { connection: store.pool.connect(deadline).await?, deadline };
+    let session = Session::open(store, deadline).await?;
     let applied = match session.table().await? {
         Some(table) => session.applied(&table).await?,
         None => HashMap::new(),
@@ -70,20 +74,26 @@ async fn run(
     make_table: bool,
     deadline: Deadline,
 ) -> Result<MigrationReport> {
-    let session = Session { connection: store.pool.connect(deadline).await?, deadline };
+    let session = Session::open(store, deadline).await?;
     session.batch(FRESH_SESSION).await?;
-    session.lock().await?;
+    session.lock(deadline).await?;
     // The session, and with it the lock, ends when it is dropped.
     session.apply_all(migrations, make_table).await
 }
 
 struct Session {
     connection: Connection,
-    deadline: Deadline,
+    /// For one step of the bookkeeping; the deadline may have passed while a file ran.
+    step: Duration,
 }
 
 impl Session {
-    async fn lock(&self) -> Result<()> {
+    async fn open(store: &PostgresStore, deadline: Deadline) -> Result<Session> {
+        let step = deadline.remaining();
+        Ok(Session { connection: store.pool.connect(deadline).await?, step })
+    }
+
+    async fn lock(&self, deadline: Deadline) -> Result<()> {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(250));
         let question = format!("SELECT pg_try_advisory_lock({LOCK})");
         loop {
@@ -92,7 +102,7 @@ impl Session {
                 return Ok(());
             }
             let pause = tokio::time::sleep(backoff.next_delay());
-            self.deadline.run("waiting for another process that runs migrations", pause).await?;
+            deadline.run("waiting for another process that runs migrations", pause).await?;
         }
     }
 
@@ -143,15 +153,7 @@ impl Session {
     /// Sends a piece of a file as it is; `first_line` is where it begins, 0 for what is not in the file.
     async fn send(&self, migration: &Migration, text: &str, first_line: usize) -> Result<()> {
         let name = migration.name();
-        let running = self.connection.client().batch_execute(text);
-        let sent = match self.deadline.run(&format!("running migration {name}"), running).await {
-            Ok(sent) => sent,
-            Err(late) => {
-                self.connection.cancel().await;
-                return Err(late);
-            }
-        };
-        sent.map_err(|error| match error.as_db_error() {
+        self.connection.client().batch_execute(text).await.map_err(|error| match error.as_db_error() {
             None => Failure::from(error).error.with("migration", name),
             Some(refusal) => {
                 let line = match refusal.position() {
@@ -160,7 +162,7 @@ impl Session {
                     _ => Some(first_line).filter(|_| migration.without_transaction()),
                 };
                 let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
-                let told = refused(refusal, "the statement");
+                let told = refused(refusal, "the statement", Stage::Text);
                 Error::new(told.kind(), format!("migration {name}{line}: {told}"))
                     .with_retryable(told.retryable())
                     .with_sqlstate(refusal.code().code())
@@ -174,7 +176,7 @@ impl Session {
         let params: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
             &[(&name, Type::TEXT), (&checksum, Type::TEXT), (&took_ms, Type::INT8)];
         let recording = self.connection.client().execute_typed(&insert, params);
-        let recorded = self.deadline.run("recording a migration", recording).await?;
+        let recorded = Deadline::after(self.step).run("recording a migration", recording).await?;
         recorded.map(drop).map_err(|error| Failure::from(error).error.with("migration", name))
     }
 
@@ -199,17 +201,15 @@ impl Session {
     }
 
     async fn query(&self, text: &str) -> Result<Vec<tokio_postgres::Row>> {
-        let answer = self
-            .deadline
-            .run("reading the migrations", self.connection.client().query_typed(text, &[]))
-            .await?;
-        answer.map_err(|error| Failure::of(error, text).error)
+        let reading = self.connection.client().query_typed(text, &[]);
+        let answer = Deadline::after(self.step).run("reading the migrations", reading).await?;
+        answer.map_err(|error| Failure::at(Stage::Text, error, text).error)
     }
 
     async fn batch(&self, text: &str) -> Result<()> {
-        let answer =
-            self.deadline.run("running migrations", self.connection.client().batch_execute(text)).await?;
-        answer.map_err(|error| Failure::of(error, text).error)
+        let running = self.connection.client().batch_execute(text);
+        let answer = Deadline::after(self.step).run("running migrations", running).await?;
+        answer.map_err(|error| Failure::at(Stage::Text, error, text).error)
     }
 }
 

@@ -11,7 +11,8 @@
 //! | `error` | the driver's errors as ours |
 //!
 //! Invariants:
-//! - No session state outlives a call (SET LOCAL only), so that PgBouncer may switch servers between transactions.
+//! - No session state outlives a call (SET LOCAL only; a task that would change the session is refused, as far as its
+//!   text shows it), so that PgBouncer may switch servers between transactions.
 //!   Prepared statements do outlive one: PgBouncer in transaction mode needs `max_prepared_statements` (1.21 or newer);
 //!   an older one would run another client's statement of the same name.
 //! - A connection that something was left running on, or that a cancel request was sent for, is closed, not pooled.

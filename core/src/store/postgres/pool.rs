@@ -14,6 +14,9 @@ use crate::store::PoolStats;
 /// A connection idle for longer is asked before use, so that a write is not lost on one that died unnoticed. A check
 /// costs a round trip, which is little once in this time.
 const TRUST_IDLE: Duration = Duration::from_secs(1);
+/// How long an idle connection has to answer; never more than half of what the call has left, so that there is time
+/// for a new one.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// What deadpool needs to know.
 struct Connections(Connector);
@@ -62,18 +65,19 @@ impl Pool {
         }
     }
 
-    /// Whether an idle connection still answers. One that is forgotten by the network never does, so the question has
-    /// the time of a connect and no more; the others that are as idle were forgotten along with it.
+    /// Whether an idle connection still answers. If not, those that are as idle go with it: what forgot the one forgot
+    /// them too, and each would cost a call its time.
     async fn check(&self, lease: &mut Lease, deadline: Deadline) -> Result<bool> {
-        let limit = deadline.at_most(self.pool.manager().0.timeout());
-        match limit.run("checking a PostgreSQL connection", lease.check()).await {
-            Ok(answer) => Ok(answer.is_ok()),
-            Err(_) if !deadline.passed() => {
-                self.pool.retain(|connection, _| connection.idle() < TRUST_IDLE);
-                Ok(false)
+        const WHAT: &str = "checking a PostgreSQL connection";
+        let limit = deadline.at_most(ANSWER_WITHIN.min(deadline.remaining() / 2));
+        let answers = matches!(limit.run(WHAT, lease.check()).await, Ok(Ok(())));
+        if !answers {
+            self.pool.retain(|connection, _| connection.idle() < TRUST_IDLE);
+            if deadline.passed() {
+                return Err(deadline.error(WHAT));
             }
-            Err(_) => Err(deadline.error("checking a PostgreSQL connection")),
         }
+        Ok(answers)
     }
 
     /// A connection of its own, outside of the pool.

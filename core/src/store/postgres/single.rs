@@ -39,6 +39,7 @@ pub(super) async fn run(
     deadline: Deadline,
 ) -> Result<ExecResult> {
     let rendered = [statement::render(task)?];
+    let atomic = statement::is_atomic(&rendered[0].sql);
     let mut tries = Tries::new();
     loop {
         let Miss { failure, sent } =
@@ -46,13 +47,22 @@ pub(super) async fn run(
                 Ok(result) => return Ok(result),
                 Err(miss) => miss,
             };
-        let in_the_dark = matches!(failure.cause, Cause::Lost | Cause::Abandoned);
-        if sent && in_the_dark && repeat == Repeat::Never {
+        if sent && repeat == Repeat::Never && may_have_left_something(&failure, atomic) {
             return Err(unknown(failure.error));
         }
         if !tries.again(failure.cause, deadline).await {
             return Err(failure.error);
         }
+    }
+}
+
+/// Whether a statement that was sent may have had an effect although it failed. One that is atomic has none once the
+/// server says that it failed; one that commits on its way may fail at any later moment.
+fn may_have_left_something(failure: &Failure, atomic: bool) -> bool {
+    match failure.cause {
+        Cause::Lost | Cause::Abandoned => true,
+        Cause::Conflict | Cause::Stale => !atomic,
+        Cause::Final | Cause::Dependent => !atomic && failure.error.kind() == ErrorKind::Timeout,
     }
 }
 
@@ -127,7 +137,7 @@ async fn run_in_time(
     }
     cancelled.await;
     match Connection::cancel_grace().run("", work).await {
-        // Stopped: it is known to have left nothing.
+        // Stopped; what is atomic is known to have left nothing.
         Ok(Err(failure)) if failure.error.kind() == ErrorKind::Timeout => Err(late.into()),
         Ok(done) => done,
         Err(_) => Err(Failure { cause: Cause::Abandoned, error: late }),
@@ -147,8 +157,8 @@ fn settle(lease: &mut Lease, cause: Cause) {
 }
 
 fn unknown(error: Error) -> Error {
-    let message = "the connection was lost, or the time was over, while a statement was running, and whether it took \
-                   effect is not known; check the data before repeating it";
+    let message = "a statement ended before its time (the connection was lost, the time was over, or it met another \
+                   transaction half-way), and whether it took effect is not known; check the data before repeating it";
     Error::new(ErrorKind::CommitUnknown, message).with_source(error)
 }
 

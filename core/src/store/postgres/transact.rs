@@ -102,9 +102,10 @@ impl Transaction<'_> {
     async fn run_once(&mut self, tries: &Tries) -> Result<Committed, Stop> {
         let mut lease = self.store.pool.take(self.deadline).await.map_err(|error| tries.connecting(error))?;
         lease.begin();
-        let run = self.run_on(&lease).await;
+        let run = self.run_on(&mut lease).await;
         match &run {
-            Ok(_) => lease.end(),
+            // The answer to its COMMIT ended it.
+            Ok(_) => {}
             Err(Stop::Failed(failure)) => roll_back(&mut lease, failure.cause).await,
             // Its state is unknown: never given back.
             Err(Stop::Unknown(_)) => {}
@@ -112,8 +113,9 @@ impl Transaction<'_> {
         run
     }
 
-    async fn run_on(&mut self, connection: &Connection) -> Result<Committed, Stop> {
+    async fn run_on(&mut self, lease: &mut Lease) -> Result<Committed, Stop> {
         let deadline = self.deadline;
+        let connection: &Connection = lease;
         let bound = match deadline.run("preparing a transaction", self.open(connection)).await {
             Ok(opened) => opened?,
             Err(late) => return Err(abandon(connection, late)),
@@ -126,7 +128,7 @@ impl Transaction<'_> {
             Err(late) => return Err(abandon(connection, late)),
         };
         deadline.run("before a COMMIT", self.hooks.before_commit(committed.version)).await??;
-        self.commit(connection, committed, txid).await
+        self.commit(lease, committed, txid).await
     }
 
     /// BEGIN, and meanwhile everything that has to happen before the first task is sent.
@@ -182,22 +184,23 @@ impl Transaction<'_> {
     }
 
     /// COMMIT. Every statement succeeded, so that the server has no aborted transaction whose COMMIT would "succeed".
-    async fn commit(
-        &self,
-        connection: &Connection,
-        committed: Committed,
-        txid: i64,
-    ) -> Result<Committed, Stop> {
+    /// Only its own answer makes the connection fit for others: one whose answer is still to come would hand it to
+    /// them, whatever the fate of the transaction is.
+    async fn commit(&self, lease: &mut Lease, committed: Committed, txid: i64) -> Result<Committed, Stop> {
         let deadline = at_least(self.deadline, COMMIT_GRACE);
-        let failure =
-            match deadline.run("waiting for a COMMIT", connection.client().batch_execute("COMMIT")).await {
-                Ok(Ok(())) => return Ok(committed),
-                Ok(Err(error)) => Failure::from(error),
-                Err(late) => Failure { cause: Cause::Lost, error: late },
-            };
+        let failure = match deadline.run("waiting for a COMMIT", lease.client().batch_execute("COMMIT")).await
+        {
+            Ok(Ok(())) => {
+                lease.end();
+                return Ok(committed);
+            }
+            Ok(Err(error)) => Failure::from(error),
+            Err(late) => Failure { cause: Cause::Lost, error: late },
+        };
         if failure.cause != Cause::Lost {
             return Err(Stop::Failed(failure));
         }
+        lease.condemn();
         match fate::ask(self.store, txid, at_least(self.deadline, COMMIT_GRACE)).await {
             Fate::Committed => Ok(committed),
             Fate::Aborted => Err(Stop::Failed(failure)),
