@@ -43,7 +43,7 @@ impl Drop for Waiting {
 /// For transactions that concern no cache.
 #[async_trait]
 impl CommitHooks for Caller {
-    async fn before_tasks(&self) -> Result<()> {
+    async fn before_tasks(&self, _run: u32) -> Result<()> {
         self.check_waits()
     }
 

@@ -35,7 +35,7 @@ pub(super) struct CacheAfterCommit {
 
 #[async_trait]
 impl CommitHooks for CacheAfterCommit {
-    async fn before_tasks(&self) -> Result<()> {
+    async fn before_tasks(&self, _run: u32) -> Result<()> {
         self.caller.check_waits()
     }
 

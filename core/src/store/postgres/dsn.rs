@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn dead_sockets_are_found_out_unless_told_otherwise() {
-        let seconds = |text| {
+        let seconds = |text: &str| {
             let config = read(text).unwrap().config;
             let interval = config.get_keepalives_interval().unwrap().as_secs();
             let user = config.get_tcp_user_timeout().map(|it| it.as_secs());
