@@ -169,6 +169,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Checks that the engine's own tables are there; makes or updates them if `migrate`, else an error says what is
     /// missing. An up-to-date database is only read.
+    ///
+    /// The tables are those that the search path finds. Ids are unique among engines that share one `zmsg_nodes`, so two
+    /// schemas of one database may make equal ids; if another schema has that table too, a warning names both.
     async fn open_own_tables(&self, migrate: bool, deadline: Deadline) -> Result<()>;
 
     /// Applies the migrations that this database has not had, in the order given, under a lock that keeps other

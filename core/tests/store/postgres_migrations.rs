@@ -122,6 +122,40 @@ async fn a_file_may_change_its_role_and_settings() {
     assert_eq!((applied.unwrap(), same.unwrap()), (4, 3));
 }
 
+/// Keeps the warnings of this test program.
+struct Warnings;
+
+static WARNINGS: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() == log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            WARNINGS.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[tokio::test]
+async fn a_second_schema_with_nodes_is_warned_of() {
+    log::set_logger(&Warnings).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let database = database().await;
+    let told = || WARNINGS.lock().unwrap().iter().any(|it| it.contains("tenant_b") && it.contains("public"));
+    let store = database.store().await;
+    store.open_own_tables(false, soon()).await.unwrap();
+    assert!(!told());
+    let second = "CREATE SCHEMA tenant_b; CREATE TABLE tenant_b.zmsg_nodes (node_id int)";
+    database.client().await.batch_execute(second).await.unwrap();
+    store.open_own_tables(false, soon()).await.unwrap();
+    assert!(told());
+}
+
 #[tokio::test]
 async fn two_processes_at_once_run_each_file_once() {
     let database = database().await;

@@ -57,6 +57,7 @@ pub(super) async fn open_own_tables(
         Some(table) => session.applied(&table).await?,
         None => HashMap::new(),
     };
+    session.warn_of_others().await?;
     drop(session);
     let mut missing = Vec::new();
     for migration in &own {
@@ -213,6 +214,25 @@ impl Session {
                         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                         WHERE c.oid = to_regclass('zmsg_migrations')";
         Ok(self.query(question).await?.first().and_then(|row| row.try_get(0).ok()))
+    }
+
+    /// Ids are unique among those who share one zmsg_nodes; a database with several of them makes equal ids.
+    async fn warn_of_others(&self) -> Result<()> {
+        let question = "SELECT n.nspname::text, coalesce(own.relnamespace::regnamespace::text, current_schema()) \
+                        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                        LEFT JOIN pg_catalog.pg_class own ON own.oid = to_regclass('zmsg_nodes') \
+                        WHERE c.relname = 'zmsg_nodes' AND c.relkind IN ('r', 'p') AND c.oid IS DISTINCT FROM own.oid \
+                        ORDER BY 1 LIMIT 1";
+        if let Some(row) = self.query(question).await?.first() {
+            let name = |at: usize| row.try_get::<_, Option<String>>(at).ok().flatten().unwrap_or_default();
+            log::warn!(
+                "this database has zmsg_nodes in the schema {:?} too, and this engine uses the one in {:?} by its \
+                 search_path; ids made with the two may be equal",
+                name(0),
+                name(1)
+            );
+        }
+        Ok(())
     }
 
     /// Checksums by name.
