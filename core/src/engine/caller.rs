@@ -41,7 +41,7 @@ impl Caller {
 /// For transactions that concern no cache.
 #[async_trait]
 impl CommitHooks for Caller {
-    async fn before_tasks(&self) -> Result<()> {
+    async fn before_tasks(&self, _run: u32) -> Result<()> {
         self.check_waits()
     }
 

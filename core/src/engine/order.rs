@@ -27,7 +27,7 @@ use super::state::State;
 use crate::cache::Settle;
 use crate::config::Ttl;
 use crate::error::Result;
-use crate::store::{CommitHooks, Outcome};
+use crate::store::{CommitHooks, ExecResult, Outcome};
 
 /// What one write does to the caches once its fate is known.
 pub(super) struct CacheAfterCommit {
@@ -112,11 +112,11 @@ impl CacheAfterCommit {
 
 #[async_trait]
 impl CommitHooks for CacheAfterCommit {
-    async fn before_tasks(&self) -> Result<()> {
+    async fn before_tasks(&self, _run: u32) -> Result<()> {
         self.caller.check_waits()
     }
 
-    async fn before_commit(&self, version: u64) -> Result<()> {
+    async fn before_commit(&self, version: u64, _results: &[ExecResult]) -> Result<()> {
         // The run before, if there was one, left nothing.
         let earlier = self.under_way.lock().take();
         earlier.into_iter().for_each(UnderWay::call_off);

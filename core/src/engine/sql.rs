@@ -27,7 +27,7 @@ impl Zmsg {
                 return state.store.execute_if(task, &|| caller.waits(), deadline).await;
             }
             state.own_tables(deadline).await?;
-            Ok(state.store.transact(&tasks, Arc::new(caller), deadline).await?.result)
+            Ok(state.store.transact(&tasks, Arc::new(caller), deadline).await?.total())
         })
         .await;
         drop(waiting);

@@ -120,12 +120,12 @@ impl Zmsg {
         self.state.own_tables(deadline).await?;
         let op_id = random::operation_id();
         let outcome = self.state.store.transact(&tasks, hooks.clone(), deadline).await;
-        let committed = outcome.map_err(|error| error.with_op_id(&op_id))?;
+        let total = outcome.map_err(|error| error.with_op_id(&op_id))?.total();
         Ok(Receipt {
             op_id,
             durability: "postgres",
-            rows_affected: committed.result.rows_affected,
-            rows: committed.result.rows,
+            rows_affected: total.rows_affected,
+            rows: total.rows,
             cached: hooks.cached(),
         })
     }

@@ -34,21 +34,35 @@ pub mod postgres;
 
 /// What a statement, or a list of them, did.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct ExecResult {
-    /// Rows inserted, updated, deleted or selected, summed over the statements.
+    /// Rows inserted, updated, deleted or selected; of a list, the sum.
     pub rows_affected: u64,
-    /// RETURNING or SELECT rows of all statements, in order.
+    /// RETURNING or SELECT rows; of a list, those of all statements in order.
     pub rows: Vec<Row>,
 }
 
 /// A transaction that was committed.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Committed {
-    /// What its statements did.
-    pub result: ExecResult,
+    /// What each task did, in order.
+    pub results: Vec<ExecResult>,
     /// A number drawn while the transaction held its locks: of two transactions that wrote the same row, the later
     /// one has the higher number.
     pub version: u64,
+}
+
+impl Committed {
+    /// What all tasks did together.
+    pub fn total(self) -> ExecResult {
+        let mut total = ExecResult::default();
+        for result in self.results {
+            total.rows_affected += result.rows_affected;
+            total.rows.extend(result.rows);
+        }
+        total
+    }
 }
 
 /// What became of a transaction.
@@ -65,15 +79,15 @@ pub enum Outcome {
 /// What happens around a COMMIT; implemented by the engine.
 #[async_trait]
 pub trait CommitHooks: Send + Sync {
-    /// With the connection in hand and every statement prepared, before the first task is sent. An error aborts, with
-    /// nothing sent. Called once, also if the transaction has to be run again.
-    async fn before_tasks(&self) -> Result<()> {
+    /// With the connection in hand and every statement prepared, before the first task is sent. An error aborts for
+    /// good, with nothing sent. Called in every run of the transaction that came this far; `run` counts them from 1.
+    async fn before_tasks(&self, _run: u32) -> Result<()> {
         Ok(())
     }
 
-    /// After every statement succeeded, before COMMIT is sent. An error rolls back. Called once for every run of the
-    /// transaction that came this far, each with its own version.
-    async fn before_commit(&self, _version: u64) -> Result<()> {
+    /// After every statement succeeded, before COMMIT is sent, with what each task did. An error rolls back for good.
+    /// Called once for every run of the transaction that came this far, each with its own version.
+    async fn before_commit(&self, _version: u64, _results: &[ExecResult]) -> Result<()> {
         Ok(())
     }
 
@@ -100,6 +114,7 @@ pub(crate) fn unwanted() -> Error {
 
 /// Figures of the connection pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolStats {
     /// Open connections.
     pub size: usize,
@@ -163,6 +178,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Checks that the engine's own tables are there; makes or updates them if `migrate`, else an error says what is
     /// missing. An up-to-date database is only read.
+    ///
+    /// The tables are those that the search path finds. Ids are unique among engines that share one `zmsg_nodes`, so two
+    /// schemas of one database may make equal ids; if another schema has that table too, a warning names both.
     async fn open_own_tables(&self, migrate: bool, deadline: Deadline) -> Result<()>;
 
     /// Applies the migrations that this database has not had, in the order given, under a lock that keeps other

@@ -47,8 +47,7 @@ async fn a_commit_cut_on_either_side_takes_effect_once() {
             let hooks = Recorder::new();
             store.transact(&[add(1)], hooks.clone(), soon()).await.unwrap();
             assert_eq!(sum(&database).await, before + 1, "{cut:?}, round {round}");
-            let mut calls = vec!["before_tasks"];
-            calls.extend(std::iter::repeat_n("before_commit", commits));
+            let mut calls = ["before_tasks", "before_commit"].repeat(commits);
             calls.push("committed");
             assert_eq!(hooks.calls(), calls, "{cut:?}");
         }
@@ -136,8 +135,11 @@ async fn a_backend_killed_in_the_middle_costs_one_more_run() {
         }
     });
     let committed = store.transact(&[add(1), add(2)], hooks.clone(), soon()).await.unwrap();
-    assert_eq!(committed.result.rows_affected, 2);
-    assert_eq!(hooks.calls(), ["before_tasks", "before_commit", "before_commit", "committed"]);
+    assert_eq!(committed.total().rows_affected, 2);
+    assert_eq!(
+        hooks.calls(),
+        ["before_tasks", "before_commit", "before_tasks", "before_commit", "committed"]
+    );
     assert_eq!(sum(&database).await, 2);
 }
 
@@ -230,7 +232,7 @@ async fn versions_follow_the_order_of_commits() {
         tokio::spawn(async move {
             let add = task("UPDATE v SET n = n + 1 WHERE id = 1 RETURNING n", &[]);
             let committed = store.transact(&[add], Arc::new(NoHooks), soon()).await.unwrap();
-            (committed.result.rows[0].values[0].clone(), committed.version)
+            (committed.results[0].rows[0].values[0].clone(), committed.version)
         })
     });
     let mut seen = Vec::new();

@@ -131,13 +131,17 @@ async fn a_schema_change_is_not_noticed() {
         assert_eq!(store.query(&read, soon()).await.unwrap()[0].values.len(), columns);
         let committed =
             store.transact(std::slice::from_ref(&change), Arc::new(NoHooks), soon()).await.unwrap();
-        assert_eq!(committed.result.rows[0].values.len(), columns);
+        assert_eq!(committed.results[0].rows[0].values.len(), columns);
         let many = store.query_many(&[read.clone(), read.clone()], soon()).await;
         assert!(many.iter().all(|rows| rows.as_ref().unwrap()[0].values.len() == columns));
         client.batch_execute(&format!("ALTER TABLE t ADD COLUMN b{columns} int")).await.unwrap();
     }
     let committed = store.transact(&[read], Arc::new(NoHooks), soon()).await.unwrap();
-    assert_eq!(committed.result.rows[0].values.len(), 4, "also where the transaction meets the change first");
+    assert_eq!(
+        committed.results[0].rows[0].values.len(),
+        4,
+        "also where the transaction meets the change first"
+    );
 }
 
 /// Drops every prepared statement, as a pooler or a restart would; as a task of its own it is refused.
@@ -152,7 +156,7 @@ async fn prepared_statements_may_vanish() {
         assert_eq!(store.query(&read, soon()).await.unwrap()[0].values, [Value::Int(7)]);
         store.execute(&task(FORGET, &[]), soon()).await.unwrap();
         let committed = store.transact(std::slice::from_ref(&read), Arc::new(NoHooks), soon()).await.unwrap();
-        assert_eq!(committed.result.rows[0].values, [Value::Int(7)]);
+        assert_eq!(committed.results[0].rows[0].values, [Value::Int(7)]);
         store.execute(&task(FORGET, &[]), soon()).await.unwrap();
     }
     assert_eq!(store.pool_stats().size, 1);

@@ -4,6 +4,9 @@
 //! transaction: a session that waits inside one holds a snapshot, and CREATE INDEX CONCURRENTLY of the other process
 //! would wait for that snapshot for ever.
 //!
+//! A database that has had everything is only read: no lock is asked for. The lock is given back by name and not only
+//! with the connection, since behind a pooler the server's session goes on.
+//!
 //! The deadline bounds waiting for the lock, and as much time again is given to each step of the bookkeeping. The
 //! statements of the files have no bound: a migration takes the time it takes, and one that was stopped half-way because
 //! its caller asked for short calls would never end. A server that is gone is found out by the socket's keepalives.
@@ -28,8 +31,8 @@ use crate::store::own_tables;
 /// "zmsg" and a number, read as a big-endian integer; advisory locks are per database.
 const LOCK: i64 = 0x7a6d_7367_0000_0001;
 const TABLE_DDL: &str = include_str!("../own/0000_migrations.sql");
-/// What a file may have changed in the session is put back before the next one.
-const FRESH_SESSION: &str = "RESET ALL; SET statement_timeout = 0";
+/// What a file may have changed in the session is put back before it is recorded, and so before the next one.
+const FRESH_SESSION: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; SET statement_timeout = 0";
 
 /// See [`crate::store::Store::migrate`].
 pub(super) async fn migrate(
@@ -53,6 +56,7 @@ pub(super) async fn open_own_tables(
         Some(table) => session.applied(&table).await?,
         None => HashMap::new(),
     };
+    session.warn_of_others().await?;
     drop(session);
     let mut missing = Vec::new();
     for migration in &own {
@@ -76,9 +80,18 @@ async fn run(
 ) -> Result<MigrationReport> {
     let session = Session::open(store, deadline).await?;
     session.batch(FRESH_SESSION).await?;
+    if let Some(report) = session.nothing_due(migrations).await? {
+        return Ok(report);
+    }
     session.lock(deadline).await?;
-    // The session, and with it the lock, ends when it is dropped.
-    session.apply_all(migrations, make_table).await
+    let applied = session.apply_all(migrations, make_table).await;
+    // Left open, a failed file's transaction would refuse the unlocking; without one this is a warning of the server's.
+    let unlock = format!("ROLLBACK; SELECT pg_advisory_unlock({LOCK})");
+    if let Err(error) = session.batch(&unlock).await {
+        // The lock ends with the session, which ends here.
+        log::debug!("the migration lock could not be given back: {error}");
+    }
+    applied
 }
 
 struct Session {
@@ -104,6 +117,19 @@ impl Session {
             let pause = tokio::time::sleep(backoff.next_delay());
             deadline.run("waiting for another process that runs migrations", pause).await?;
         }
+    }
+
+    /// The report, if this database has had all of them.
+    async fn nothing_due(&self, migrations: &[Migration]) -> Result<Option<MigrationReport>> {
+        let Some(table) = self.table().await? else { return Ok(None) };
+        let applied = self.applied(&table).await?;
+        let mut report = MigrationReport::default();
+        for migration in migrations {
+            let Some(checksum) = applied.get(migration.name()) else { return Ok(None) };
+            migration.unchanged(checksum)?;
+            report.skipped.push(migration.name().to_owned());
+        }
+        Ok(Some(report))
     }
 
     async fn apply_all(&self, migrations: &[Migration], make_table: bool) -> Result<MigrationReport> {
@@ -140,14 +166,15 @@ impl Session {
             for (statement, line) in migration.statements()? {
                 self.send(migration, statement, line).await?;
             }
-            record(started).await?;
+            self.batch(FRESH_SESSION).await?;
+            record(started).await
         } else {
             self.batch("BEGIN").await?;
             self.send(migration, migration.text(), 1).await?;
+            self.batch(FRESH_SESSION).await?;
             record(started).await?;
-            self.send(migration, "COMMIT", 0).await?;
+            self.send(migration, "COMMIT", 0).await
         }
-        self.batch(FRESH_SESSION).await
     }
 
     /// Sends a piece of a file as it is; `first_line` is where it begins, 0 for what is not in the file.
@@ -186,6 +213,25 @@ impl Session {
                         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                         WHERE c.oid = to_regclass('zmsg_migrations')";
         Ok(self.query(question).await?.first().and_then(|row| row.try_get(0).ok()))
+    }
+
+    /// Ids are unique among those who share one zmsg_nodes; a database with several of them makes equal ids.
+    async fn warn_of_others(&self) -> Result<()> {
+        let question = "SELECT n.nspname::text, coalesce(own.relnamespace::regnamespace::text, current_schema()) \
+                        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                        LEFT JOIN pg_catalog.pg_class own ON own.oid = to_regclass('zmsg_nodes') \
+                        WHERE c.relname = 'zmsg_nodes' AND c.relkind IN ('r', 'p') AND c.oid IS DISTINCT FROM own.oid \
+                        ORDER BY 1 LIMIT 1";
+        if let Some(row) = self.query(question).await?.first() {
+            let name = |at: usize| row.try_get::<_, Option<String>>(at).ok().flatten().unwrap_or_default();
+            log::warn!(
+                "this database has zmsg_nodes in the schema {:?} too, and this engine uses the one in {:?} by its \
+                 search_path; ids made with the two may be equal",
+                name(0),
+                name(1)
+            );
+        }
+        Ok(())
     }
 
     /// Checksums by name.

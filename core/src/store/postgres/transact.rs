@@ -54,8 +54,8 @@ struct Transaction<'a> {
     texts: Vec<Rendered>,
     hooks: Arc<dyn CommitHooks>,
     deadline: Deadline,
-    /// Whether `before_tasks` was called.
-    hooked: bool,
+    /// How often `before_tasks` was called.
+    runs: u32,
     /// Whether each task is prepared only once the tasks before it have run.
     stepwise: bool,
 }
@@ -69,9 +69,9 @@ pub(super) async fn transact(
 ) -> Result<Committed> {
     let mut texts = tasks.iter().map(statement::render).collect::<Result<Vec<_>>>()?;
     texts.push(Rendered { sql: VERSION.into(), params: Arc::new([]) });
-    let mut transaction = Transaction { store, texts, hooks, deadline, hooked: false, stepwise: false };
+    let mut transaction = Transaction { store, texts, hooks, deadline, runs: 0, stepwise: false };
     let outcome = transaction.run_to_the_end().await;
-    if transaction.hooked {
+    if transaction.runs > 0 {
         transaction.hooks.after(&outcome).await;
     }
     match outcome {
@@ -127,7 +127,8 @@ impl Transaction<'_> {
             Ok(flown) => flown?,
             Err(late) => return Err(abandon(connection, late)),
         };
-        deadline.run("before a COMMIT", self.hooks.before_commit(committed.version)).await??;
+        let hook = self.hooks.before_commit(committed.version, &committed.results);
+        deadline.run("before a COMMIT", hook).await??;
         self.commit(lease, committed, txid).await
     }
 
@@ -137,10 +138,8 @@ impl Transaction<'_> {
         let begun = connection.client().batch_execute(&begin);
         let rest = async {
             let bound = self.bind(connection).await?;
-            if !self.hooked {
-                self.hooked = true;
-                self.hooks.before_tasks().await?;
-            }
+            self.runs += 1;
+            self.hooks.before_tasks(self.runs).await?;
             Ok::<_, Failure>(bound)
         };
         let (begun, bound) = futures_util::future::join(begun, rest).await;
@@ -180,7 +179,7 @@ impl Transaction<'_> {
             };
             results.push(step.await.map_err(|failure| numbered(failure, index, self.texts.len()))?);
         }
-        summed(results)
+        drawn(results)
     }
 
     /// COMMIT. Every statement succeeded, so that the server has no aborted transaction whose COMMIT would "succeed".
@@ -219,11 +218,11 @@ async fn flight(connection: &Connection, bound: &[Bound]) -> Result<(Committed, 
     for (index, answer) in answers.into_iter().enumerate() {
         results.push(answer.map_err(|failure| numbered(failure, index, bound.len()))?);
     }
-    summed(results)
+    drawn(results)
 }
 
-/// The results of the tasks as one, and the version and the transaction id, which come last.
-fn summed(mut results: Vec<ExecResult>) -> Result<(Committed, i64), Failure> {
+/// The results of the tasks, and apart from them the version and the transaction id, which come last.
+fn drawn(mut results: Vec<ExecResult>) -> Result<(Committed, i64), Failure> {
     let drawn = results.pop().and_then(|drawn| drawn.rows.into_iter().next());
     let (version, txid) = match drawn.as_ref().map(|row| row.values.as_slice()) {
         Some([Value::Int(version), Value::Int(txid)]) => (*version, *txid),
@@ -233,12 +232,7 @@ fn summed(mut results: Vec<ExecResult>) -> Result<(Committed, i64), Failure> {
             );
         }
     };
-    let mut result = ExecResult::default();
-    for one in results {
-        result.rows_affected += one.rows_affected;
-        result.rows.extend(one.rows);
-    }
-    Ok((Committed { result, version: version.unsigned_abs() }, txid))
+    Ok((Committed { results, version: version.unsigned_abs() }, txid))
 }
 
 /// Says which of several tasks failed; the last text is ours, not a task.
