@@ -49,7 +49,7 @@ impl Engine {
         F: Future<Output = CoreResult<Reply>> + Send + 'static,
     {
         let timeout: Option<Duration> = duration(&call.timeout, "timeout")?;
-        let zmsg = self.zmsg.with_timeout(timeout);
+        let zmsg = self.zmsg.with_timeout(timeout).admitted();
         self.calls.start(call.id, call.cancellable, work(zmsg)).map_err(to_js)
     }
 }
@@ -96,7 +96,11 @@ pub fn open(calls: &External<Arc<Calls>>, call: Call, settings: &External<Settin
 
 #[napi(catch_unwind)]
 pub fn close(engine: &External<Engine>, call: Call) -> Result<()> {
-    engine.start(call, |zmsg| async move { zmsg.close().await.map(|()| Reply::Unit) })
+    // Not admitted as a call: a close would wait for itself.
+    let timeout = duration(&call.timeout, "timeout")?;
+    let zmsg = engine.zmsg.with_timeout(timeout);
+    let work = async move { zmsg.close().await.map(|()| Reply::Unit) };
+    engine.calls.start(call.id, call.cancellable, work).map_err(to_js)
 }
 
 #[napi(catch_unwind)]

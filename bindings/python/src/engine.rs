@@ -57,8 +57,13 @@ impl Engine {
     {
         let timeout: Option<Duration> = timeout_of(timeout.as_ref())?;
         let engine = self.0.current(py)?;
+        // In flight from here on, unless the engine has yet to be opened again in a forked child.
+        let admitted = engine.opened().map(Zmsg::admitted);
         let work = async move {
-            let engine = engine.open().await?;
+            let engine = match admitted {
+                Some(engine) => engine,
+                None => engine.open().await?,
+            };
             call(if timeout.is_some() { engine.with_timeout(timeout) } else { engine }).await
         };
         run(py, port, work, convert)

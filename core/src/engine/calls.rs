@@ -27,6 +27,12 @@ impl Calls {
         if self.is_closed() { Err(Error::closed()) } else { Ok(call) }
     }
 
+    /// Another one, under the cover of one that was let in: also when new calls are refused meanwhile.
+    pub(super) fn join(self: &Arc<Calls>, _cover: &Call) -> Call {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        Call(self.clone())
+    }
+
     /// Whether new calls are refused.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
@@ -71,10 +77,13 @@ mod tests {
         assert!(calls.close());
         assert!(!calls.close());
         assert!(calls.enter().is_err());
+        let covered = calls.join(&second);
         let draining = tokio_test_spawn(calls.clone());
         drop(first);
         assert!(!draining.is_finished());
         drop(second);
+        assert!(!draining.is_finished());
+        drop(covered);
         draining.await.unwrap();
     }
 

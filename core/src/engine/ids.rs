@@ -1,7 +1,7 @@
 //! New ids. No I/O: PostgreSQL granted them ahead of time.
 
 use super::Zmsg;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 impl Zmsg {
     /// A new id as `prefix_number`, unique among all processes on the same database.
@@ -21,9 +21,5 @@ impl Zmsg {
     pub fn next_id_number(&self) -> Result<i64> {
         self.check_open()?;
         self.state.ids.next_number()
-    }
-
-    pub(super) fn check_open(&self) -> Result<()> {
-        if self.is_closed() { Err(Error::closed()) } else { Ok(()) }
     }
 }

@@ -37,7 +37,7 @@ impl Zmsg {
     /// As [`Zmsg::get`], for the first key that failed; the others are in the caches then.
     pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
         keys.iter().try_for_each(|key| check_key(&self.state.config, key.as_ref()))?;
-        let call = Arc::new(self.state.calls.enter()?);
+        let call = Arc::new(self.enter()?);
         let mut found = Found::with_capacity(keys.len());
         let mut missing: Vec<Arc<str>> = Vec::new();
         for key in keys.iter().map(AsRef::as_ref) {

@@ -32,7 +32,8 @@ use std::time::Duration;
 
 use crate::base::Deadline;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use calls::Call;
 use state::State;
 
 pub use crate::store::migrations::MigrationReport;
@@ -46,6 +47,7 @@ pub use types::{Receipt, SourceOptions, Tasks, WriteOptions};
 pub struct Zmsg {
     state: Arc<State>,
     timeout: Option<Duration>,
+    admission: Option<Arc<Call>>,
 }
 
 impl Zmsg {
@@ -56,7 +58,7 @@ impl Zmsg {
     /// `start_degraded` is off.
     pub async fn open(config: Config) -> Result<Zmsg> {
         // Boxed: opening is a large future, and callers nest it in their own.
-        Ok(Zmsg { state: Box::pin(State::open(config)).await?, timeout: None })
+        Ok(Zmsg { state: Box::pin(State::open(config)).await?, timeout: None, admission: None })
     }
 
     /// Refuses new calls, lets those in flight end, stops the background services and gives the node id back.
@@ -68,7 +70,15 @@ impl Zmsg {
 
     /// The same engine with another time limit for the calls made through it; `None` keeps the present one.
     pub fn with_timeout(&self, timeout: Option<Duration>) -> Zmsg {
-        Zmsg { state: self.state.clone(), timeout: timeout.or(self.timeout) }
+        Zmsg { timeout: timeout.or(self.timeout), ..self.clone() }
+    }
+
+    /// The same engine for one call that counts as in flight from now on, so that a close which begins before the call's
+    /// future first runs lets it end. For callers that hand futures to another thread, as the bindings do.
+    ///
+    /// Close the engine through another handle: a close waits for this one to be dropped.
+    pub fn admitted(&self) -> Zmsg {
+        Zmsg { admission: self.state.calls.enter().ok().map(Arc::new), ..self.clone() }
     }
 
     /// Whether `close` was called.
@@ -79,6 +89,18 @@ impl Zmsg {
     /// The configuration it was opened with.
     pub fn config(&self) -> &Config {
         &self.state.config
+    }
+
+    /// Lets a call in, or says that the engine is closed.
+    fn enter(&self) -> Result<Call> {
+        match &self.admission {
+            Some(admission) => Ok(self.state.calls.join(admission)),
+            None => self.state.calls.enter(),
+        }
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.admission.is_none() && self.is_closed() { Err(Error::closed()) } else { Ok(()) }
     }
 
     fn deadline(&self) -> Deadline {

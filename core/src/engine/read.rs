@@ -21,7 +21,7 @@ impl Zmsg {
     /// `Task` for a pattern that cannot be read or fits the same keys as another, and for a task whose `?` are not as
     /// many as the pattern's parts. `Closed`.
     pub fn source(&self, pattern: &str, task: Task, options: SourceOptions) -> Result<()> {
-        let _call = self.state.calls.enter()?;
+        let _call = self.enter()?;
         let life = SourceLife { ttl: options.ttl, absent_ttl: options.absent_ttl };
         self.state.sources.declare(pattern, task, life)
     }
@@ -58,7 +58,7 @@ impl Zmsg {
     }
 
     async fn fly(&self, key: Arc<str>) -> Result<Loaded> {
-        let call = self.state.calls.enter()?;
+        let call = self.enter()?;
         let (state, flown, deadline) = (self.state.clone(), key.clone(), self.deadline());
         let flight = self.state.caches.loader().load(&key, move || async move {
             let _call = call;

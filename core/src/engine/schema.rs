@@ -52,7 +52,7 @@ impl Migrations {
     /// the statements: a migration takes the time it takes.
     pub async fn migrate(self) -> Result<MigrationReport> {
         let Migrations { zmsg, loaded } = self;
-        let call = zmsg.state.calls.enter()?;
+        let call = zmsg.enter()?;
         let deadline = zmsg.deadline();
         service::detached(async move {
             let _call = call;

@@ -19,7 +19,7 @@ impl Zmsg {
     pub async fn sql_exec(&self, tasks: impl Into<Tasks>) -> Result<ExecResult> {
         let tasks = tasks.into().checked("sql_exec")?;
         let (zmsg, deadline) = (self.clone(), self.deadline());
-        let call = self.state.calls.enter()?;
+        let call = self.enter()?;
         let (caller, waiting) = Caller::new();
         let result = service::detached(async move {
             let (_call, state) = (call, &zmsg.state);
@@ -41,7 +41,7 @@ impl Zmsg {
     pub async fn query(&self, task: Task) -> Result<Vec<Row>> {
         task.check_runnable("query")?;
         let (zmsg, deadline) = (self.clone(), self.deadline());
-        let call = self.state.calls.enter()?;
+        let call = self.enter()?;
         let (caller, waiting) = Caller::new();
         let rows = service::detached(async move {
             let (_call, store) = (call, &zmsg.state.store);

@@ -83,7 +83,7 @@ impl Zmsg {
     /// # Errors
     /// `Closed`. A server that does not answer is no error here: it is what the result says.
     pub async fn health(&self) -> Result<Health> {
-        let _call = self.state.calls.enter()?;
+        let _call = self.enter()?;
         let deadline = self.deadline().at_most(self.state.config.connect_timeout);
         let (postgres, redis) =
             tokio::join!(self.state.store.ping(deadline), self.state.caches.ping(deadline));

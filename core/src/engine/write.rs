@@ -28,7 +28,7 @@ impl Zmsg {
         }
         let (zmsg, key, deadline) = (self.clone(), key.to_owned(), self.deadline());
         let data = own(&data);
-        let call = self.state.calls.enter()?;
+        let call = self.enter()?;
         let work = async move {
             let _call = call;
             let change = zmsg.state.caches.begin(&[key]);
@@ -44,7 +44,7 @@ impl Zmsg {
     pub async fn del(&self, key: &str) -> Result<()> {
         check_key(&self.state.config, key)?;
         let (zmsg, keys, deadline) = (self.clone(), [key.to_owned()], self.deadline());
-        let call = self.state.calls.enter()?;
+        let call = self.enter()?;
         let work = async move {
             let _call = call;
             zmsg.state.drop_keys(zmsg.state.caches.begin(&keys), 0).await
@@ -116,7 +116,7 @@ impl Zmsg {
     }
 
     async fn transact(self, tasks: Vec<Task>, hooks: Arc<CacheAfterCommit>) -> Result<Receipt> {
-        let (_call, deadline) = (self.state.calls.enter()?, self.deadline());
+        let (_call, deadline) = (self.enter()?, self.deadline());
         self.state.own_tables(deadline).await?;
         let op_id = random::operation_id();
         let outcome = self.state.store.transact(&tasks, hooks.clone(), deadline).await;
