@@ -136,7 +136,10 @@ async fn a_backend_killed_in_the_middle_costs_one_more_run() {
     });
     let committed = store.transact(&[add(1), add(2)], hooks.clone(), soon()).await.unwrap();
     assert_eq!(committed.total().rows_affected, 2);
-    assert_eq!(hooks.calls(), ["before_tasks", "before_commit", "before_tasks", "before_commit", "committed"]);
+    assert_eq!(
+        hooks.calls(),
+        ["before_tasks", "before_commit", "before_tasks", "before_commit", "committed"]
+    );
     assert_eq!(sum(&database).await, 2);
 }
 

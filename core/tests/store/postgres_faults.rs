@@ -137,7 +137,11 @@ async fn a_schema_change_is_not_noticed() {
         client.batch_execute(&format!("ALTER TABLE t ADD COLUMN b{columns} int")).await.unwrap();
     }
     let committed = store.transact(&[read], Arc::new(NoHooks), soon()).await.unwrap();
-    assert_eq!(committed.results[0].rows[0].values.len(), 4, "also where the transaction meets the change first");
+    assert_eq!(
+        committed.results[0].rows[0].values.len(),
+        4,
+        "also where the transaction meets the change first"
+    );
 }
 
 /// Drops every prepared statement, as a pooler or a restart would; as a task of its own it is refused.

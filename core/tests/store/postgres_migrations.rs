@@ -71,7 +71,8 @@ async fn a_migration_takes_the_time_it_takes() {
     let database = database().await;
     let store = database.store().await;
     let whole = migration("1.sql", "CREATE TABLE t (id int); SELECT pg_sleep(1.2)");
-    let pieces = migration("2.sql", "-- zmsg:no-transaction\nINSERT INTO t VALUES (1);\nSELECT pg_sleep(1.2);");
+    let pieces =
+        migration("2.sql", "-- zmsg:no-transaction\nINSERT INTO t VALUES (1);\nSELECT pg_sleep(1.2);");
     let brief = Deadline::after(Duration::from_secs(1));
     assert_eq!(store.migrate(&[whole, pieces], brief).await.unwrap().applied.len(), 2);
 }

@@ -170,8 +170,18 @@ async fn refusals_name_what_was_refused_and_show_no_data() {
             "out of range",
         ),
         (task("SELECT ?::int4", &["canary".into()]), ErrorKind::Store, Some("22P02"), "integer"),
-        (task("SELECT to_tsquery(?)::text", &["canary &&& (".into()]), ErrorKind::Store, Some("42601"), "tsquery"),
-        (task("SELECT ?::text::regclass::text", &["canary".into()]), ErrorKind::Store, Some("42P01"), "relation …"),
+        (
+            task("SELECT to_tsquery(?)::text", &["canary &&& (".into()]),
+            ErrorKind::Store,
+            Some("42601"),
+            "tsquery",
+        ),
+        (
+            task("SELECT ?::text::regclass::text", &["canary".into()]),
+            ErrorKind::Store,
+            Some("42P01"),
+            "relation …",
+        ),
         (task("SELECT * FROM nowhere", &[]), ErrorKind::Store, Some("42P01"), "nowhere"),
         (
             task("DO $$ BEGIN RAISE 'no \"such\" post'; END $$", &[]),

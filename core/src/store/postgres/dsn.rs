@@ -345,7 +345,8 @@ mod tests {
         assert_eq!(seconds("host=h"), (30, 10, Some(3), Some(30)));
         let told = "keepalives_idle=7200&keepalives_interval=5&keepalives_retries=9&tcp_user_timeout=0";
         assert_eq!(seconds(&format!("postgresql://h/db?{told}")), (7200, 5, Some(9), None));
-        let told = "host=h keepalives_idle = 7200 keepalives_interval=5 keepalives_retries=9 tcp_user_timeout=7";
+        let told =
+            "host=h keepalives_idle = 7200 keepalives_interval=5 keepalives_retries=9 tcp_user_timeout=7";
         let (idle, interval, retries, _) = seconds(told);
         assert_eq!((idle, interval, retries), (7200, 5, Some(9)));
     }

@@ -32,8 +32,7 @@ use crate::store::own_tables;
 const LOCK: i64 = 0x7a6d_7367_0000_0001;
 const TABLE_DDL: &str = include_str!("../own/0000_migrations.sql");
 /// What a file may have changed in the session is put back before it is recorded, and so before the next one.
-const FRESH_SESSION: &str =
-    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; SET statement_timeout = 0";
+const FRESH_SESSION: &str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; SET statement_timeout = 0";
 
 /// See [`crate::store::Store::migrate`].
 pub(super) async fn migrate(

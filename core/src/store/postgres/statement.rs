@@ -237,7 +237,12 @@ mod tests {
 
     #[test]
     fn what_commits_on_its_way_is_not_atomic() {
-        for text in ["call p()", "-- x\nDO 'x'", "CREATE INDEX CONCURRENTLY i ON t (a)", "REINDEX TABLE CONCURRENTLY t"] {
+        for text in [
+            "call p()",
+            "-- x\nDO 'x'",
+            "CREATE INDEX CONCURRENTLY i ON t (a)",
+            "REINDEX TABLE CONCURRENTLY t",
+        ] {
             assert!(!is_atomic(text), "{text}");
         }
         for text in ["INSERT INTO t VALUES (1)", "CREATE INDEX i ON t (a)", "VACUUM"] {

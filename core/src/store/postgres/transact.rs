@@ -187,7 +187,8 @@ impl Transaction<'_> {
     /// them, whatever the fate of the transaction is.
     async fn commit(&self, lease: &mut Lease, committed: Committed, txid: i64) -> Result<Committed, Stop> {
         let deadline = at_least(self.deadline, COMMIT_GRACE);
-        let failure = match deadline.run("waiting for a COMMIT", lease.client().batch_execute("COMMIT")).await {
+        let failure = match deadline.run("waiting for a COMMIT", lease.client().batch_execute("COMMIT")).await
+        {
             Ok(Ok(())) => {
                 lease.end();
                 return Ok(committed);
