@@ -32,7 +32,7 @@ impl Zmsg {
             let _call = call;
             zmsg.state.write_key(&key, data, options.ttl, 0).await
         };
-        deadline.run("putting a value into the caches", service::detached(work)).await?
+        deadline.run("putting a value into the caches", service::to_the_end(work)).await?
     }
 
     /// Drops a key from every cache. A key that is not there is fine.
@@ -47,7 +47,7 @@ impl Zmsg {
             let _call = call;
             zmsg.state.drop_keys(&keys).await
         };
-        deadline.run("dropping a key from the caches", service::detached(work)).await?
+        deadline.run("dropping a key from the caches", service::to_the_end(work)).await?
     }
 
     /// Runs the tasks in one transaction and, after its COMMIT, caches `data` under `key`. Without data the key is
