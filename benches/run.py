@@ -33,7 +33,10 @@ def main() -> None:
         if not os.environ.get(name):
             parser.error(f'{name} is not set; run "make bench", which starts the servers')
     RESULTS.mkdir(exist_ok=True)
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
+    )
     machine = {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
     with (RESULTS / "last.jsonl").open("w") as last:
         last.write(json.dumps({"machine": machine}) + "\n")

@@ -1,7 +1,7 @@
 """Replays an access trace as feed traffic: every access reads the item through the tiers and counts one view on it.
 
-It works in a database of its own, `zmsg_demo`, which it drops and makes anew on the server of ZMSG_POSTGRES_DSN, and in a
-Redis namespace of its own.
+It works in a database of its own, `zmsg_demo`, which it drops and makes anew on the server of ZMSG_POSTGRES_DSN, and
+in a Redis namespace of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ DATABASE = "zmsg_demo"
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", type=Path, help="trace file (xz or plain); without it a Zipf workload is generated")
-    parser.add_argument("--accesses", type=int, default=20_000, help="how many accesses to replay (default: %(default)s)")
+    parser.add_argument(
+        "--accesses", type=int, default=20_000, help="how many accesses to replay (default: %(default)s)"
+    )
     parser.add_argument("--callers", type=int, default=32, help="concurrent callers (default: %(default)s)")
     parser.add_argument("--l1-bytes", type=int, default=2 << 20, help="l1_max_cost; small, so that Redis is asked too")
     parser.add_argument("--seed", type=int, default=1, help="of the generated workload (default: %(default)s)")
@@ -44,7 +46,9 @@ def arguments() -> argparse.Namespace:
 async def demo_database(dsn: str) -> str:
     """Makes the database anew and gives its DSN."""
     async with Zmsg.open(postgres_dsn=dsn, redis_addr=None, auto_migrate=True) as zm:
-        await zm.sql_exec(sql(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)"))
+        # A demo that was killed may have left sessions; DROP … WITH (FORCE) is newer than the oldest server.
+        await zm.query(sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ?", DATABASE))
+        await zm.sql_exec(sql(f"DROP DATABASE IF EXISTS {DATABASE}"))
         await zm.sql_exec(sql(f"CREATE DATABASE {DATABASE}"))
     return urlunsplit(urlsplit(dsn)._replace(path=f"/{DATABASE}"))
 
@@ -106,7 +110,12 @@ async def check(zm: Zmsg, accesses: array[int]) -> int:
 def report(console: Console, stats: zmsg.Stats, replay: Replay, seconds: float) -> None:
     """Hits per tier and latency percentiles."""
     tiers = Table("tier", "hits", "share", title="reads")
-    hits = {"L1 (memory)": stats.l1_hits, "L2 (Redis)": stats.l2_hits, "PostgreSQL": stats.source_loads, "joined a load": stats.joined_loads}
+    hits = {
+        "L1 (memory)": stats.l1_hits,
+        "L2 (Redis)": stats.l2_hits,
+        "PostgreSQL": stats.source_loads,
+        "joined a load": stats.joined_loads,
+    }
     for name, count in hits.items():
         tiers.add_row(name, f"{count:,}", f"{count / sum(hits.values()):.1%}")
     console.print(tiers)
@@ -124,10 +133,7 @@ async def main() -> None:
     dsn = os.environ.get("ZMSG_POSTGRES_DSN")
     if not dsn:
         raise SystemExit('ZMSG_POSTGRES_DSN is not set; run "make demo", which starts the servers')
-    if given.trace:
-        accesses = read_trace(given.trace, given.accesses)
-    else:
-        accesses = zipf(given.accesses, given.seed)
+    accesses = read_trace(given.trace, given.accesses) if given.trace else zipf(given.accesses, given.seed)
     items = sorted(set(accesses))
     console = Console()
     name = given.trace.name if given.trace else f"Zipf workload, seed {given.seed}"

@@ -1,5 +1,8 @@
-"""What a hit, a task and a Redis read cost in Python, each beside the least that asyncio could cost. The median of rounds
-that alternate between ours and the peer. Writes one JSON line per figure to the file named by the first argument."""
+"""What a hit, a task and a Redis read cost in Python, each beside the least that asyncio could cost.
+
+Figures are medians of rounds that alternate between ours and the peer. One JSON line per figure goes to the file named
+by the first argument.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,14 @@ async def measure() -> list[dict[str, object]]:
         host, _, port = address.rpartition(":")
         ours = await l2_read(zm, names[:1_000])
         peer = await round_trip(host, int(port), names[:1_000])
-        add("await zm.get, L2 hit, beyond Redis", ours, ("GET over a bare asyncio stream", peer), ours - peer, 30_000, "ns")
+        add(
+            "await zm.get, L2 hit, beyond Redis",
+            ours,
+            ("GET over a bare asyncio stream", peer),
+            ours - peer,
+            30_000,
+            "ns",
+        )
         began = time.perf_counter_ns()
         await asyncio.gather(*(zm.get(name) for name in names[1_000:]))
         each = (time.perf_counter_ns() - began) / 1_000

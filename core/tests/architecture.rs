@@ -30,7 +30,7 @@ const DRIVERS: &[(&str, &str)] = &[
     ("redis", "redis/"),
     ("tokio_postgres", "store/postgres"),
     ("tokio_postgres_rustls", "store/postgres"),
-    ("deadpool_postgres", "store/postgres"),
+    ("deadpool", "store/postgres"),
     ("fastrand", "base/"),
     ("rustix", "base/clock"),
     ("libc", "sys/"),

@@ -163,7 +163,7 @@ async fn a_counter_does_what_its_operations_do_one_by_one() {
             db.batch(&format!("UPDATE t SET c = {start}")).await;
             let steps = steps(fractions).new_tree(&mut runner).unwrap().current();
             let row = |id: i64| counter("t", "c").unwrap().where_("id = ?", params![id]).unwrap();
-            let together = steps.iter().fold(row(1), |builder, step| apply(builder, step));
+            let together = steps.iter().fold(row(1), apply);
             assert_eq!(db.run(&together.build().unwrap()).await, Ok(1));
             for step in &steps {
                 assert_eq!(db.run(&apply(row(2), step).build().unwrap()).await, Ok(1));

@@ -76,6 +76,13 @@ function checkedSignal(options: CallOptions | undefined): AbortSignal | undefine
   return signal;
 }
 
+/** @internal An option that nobody knows is a typo, and what it was to say would be lost. */
+export function checkOptions(options: object | undefined, known: ReadonlySet<string>): void {
+  for (const name in options) {
+    if (!known.has(name)) throw new TaskError(`unknown option ${name}; known here: ${[...known].join(", ")}`);
+  }
+}
+
 /** @internal A time option that is a number or text, as native code takes it; null counts as not given. */
 export function checkedTime(time: unknown, name: string): number | string | undefined {
   if (time === undefined || time === null) return undefined;

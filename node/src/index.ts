@@ -1,5 +1,18 @@
 // The public names of the package, one by one.
 
+export {
+  Builder,
+  Column,
+  Counter,
+  MapBuilder,
+  Slice,
+  Table,
+  counter,
+  map,
+  slice,
+  table,
+  type CounterValue,
+} from "./builders";
 export type { CallOptions } from "./calls";
 export { Config, loadConfig, type Duration, type Settings } from "./config";
 export type { Data, JsonValue } from "./data";
@@ -20,41 +33,22 @@ export {
   type ErrorDetails,
 } from "./errors";
 export type { Logger } from "./log";
-export {
-  Builder,
-  Column,
-  Counter,
-  MapBuilder,
-  OnConflict,
-  Slice,
-  Table,
-  Task,
-  counter,
-  map,
-  slice,
-  sql,
-  table,
-  type CounterValue,
-  type PreparedTask,
-  type Rendered,
-  type TaskLike,
-  type Tasks,
-} from "./sql";
+export { Migrations } from "./migrations";
+export { OnConflict, Task, sql, type PreparedTask, type Rendered, type TaskLike, type Tasks } from "./sql";
+export type {
+  CacheAndStoreOptions,
+  CacheOptions,
+  Durability,
+  ExecResult,
+  GetOptions,
+  Health,
+  MigrationReport,
+  OpenOptions,
+  Receipt,
+  SourceOptions,
+  Stats,
+  StoreOptions,
+  TierHealth,
+} from "./types";
 export { bind, type Bind, type Row, type SqlArg, type SqlValue } from "./values";
-export {
-  Migrations,
-  Zmsg,
-  type CacheAndStoreOptions,
-  type CacheOptions,
-  type Durability,
-  type ExecResult,
-  type GetOptions,
-  type Health,
-  type MigrationReport,
-  type OpenOptions,
-  type Receipt,
-  type SourceOptions,
-  type Stats,
-  type StoreOptions,
-  type TierHealth,
-} from "./zmsg";
+export { Zmsg } from "./zmsg";

@@ -1,14 +1,14 @@
 import { isUtf8 } from "node:buffer";
 
-import { calls, checkedTime, start, type CallOptions } from "./calls";
-import { camelKeys, readSettings, type Config, type Duration, type Settings } from "./config";
+import { calls, checkedTime, checkOptions, start, type CallOptions } from "./calls";
+import { camelKeys, readSettings, type Config } from "./config";
 import { checkedText, checkedTexts, encodeData, type Data } from "./data";
 import { ConfigError, revived, TaskError, throwing } from "./errors";
 import { addLogger, type Logger } from "./log";
+import { Migrations } from "./migrations";
 import {
   native,
   type EngineHandle,
-  type LoadedHandle,
   type NativeCall,
   type NativeExec,
   type NativeOpened,
@@ -16,132 +16,22 @@ import {
   type NativeRows,
 } from "./native";
 import { taskHandle, tasksHandle, type TaskLike, type Tasks } from "./sql";
+import type {
+  CacheAndStoreOptions,
+  CacheOptions,
+  Durability,
+  ExecResult,
+  GetOptions,
+  Health,
+  OpenOptions,
+  Receipt,
+  SourceOptions,
+  Stats,
+  StoreOptions,
+} from "./types";
 import { decodeRows, type Int8Format, type Row } from "./values";
 
-/** What {@link Zmsg.open} takes beside settings. */
-export interface OpenOptions extends Settings {
-  /**
-   * Where the engine's log lines go; `console`, pino and winston fit. Engines of one process share one log: a logger
-   * hears the lines of all of them.
-   */
-  logger?: Logger;
-}
-
-/** Options of a read. */
-export interface GetOptions extends CallOptions {
-  /** Reject with `NotFoundError` where the key is absent. */
-  required?: boolean;
-}
-
-/** Options of a write to the cache alone. */
-export interface CacheOptions extends CallOptions {
-  /** Life of the cached value: milliseconds, `"10m"`, or `"never"`. Default: the configuration's `defaultTtl`. */
-  ttl?: Duration;
-}
-
-/** Options of a write that a task goes with. */
-export interface StoreOptions extends CallOptions {
-  /** Further keys that the task changes; they are dropped from every cache after the commit. */
-  invalidates?: readonly string[];
-}
-
-/** Options of a write to the database and the cache. */
-export interface CacheAndStoreOptions extends CacheOptions, StoreOptions {}
-
-/** Options of a source. */
-export interface SourceOptions {
-  /** Life of a value read from the database. Default: the configuration's `defaultTtl`. */
-  ttl?: Duration;
-  /** Life of an absence. Default: the configuration's `absentTtl`. */
-  absentTtl?: Duration;
-}
-
-/** What statements did. */
-export interface ExecResult<T = Row> {
-  /** Rows inserted, updated, deleted or selected, summed over the tasks. */
-  rowsAffected: number;
-  /** Rows of RETURNING or SELECT, of all tasks in order. */
-  rows: T[];
-}
-
-/** What an accepted write survives; `"postgres"` means that its COMMIT was seen. */
-export type Durability = "postgres" | "redis_aof" | "redis" | "journal_fsync" | "journal" | "memory" | "sqlite";
-
-/** What an accepted write gives back. */
-export interface Receipt<T = Row> extends ExecResult<T> {
-  /** Identifies the operation in logs and errors. */
-  readonly opId: string;
-  readonly durability: Durability;
-  /** Whether the caches took the value too. A write never fails because the cache did: repeating it would apply it twice. */
-  readonly cached: boolean;
-  /** Resolves when the effect is committed, or rejects with what became of it. */
-  done(): Promise<void>;
-}
-
-/** Reachability of one server. */
-export interface TierHealth {
-  name: "postgres" | "redis";
-  ok: boolean;
-  /** Round trip in milliseconds, if it answered. */
-  latencyMs: number | null;
-  /** Why it did not answer. */
-  error: string | null;
-}
-
-/** Reachability of every server. */
-export interface Health {
-  ok: boolean;
-  tiers: TierHealth[];
-}
-
-/** The engine's own figures since it was opened. Counts only grow; the last six are of this moment. */
-export interface Stats {
-  /** Reads and peeks answered by process memory, cached absences included. */
-  l1Hits: number;
-  /** Reads answered by Redis, cached absences included. */
-  l2Hits: number;
-  /** Reads answered by a cached absence in either tier. */
-  absentHits: number;
-  /** Reads that neither tier could answer. */
-  misses: number;
-  /** Source queries sent to PostgreSQL. */
-  sourceLoads: number;
-  /** Source queries that failed. */
-  sourceErrors: number;
-  /** Reads that waited for another caller's load of the same key. */
-  joinedLoads: number;
-  /** Misses of keys that no source covers. */
-  unsourcedMisses: number;
-  /** Values put into the caches by a write. */
-  cacheWrites: number;
-  /** Keys dropped from the caches. */
-  cacheDrops: number;
-  /** Redis commands that failed. */
-  l2Errors: number;
-  /** Redis entries that could not be understood and were treated as misses. */
-  l2Undecodable: number;
-  /** Values that process memory gave up for room. */
-  l1Evictions: number;
-  /** Values and absences in process memory. */
-  l1Entries: number;
-  /** Bytes in process memory, keys and overhead counted. */
-  l1Bytes: number;
-  /** Open PostgreSQL connections. */
-  poolSize: number;
-  /** Open PostgreSQL connections that nobody uses. */
-  poolIdle: number;
-  /** Callers that wait for a PostgreSQL connection. */
-  poolWaiting: number;
-}
-
-/** What `migrate` did. */
-export interface MigrationReport {
-  /** Names applied now, in order. */
-  applied: string[];
-  /** Names that had been applied before. */
-  skipped: string[];
-}
-
+// The options that each kind of verb knows.
 const GET = new Set(["timeout", "signal", "required"]);
 const CALL = new Set(["timeout", "signal"]);
 const CACHE = new Set(["timeout", "signal", "ttl"]);
@@ -440,36 +330,6 @@ export class Zmsg implements AsyncDisposable {
   }
 }
 
-/** Migrations that were loaded. */
-export class Migrations {
-  readonly #engine: EngineHandle;
-  readonly #load: () => LoadedHandle;
-  #loaded: LoadedHandle | undefined;
-
-  /** @internal */
-  constructor(engine: EngineHandle, load: () => LoadedHandle) {
-    this.#engine = engine;
-    this.#load = load;
-    this.#loaded = throwing(load);
-  }
-
-  /**
-   * Applies what this database has not had, each in a transaction of its own, while other processes wait.
-   *
-   * @throws {@link ConfigError} naming a file that was changed after it had been applied; {@link StoreError} naming the
-   * file and line that PostgreSQL refused.
-   */
-  async migrate(options?: CallOptions): Promise<MigrationReport> {
-    const report = await start<string>(options, (call) => {
-      checkOptions(options, CALL);
-      const loaded = this.#loaded ?? this.#load();
-      this.#loaded = undefined;
-      native.migrate(this.#engine, call, loaded);
-    });
-    return camelKeys(JSON.parse(report)) as MigrationReport;
-  }
-}
-
 function withoutLogger(config: unknown): { logger: Logger | undefined; settings: unknown } {
   if (typeof config !== "object" || config === null || !("logger" in config)) {
     return { logger: undefined, settings: config };
@@ -478,13 +338,6 @@ function withoutLogger(config: unknown): { logger: Logger | undefined; settings:
   if (logger === undefined || logger === null) return { logger: undefined, settings };
   if (typeof logger !== "object") throw new ConfigError("logger is an object with debug, info, warn and error");
   return { logger, settings };
-}
-
-/** An option that nobody knows is a typo, and what it was to say would be lost. */
-function checkOptions(options: object | undefined, known: ReadonlySet<string>): void {
-  for (const name in options) {
-    if (!known.has(name)) throw new TaskError(`unknown option ${name}; known here: ${[...known].join(", ")}`);
-  }
 }
 
 function keyOrNull(key: unknown): string | null {

@@ -112,10 +112,8 @@ class Stage {
         return zm.source(step.pattern as string, task(step.task), options);
       case "next_id":
         return nextId(zm, step.prefix as string | undefined);
-      case "migrate": {
-        const loaded = step.dir ? zm.loadDir(step.dir as string) : zm.loadSql(step.sql as string, step.name as string);
-        return loaded.migrate();
-      }
+      case "migrate":
+        return zm.loadSql(step.sql as string, step.name as string).migrate();
       case "health":
         return zm.health();
       case "stats": {

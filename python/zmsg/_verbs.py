@@ -236,7 +236,8 @@ class Migrations:
         """Applies what has not been applied: each file once, in a transaction, under an advisory lock.
 
         Raises:
-            StoreError: a statement failed, or an applied file has changed; the message names the file.
+            ConfigError: an applied file has changed; the message names it.
+            StoreError: a statement failed; the message names the file and the line.
         """
         return report_from(json.loads(await self._verbs._wait(self._loaded.migrate)))
 

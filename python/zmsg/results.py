@@ -104,10 +104,16 @@ class Stats:
     """Source queries sent to PostgreSQL."""
     source_errors: int
     """Source queries that failed."""
+    oversized_loads: int
+    """Values from a source that were longer than `max_value_bytes`: given to the caller, not cached."""
     joined_loads: int
     """Reads that waited for another caller's load of the same key."""
     unsourced_misses: int
     """Misses of keys that no source covers."""
+    unparsable_misses: int
+    """Misses of keys that a source covers but whose parts do not parse; such keys are absent."""
+    cache_fills: int
+    """Values and absences that were cached after a source was read."""
     cache_writes: int
     """Values put into the caches by a write."""
     cache_drops: int
@@ -118,6 +124,8 @@ class Stats:
     """Redis entries that could not be understood and were treated as misses."""
     l1_evictions: int
     """Values that L1 gave up for room."""
+    l1_refused: int
+    """Values that L1 did not take in because their key, or one beside it, was written meanwhile."""
     l1_entries: int
     """Values and absences in L1."""
     l1_bytes: int

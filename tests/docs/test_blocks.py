@@ -121,7 +121,8 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         zm.sql_exec(zmsg.sql(f"CREATE DATABASE {name}"))
         own = urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
         yield {**os.environ, "ZMSG_POSTGRES_DSN": own, "ZMSG_NAMESPACE": name}
-        zm.sql_exec(zmsg.sql(f"DROP DATABASE {name} WITH (FORCE)"))
+        zm.query(zmsg.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ?", name))
+        zm.sql_exec(zmsg.sql(f"DROP DATABASE {name}"))
 
 
 def prepare_database(page: Path, environment: dict[str, str]) -> None:

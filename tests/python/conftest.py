@@ -43,7 +43,9 @@ def servers(admin: zmsg.sync.Zmsg) -> Iterator[dict[str, Any]]:
     admin.sql_exec(zmsg.sql(f"CREATE DATABASE {name}"))
     dsn = urlunsplit(urlsplit(os.environ["ZMSG_POSTGRES_DSN"])._replace(path=f"/{name}"))
     yield {"postgres_dsn": dsn, "redis_addr": os.environ["ZMSG_REDIS_ADDR"], "namespace": name}
-    admin.sql_exec(zmsg.sql(f"DROP DATABASE {name} WITH (FORCE)"))
+    # A killed child may have left a session; DROP … WITH (FORCE) is newer than the oldest server.
+    admin.query(zmsg.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ?", name))
+    admin.sql_exec(zmsg.sql(f"DROP DATABASE {name}"))
 
 
 @pytest.fixture

@@ -50,7 +50,8 @@ def same(got: Any, expected: Any) -> bool:
     if isinstance(expected, list):
         return isinstance(got, list) and len(got) == len(expected) and all(map(same, got, expected))
     if isinstance(expected, dict):
-        return isinstance(got, dict) and got.keys() == expected.keys() and all(same(got[key], expected[key]) for key in expected)
+        same_keys = isinstance(got, dict) and got.keys() == expected.keys()
+        return same_keys and all(same(got[key], expected[key]) for key in expected)
     return type(got) is type(expected) and got == expected
 
 

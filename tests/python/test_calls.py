@@ -39,12 +39,18 @@ async def test_a_cancelled_call_is_given_up(zm: zmsg.Zmsg) -> None:
 
 async def test_a_write_that_was_sent_ends_though_its_caller_is_gone(zm: zmsg.Zmsg) -> None:
     await zm.sql_exec(sql("CREATE TABLE t (id int PRIMARY KEY)"))
-    write = zm.cache_and_store("k", b"v", sql("INSERT INTO t SELECT 1 FROM pg_sleep(0.3)"))
-    task = asyncio.create_task(write)
+    # The gate holds a lock until it is cancelled; the write waits for it in the middle of its statement.
+    gate = asyncio.create_task(zm.query(sql("SELECT pg_advisory_xact_lock(7)::text, pg_sleep(60)::text")))
     await until_asleep(zm)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    behind_it = sql("INSERT INTO t SELECT 1 WHERE pg_advisory_xact_lock(7) IS NOT NULL")
+    task = asyncio.create_task(zm.cache_and_store("k", b"v", behind_it))
+    waiting = sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    while not await zm.query(waiting):  # noqa: ASYNC110 (the event is in another process)
+        await asyncio.sleep(0.01)
+    for call in (task, gate):
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
     while await zm.get("k") is None:  # noqa: ASYNC110 (the end of a call that nobody awaits)
         await asyncio.sleep(0.01)
     assert await zm.query(sql("SELECT id FROM t")) == [{"id": 1}]

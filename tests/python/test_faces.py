@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zmsg._native import error_catalogue
 
 import zmsg
 import zmsg.errors
 import zmsg.sync
 from zmsg import Config, ConfigError, TaskError, bind, counter, sql, table
+from zmsg._native import error_catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 DSN = "postgresql://me:canary@localhost/x"

@@ -157,8 +157,7 @@ pub fn builder_named(kind: String, table: String, column: String) -> Result<Exte
 #[napi(catch_unwind)]
 pub fn builder_op(builder: &External<Builder>, op: String, given: Array<'_>) -> Result<External<Builder>> {
     let exact = matches!(&**builder, Builder::Counter(_));
-    let given = args(&given)?.into_iter().map(|arg| if exact { decimal(arg) } else { Ok(arg) });
-    let mut given = given.collect::<CoreResult<Vec<Arg>>>().map_err(to_js)?.into_iter();
+    let mut given = args(&given)?.into_iter().map(|arg| if exact { decimal(arg) } else { arg });
     let mut next = || given.next().unwrap_or(Arg::Open);
     let stepped = match (Builder::clone(builder), op.as_str()) {
         (Builder::Counter(it), "inc") => Builder::Counter(it.inc(next())),
@@ -220,12 +219,15 @@ pub fn builder_build(builder: &External<Builder>) -> Result<External<TaskList>> 
     })
 }
 
-/// JavaScript has no decimal numbers: a counter's text is one.
-fn decimal(arg: Arg) -> CoreResult<Arg> {
-    Ok(match arg {
-        Arg::Value(Value::Text(text)) => Arg::Value(Value::Decimal(Decimal::parse(&text)?)),
+/// JavaScript has no decimal numbers: a counter's text is one. Any other text is left for the builder to refuse.
+fn decimal(arg: Arg) -> Arg {
+    match arg {
+        Arg::Value(Value::Text(text)) => match Decimal::parse(&text) {
+            Ok(decimal) => Arg::Value(Value::Decimal(decimal)),
+            Err(_) => Arg::Value(Value::Text(text)),
+        },
         other => other,
-    })
+    }
 }
 
 fn strs(texts: &[String]) -> Vec<&str> {

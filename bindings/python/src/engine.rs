@@ -15,7 +15,7 @@ use zmsg_core::engine::{self as core, Zmsg};
 use zmsg_core::error::{Error, Result};
 
 use crate::config::Settings;
-use crate::errors::{OrRaise, guarded};
+use crate::errors::{OrRaise, caught, guarded};
 use crate::handle::{Engine as Opening, Handle};
 use crate::options::{Key, keys_of, source_options, tasks_of, timeout_of, write_options};
 use crate::rows;
@@ -71,10 +71,10 @@ impl Engine {
     #[inline]
     fn lookup(&self, py: Python<'_>, key: Key<'_>) -> PyResult<Object> {
         let found = self.0.look(py, |engine| match engine.opened() {
-            Some(engine) => guarded(py, || engine.peek_entry(key.0)),
+            Some(engine) => caught(|| engine.peek_entry(key.0)),
             None => Ok(None),
         })?;
-        Ok(match found? {
+        Ok(match found.or_raise(py)? {
             Some(Some(value)) => PyBytes::new(py, &value).into_any().unbind(),
             Some(None) => py.None(),
             None => py.Ellipsis(),
@@ -332,7 +332,8 @@ impl Migrations {
     #[pyo3(signature = (port))]
     fn migrate(&self, py: Python<'_>, port: Port<'_>) -> PyResult<Object> {
         let again = || Error::task("these migrations were run already; load them again");
-        let loaded = self.0.lock().take().ok_or_else(again).or_raise(py)?;
+        let loaded = self.0.lock().take();
+        let loaded = loaded.ok_or_else(again).or_raise(py)?;
         run(py, port, loaded.migrate(), json)
     }
 }

@@ -55,7 +55,13 @@ pub(crate) fn task_error(py: Python<'_>, message: impl Into<String>) -> PyErr {
 /// Calls into the core so that a bug there is an exception of ours, not a `PanicException` that nobody catches.
 #[inline]
 pub(crate) fn guarded<T>(py: Python<'_>, call: impl FnOnce() -> Result<T>) -> PyResult<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panicked(&*panic))).or_raise(py)
+    caught(call).or_raise(py)
+}
+
+/// The same without the exception, for calls under a lock: making one runs Python code, which may let other threads on.
+#[inline]
+pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panicked(&*panic)))
 }
 
 /// The error for a panic.

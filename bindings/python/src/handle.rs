@@ -8,7 +8,8 @@
 //! Invariants:
 //! - What a parent opened is never dropped in a child: a destructor would reach for sockets and an epoll descriptor
 //!   that are the parent's. It is forgotten.
-//! - `current` is locked only by attached threads and never while they detach (see `runtime`).
+//! - `current` is locked only by attached threads, and never while they detach or run Python code, which may let another
+//!   thread on that would wait for the lock attached (see `runtime`).
 
 use std::mem;
 use std::sync::Arc;
@@ -121,17 +122,29 @@ impl Handle {
         self.look(py, Arc::clone)
     }
 
-    /// A look at this process's engine, without a reference of its own. `look` must not detach.
+    /// A look at this process's engine, without a reference of its own. `look` runs under the lock: no Python in it.
     #[inline]
     pub(crate) fn look<T>(&self, py: Python<'_>, look: impl FnOnce(&Arc<Engine>) -> T) -> PyResult<T> {
         let mut current = self.0.lock();
         if current.forks != runtime::forks() {
+            drop(current);
+            self.renew(py)?;
+            current = self.0.lock();
+        }
+        Ok(look(&current.engine))
+    }
+
+    #[cold]
+    fn renew(&self, py: Python<'_>) -> PyResult<()> {
+        py.import("zmsg._logging")?.call_method0("start")?;
+        let mut current = self.0.lock();
+        // Another thread of the child may have been here meanwhile.
+        if current.forks != runtime::forks() {
             let fresh = Arc::new(current.engine.in_child());
             mem::forget(mem::replace(&mut current.engine, fresh));
             current.forks = runtime::forks();
-            py.import("zmsg._logging")?.call_method0("start")?;
         }
-        Ok(look(&current.engine))
+        Ok(())
     }
 
     /// This process's engine, opened; a child waits here for it, once.

@@ -52,6 +52,8 @@ impl Services {
         service: impl FnOnce(StopSignal) -> F,
     ) {
         let mut running = self.running.lock();
+        // Those that ended by themselves leave no trace.
+        while running.try_join_next().is_some() {}
         if !*self.stop.borrow() {
             running.spawn(service(StopSignal(self.stop.subscribe())));
         }

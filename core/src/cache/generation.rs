@@ -1,13 +1,16 @@
 //! The generation of L2: entries of another generation are misses, so that one key empties the tier for everybody.
 //!
-//! It lies in Redis under `N:m:generation`. It is read with the first command and again, beside a read or before a write,
+//! It lies in Redis under `N:m:generation:DATABASE`: each database has its own, so that entries of another one, whose
+//! versions count from somewhere else, are misses. Until it is known which database this is, L2 is as if it were away.
+//! The generation is read with the first command and again, beside a read or before a write,
 //! once it is a second old: that tells of a new one within about a second, and keeps a Redis that evicts the least recently used
 //! from evicting just this key. If it is gone all the same, what this process knew is put back.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::{Clock, Deadline, random};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::redis::{Redis, SetOptions};
 
 const RENEW_AFTER_MS: u64 = 1_000;
@@ -16,16 +19,29 @@ const RENEW_AFTER_MS: u64 = 1_000;
 pub(super) struct Generation {
     redis: Redis,
     clock: Clock,
-    key: String,
+    prefix: String,
+    /// Where it lies; not known before the database is.
+    key: OnceLock<String>,
     /// 0 while it is not known.
     known: AtomicU64,
     asked_ms: AtomicU64,
 }
 
 impl Generation {
-    /// Not known yet; it lies under `key`.
-    pub(super) fn new(redis: Redis, clock: Clock, key: String) -> Generation {
-        Generation { redis, clock, key, known: AtomicU64::new(0), asked_ms: AtomicU64::new(0) }
+    /// Not known yet; it will lie under `prefix` and the name of the database.
+    pub(super) fn new(redis: Redis, clock: Clock, prefix: String) -> Generation {
+        let (known, asked_ms) = (AtomicU64::new(0), AtomicU64::new(0));
+        Generation { redis, clock, prefix, key: OnceLock::new(), known, asked_ms }
+    }
+
+    /// Says which database the entries belong to; the first answer holds.
+    pub(super) fn belongs_to(&self, database: &str) {
+        self.key.get_or_init(|| format!("{}:{database}", self.prefix));
+    }
+
+    fn key(&self) -> Result<&str> {
+        let unknown = "Redis is not used before PostgreSQL has said which database its entries belong to";
+        self.key.get().map(String::as_str).ok_or_else(|| Error::new(ErrorKind::Cache, unknown))
     }
 
     /// The generation, asking Redis only if it is not known yet.
@@ -61,7 +77,8 @@ impl Generation {
             && self.asked_ms.compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    async fn renew(&self, deadline: Deadline) -> Result<u64> {
+    /// Asks again.
+    pub(super) async fn renew(&self, deadline: Deadline) -> Result<u64> {
         self.asked_ms.store(self.clock.mono_ms(), Ordering::Relaxed);
         let current = match self.read(deadline).await? {
             Some(current) => current,
@@ -72,7 +89,7 @@ impl Generation {
     }
 
     async fn read(&self, deadline: Deadline) -> Result<Option<u64>> {
-        let text = self.redis.get(&self.key, deadline).await?;
+        let text = self.redis.get(self.key()?, deadline).await?;
         Ok(text.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).filter(|&number| number != 0))
     }
 
@@ -81,7 +98,7 @@ impl Generation {
         let mine = Some(self.known()).filter(|&known| known != 0).unwrap_or_else(|| random::word().max(1));
         let text = mine.to_string();
         let mut options = SetOptions { px: None, only_new: true };
-        if self.redis.set(&self.key, text.as_bytes(), options, deadline).await? {
+        if self.redis.set(self.key()?, text.as_bytes(), options, deadline).await? {
             return Ok(mine);
         }
         if let Some(theirs) = self.read(deadline).await? {
@@ -89,7 +106,7 @@ impl Generation {
         }
         // Something else lies there.
         options.only_new = false;
-        self.redis.set(&self.key, text.as_bytes(), options, deadline).await?;
+        self.redis.set(self.key()?, text.as_bytes(), options, deadline).await?;
         Ok(mine)
     }
 }

@@ -9,6 +9,9 @@
 //! Numbers are big-endian, so that a script can compare versions as they lie. What is in Redis was written by anybody:
 //! a string that is not exactly this is no entry. The checksum is FNV-1a; each of its steps is a bijection, so that no
 //! change of a single byte goes unseen.
+//!
+//! A later release may write another format, kind or meaning of byte 3. While releases run side by side such an entry is
+//! a miss here and is left where it is; only what is damaged, or nobody's, is deleted.
 
 use bytes::Bytes;
 
@@ -19,6 +22,29 @@ const MAGIC: u8 = 0xB7;
 const FORMAT: u8 = 1;
 const KIND_VALUE: u8 = 1;
 const KIND_ABSENT: u8 = 2;
+const KIND_DROPPED: u8 = 3;
+
+/// What an entry says of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Its value.
+    Value(Bytes),
+    /// It has none, says its source.
+    Absent,
+    /// A transaction dropped it: nothing is known, and nothing older than that transaction may be put here.
+    Dropped,
+}
+
+/// What a string in Redis is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decoded {
+    /// An entry.
+    Entry(L2Entry),
+    /// An entry of a later release.
+    Later,
+    /// Nothing of zmsg's, or damaged.
+    Damaged,
+}
 
 /// An L2 entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,15 +55,18 @@ pub(crate) struct L2Entry {
     pub(crate) version: u64,
     /// When it ends, in milliseconds of Redis' time; 0 is never.
     pub(crate) expiry_ms: u64,
-    /// The value; `None` is a known absence.
-    pub(crate) data: Option<Bytes>,
+    /// What it says.
+    pub(crate) content: Content,
 }
 
 impl L2Entry {
     /// The string to store; `None` if the value is 4 GiB or longer, which no limit lets happen.
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
-        let data = self.data.as_deref().unwrap_or_default();
-        let kind = if self.data.is_some() { KIND_VALUE } else { KIND_ABSENT };
+        let (kind, data) = match &self.content {
+            Content::Value(data) => (KIND_VALUE, &data[..]),
+            Content::Absent => (KIND_ABSENT, &[][..]),
+            Content::Dropped => (KIND_DROPPED, &[][..]),
+        };
         let mut out = Vec::with_capacity(HEADER_LEN + data.len());
         out.extend_from_slice(&[MAGIC, FORMAT, kind, 0]);
         out.extend_from_slice(&u32::try_from(data.len()).ok()?.to_be_bytes());
@@ -49,21 +78,31 @@ impl L2Entry {
         Some(out)
     }
 
-    /// Reads a string; `None` if it is no entry. The value is a slice of it, not a copy.
-    pub(crate) fn decode(text: &Bytes) -> Option<L2Entry> {
+    /// Reads a string. The value is a slice of it, not a copy.
+    pub(crate) fn decode(text: &Bytes) -> Decoded {
+        match text[..] {
+            [MAGIC, format, ..] if format > FORMAT => Decoded::Later,
+            _ => L2Entry::decode_this_format(text).unwrap_or(Decoded::Damaged),
+        }
+    }
+
+    fn decode_this_format(text: &Bytes) -> Option<Decoded> {
         let header: &[u8; HEADER_LEN] = text.first_chunk()?;
-        let [MAGIC, FORMAT, kind, 0, ..] = *header else { return None };
+        let [MAGIC, FORMAT, kind, reserved, ..] = *header else { return None };
         let length = u32::from_be_bytes(*header[4..].first_chunk()?) as usize;
         let word = |at: usize| header[at..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         if word(32)? != checksum(&header[..32]) || text.len() - HEADER_LEN != length {
             return None;
         }
-        let data = match kind {
-            KIND_VALUE => Some(text.slice(HEADER_LEN..)),
-            KIND_ABSENT if length == 0 => None,
+        let content = match kind {
+            _ if reserved != 0 || kind > KIND_DROPPED => return Some(Decoded::Later),
+            KIND_VALUE => Content::Value(text.slice(HEADER_LEN..)),
+            KIND_ABSENT if length == 0 => Content::Absent,
+            KIND_DROPPED if length == 0 => Content::Dropped,
             _ => return None,
         };
-        Some(L2Entry { generation: word(8)?, version: word(16)?, expiry_ms: word(24)?, data })
+        let (generation, version, expiry_ms) = (word(8)?, word(16)?, word(24)?);
+        Some(Decoded::Entry(L2Entry { generation, version, expiry_ms, content }))
     }
 }
 
@@ -80,18 +119,17 @@ mod tests {
 
     use super::*;
 
-    fn entry(data: Option<&'static [u8]>) -> L2Entry {
-        L2Entry {
-            generation: 7,
-            version: 1 << 40,
-            expiry_ms: 1_700_000_000_000,
-            data: data.map(Bytes::from_static),
-        }
+    fn entry(content: Content) -> L2Entry {
+        L2Entry { generation: 7, version: 1 << 40, expiry_ms: 1_700_000_000_000, content }
+    }
+
+    fn value(text: &'static str) -> Content {
+        Content::Value(Bytes::from_static(text.as_bytes()))
     }
 
     #[test]
     fn the_layout_is_fixed() {
-        let text = entry(Some(b"hi")).encode().unwrap();
+        let text = entry(value("hi")).encode().unwrap();
         assert_eq!(text.len(), HEADER_LEN + 2);
         assert_eq!(text[..8], [0xB7, 1, 1, 0, 0, 0, 0, 2]);
         assert_eq!(text[16..24], (1_u64 << 40).to_be_bytes());
@@ -100,27 +138,46 @@ mod tests {
 
     #[test]
     fn the_value_is_not_copied() {
-        let text = Bytes::from(entry(Some(b"value")).encode().unwrap());
-        let data = L2Entry::decode(&text).unwrap().data.unwrap();
+        let text = Bytes::from(entry(value("value")).encode().unwrap());
+        let Decoded::Entry(L2Entry { content: Content::Value(data), .. }) = L2Entry::decode(&text) else {
+            panic!("a value")
+        };
         assert_eq!(data.as_ptr(), text[HEADER_LEN..].as_ptr());
     }
 
     #[test]
     fn every_flipped_bit_of_the_header_and_every_cut_is_seen() {
-        for whole in [entry(Some(b"value")), entry(Some(b"")), entry(None)] {
-            let text = whole.encode().unwrap();
+        for whole in [value("value"), value(""), Content::Absent, Content::Dropped] {
+            let text = entry(whole).encode().unwrap();
             for bit in 0..HEADER_LEN * 8 {
                 let mut broken = text.clone();
                 broken[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(L2Entry::decode(&broken.into()), None, "bit {bit}");
+                // A higher number of the format may be a later one.
+                let damaged = if broken[1] > FORMAT { Decoded::Later } else { Decoded::Damaged };
+                assert_eq!(L2Entry::decode(&broken.into()), damaged, "bit {bit}");
             }
             for length in 0..text.len() {
-                assert_eq!(L2Entry::decode(&text[..length].to_vec().into()), None, "{length} bytes");
+                let cut = L2Entry::decode(&text[..length].to_vec().into());
+                assert_eq!(cut, Decoded::Damaged, "{length} bytes");
             }
             let mut longer = text.clone();
             longer.push(0);
-            assert_eq!(L2Entry::decode(&longer.into()), None);
+            assert_eq!(L2Entry::decode(&longer.into()), Decoded::Damaged);
         }
+    }
+
+    #[test]
+    fn what_a_later_release_wrote_is_known_as_that() {
+        let text = entry(value("value")).encode().unwrap();
+        for (at, byte) in [(2, KIND_DROPPED + 1), (2, 255), (3, 1)] {
+            let mut later = text.clone();
+            later[at] = byte;
+            let sum = checksum(&later[..32]).to_be_bytes();
+            later[32..40].copy_from_slice(&sum);
+            assert_eq!(L2Entry::decode(&later.into()), Decoded::Later, "byte {at} is {byte}");
+        }
+        assert_eq!(L2Entry::decode(&Bytes::from_static(&[MAGIC, FORMAT + 1])), Decoded::Later);
+        assert_eq!(L2Entry::decode(&Bytes::from_static(&[MAGIC, 0])), Decoded::Damaged);
     }
 
     proptest! {
@@ -128,14 +185,15 @@ mod tests {
         fn what_is_written_is_read(
             generation: u64, version: u64, expiry_ms: u64, data in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300))
         ) {
-            let entry = L2Entry { generation, version, expiry_ms, data: data.map(Bytes::from) };
+            let content = data.map_or(Content::Absent, |data| Content::Value(data.into()));
+            let entry = L2Entry { generation, version, expiry_ms, content };
             let text = Bytes::from(entry.encode().unwrap());
-            prop_assert_eq!(L2Entry::decode(&text), Some(entry));
+            prop_assert_eq!(L2Entry::decode(&text), Decoded::Entry(entry));
         }
 
         #[test]
         fn random_bytes_are_no_entry(text in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert_eq!(L2Entry::decode(&text.into()), None);
+            prop_assert!(!matches!(L2Entry::decode(&text.into()), Decoded::Entry(_)));
         }
     }
 }

@@ -42,9 +42,10 @@ pub(crate) struct L1Stats {
     pub(crate) bytes: u64,
 }
 
-/// The tier.
+/// The tier. Clones share it.
+#[derive(Clone)]
 pub(crate) struct L1 {
-    front: Front,
+    front: Arc<Front>,
     cache: Cache<Arc<str>, L1Entry, RandomState>,
     epochs: Arc<Epochs>,
     clock: Clock,
@@ -53,7 +54,7 @@ pub(crate) struct L1 {
 impl L1 {
     /// An empty tier of at most `max_cost` bytes.
     pub(crate) fn new(max_cost: u64, epochs: Arc<Epochs>, clock: Clock, counters: Arc<Counters>) -> L1 {
-        let front = Front::new(max_cost);
+        let front = Arc::new(Front::new(max_cost));
         let cache = Cache::builder()
             .max_capacity(max_cost - front.max_cost())
             .weigher(cost)
@@ -106,8 +107,8 @@ impl L1 {
         accepted
     }
 
-    /// A write or drop of a key begins: reads that have begun keep nothing. It ends with [`L1::commit`] or
-    /// [`L1::abandon`].
+    /// A write or drop of a key begins: reads that have begun keep nothing. It ends with [`L1::commit`],
+    /// [`L1::abandon`] or [`L1::call_off`].
     pub(crate) fn begin(&self, key: &Arc<str>) {
         self.epochs.lock(key).enter(key);
     }
@@ -130,6 +131,11 @@ impl L1 {
         let mut stripe = self.epochs.lock(key);
         stripe.leave(key);
         self.cache.invalidate(key);
+    }
+
+    /// A change ends that did not happen: what is there stays.
+    pub(crate) fn call_off(&self, key: &str) {
+        self.epochs.lock(key).leave(key);
     }
 
     /// Takes an entry out at once.

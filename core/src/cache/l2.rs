@@ -4,14 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 
 use crate::base::{Clock, Deadline};
 use crate::cache::generation::Generation;
-use crate::cache::header::L2Entry;
+use crate::cache::header::{Content, Decoded, HEADER_LEN, L2Entry};
 use crate::error::{Error, Result};
 use crate::redis::{Keyspace, Redis, RedisClock, Script, SetOptions};
 use crate::telemetry::Counters;
+
+/// How long it is remembered that a transaction dropped a key. An older transaction that follows its COMMIT later than
+/// this would put its value back, so it is well above the time limits of calls. See ADR 0005.
+const DROPPED_LIFE: Duration = Duration::from_secs(60);
 
 /// What L2 had under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +28,31 @@ pub(crate) struct Found {
     pub(crate) life: Option<Duration>,
 }
 
+/// What a read of a key gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// A value or an absence.
+    Found(Found),
+    /// Neither; what a fill may replace, if something lies there.
+    Nothing(Option<Seen>),
+}
+
+/// An entry that is none for this reader: a fill may replace it, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    header: Bytes,
+    generation: u64,
+    version: u64,
+}
+
+/// A fill that is ready to be sent.
+pub(crate) struct Fill {
+    full: String,
+    text: Vec<u8>,
+    px: Option<u64>,
+    over: Option<Seen>,
+}
+
 /// The tier.
 pub(crate) struct L2 {
     redis: Redis,
@@ -31,6 +60,7 @@ pub(crate) struct L2 {
     keys: Keyspace,
     generation: Generation,
     set_newer: Script,
+    fill_over: Script,
     counters: Arc<Counters>,
 }
 
@@ -42,73 +72,117 @@ impl L2 {
             clock: RedisClock::new(redis.clone(), clock.clone()),
             generation: Generation::new(redis.clone(), clock, keys.engine("generation")),
             set_newer: Script::new(include_str!("set_newer.lua")),
+            fill_over: Script::new(include_str!("fill_over.lua")),
             redis,
             keys,
             counters,
         }
     }
 
+    /// Says which database the entries belong to. Until then every read and every set fails.
+    pub(crate) fn belongs_to(&self, database: &str) {
+        self.generation.belongs_to(database);
+    }
+
     /// What is under a key.
-    pub(crate) async fn get(&self, key: &str, deadline: Deadline) -> Result<Option<Found>> {
+    pub(crate) async fn get(&self, key: &str, deadline: Deadline) -> Result<Answer> {
         let full = self.keys.value(key);
         let (text, now_ms) = self.beside(self.redis.get(&full, deadline), deadline).await?;
-        let Some(text) = text else { return Ok(None) };
-        match self.read(&text) {
-            Some(entry) => Ok(found(entry, now_ms)),
+        match text.map_or(Some(Answer::Nothing(None)), |text| self.read(&text, now_ms)) {
+            Some(answer) => Ok(answer),
             None => {
                 self.discard(&[full], deadline).await;
-                Ok(None)
+                Ok(Answer::Nothing(None))
             }
         }
     }
 
     /// The same for many keys, in order, with one MGET.
-    pub(crate) async fn get_many(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<Vec<Option<Found>>> {
+    pub(crate) async fn get_many(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<Vec<Answer>> {
         let full: Vec<String> = keys.iter().map(|key| self.keys.value(key)).collect();
         let (texts, now_ms) = self.beside(self.redis.get_many(&full, deadline), deadline).await?;
-        let mut unreadable = Vec::new();
+        let mut damaged = Vec::new();
         let all = full.into_iter().zip(texts).map(|(full, text)| {
-            let entry = self.read(&text?);
-            if entry.is_none() {
-                unreadable.push(full);
-            }
-            found(entry?, now_ms)
+            let Some(text) = text else { return Answer::Nothing(None) };
+            self.read(&text, now_ms).unwrap_or_else(|| {
+                damaged.push(full);
+                Answer::Nothing(None)
+            })
         });
         let all = all.collect();
-        self.discard(&unreadable, deadline).await;
+        self.discard(&damaged, deadline).await;
         Ok(all)
     }
 
-    /// Sets a value or an absence; false if the value of a later transaction is there. `version` is that of the
-    /// transaction, or 0 for a write without one, which replaces anything.
+    /// Sets a value; false if a later transaction's value or drop is there. `version` is that of the transaction, or 0
+    /// for a write without one, which replaces anything.
     pub(crate) async fn set(
         &self,
         key: &str,
-        data: Option<Bytes>,
+        data: Bytes,
         life: Option<Duration>,
         version: u64,
         deadline: Deadline,
     ) -> Result<bool> {
-        let (text, px) = self.entry(data, life, version, deadline).await?;
+        let (text, px) = self.entry(Content::Value(data), life, version, deadline).await?;
         let full = self.keys.value(key);
         if version == 0 {
             return self.redis.set(&full, &text, SetOptions { px, only_new: false }, deadline).await;
         }
-        let px = px.unwrap_or(0).to_string();
-        let set = self.redis.eval_int(&self.set_newer, &[&full], &[&text, px.as_bytes()], deadline).await?;
-        Ok(set == 1)
+        self.set_newer(&full, &text, px, deadline).await
     }
 
-    /// Sets what a source gave, if nothing is there: a read never replaces what a writer put. Says whether it did.
-    pub(crate) async fn fill(
+    /// Drops keys for a transaction: values of older ones that arrive later are kept out. What a later one left stays.
+    pub(crate) async fn drop_at<K: AsRef<str>>(
+        &self,
+        keys: &[K],
+        version: u64,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let generation = self.generation.get_fresh(deadline).await?;
+        let entry = L2Entry { generation, version, expiry_ms: 0, content: Content::Dropped };
+        let (text, px) = (encode(&entry)?, Some(DROPPED_LIFE.as_millis() as u64));
+        let drops = keys.iter().map(|key| self.set_newer_at(key.as_ref(), &text, px, deadline));
+        join_all(drops).await.into_iter().collect()
+    }
+
+    /// Makes a fill ready. `None` if it may not replace what the reader saw.
+    pub(crate) async fn prepare_fill(
         &self,
         key: &str,
         data: Option<Bytes>,
         life: Option<Duration>,
+        over: Option<Seen>,
         deadline: Deadline,
-    ) -> Result<bool> {
-        let (text, px) = self.entry(data, life, 0, deadline).await?;
-        self.redis.set(&self.keys.value(key), &text, SetOptions { px, only_new: true }, deadline).await
+    ) -> Result<Option<Fill>> {
+        if let Some(seen) = &over
+            && seen.generation != self.generation.known()
+            && seen.generation == self.generation.renew(deadline).await?
+        {
+            // It was of a generation that this process had not heard of.
+            return Ok(None);
+        }
+        let content = data.map_or(Content::Absent, Content::Value);
+        let version = self.version_after(over.as_ref());
+        let (text, px) = self.entry(content, life, version, deadline).await?;
+        Ok(Some(Fill { full: self.keys.value(key), text, px, over }))
+    }
+
+    /// Sets what a source gave, where nothing is or still is what the reader saw: a read never replaces what a writer
+    /// put. Says whether it did.
+    pub(crate) async fn fill(&self, fill: Fill, deadline: Deadline) -> Result<bool> {
+        let Fill { full, text, px, over } = fill;
+        let Some(seen) = over else {
+            return self.redis.set(&full, &text, SetOptions { px, only_new: true }, deadline).await;
+        };
+        let px = px.unwrap_or(0).to_string();
+        let args = [&text, px.as_bytes(), &seen.header];
+        Ok(self.redis.eval_int(&self.fill_over, &[&full], &args, deadline).await? == 1)
+    }
+
+    /// The version of what is read after such an entry was seen: that of the drop, so that older writes stay out.
+    pub(crate) fn version_after(&self, seen: Option<&Seen>) -> u64 {
+        seen.filter(|seen| seen.generation == self.generation.known()).map_or(0, |seen| seen.version)
     }
 
     /// Deletes keys; gives how many there were.
@@ -122,6 +196,16 @@ impl L2 {
         self.redis.ping(deadline).await
     }
 
+    async fn set_newer_at(&self, key: &str, text: &[u8], px: Option<u64>, deadline: Deadline) -> Result<()> {
+        self.set_newer(&self.keys.value(key), text, px, deadline).await.map(|_| ())
+    }
+
+    async fn set_newer(&self, full: &str, text: &[u8], px: Option<u64>, deadline: Deadline) -> Result<bool> {
+        let px = px.unwrap_or(0).to_string();
+        let set = self.redis.eval_int(&self.set_newer, &[full], &[text, px.as_bytes()], deadline).await?;
+        Ok(set == 1)
+    }
+
     /// Runs a read with the renewals of time and generation on their way beside it. Gives Redis' time after it.
     async fn beside<T>(&self, read: impl Future<Output = Result<T>>, deadline: Deadline) -> Result<(T, u64)> {
         self.generation.get(deadline).await?;
@@ -132,7 +216,7 @@ impl L2 {
 
     async fn entry(
         &self,
-        data: Option<Bytes>,
+        content: Content,
         life: Option<Duration>,
         version: u64,
         deadline: Deadline,
@@ -143,22 +227,35 @@ impl L2 {
             Some(px) => self.clock.now_ms(deadline).await?.saturating_add(px),
             None => 0,
         };
-        let entry = L2Entry { generation, version, expiry_ms, data };
-        let text = entry.encode().ok_or_else(|| Error::task("the value is 4 GiB or longer"))?;
-        Ok((text, px))
+        Ok((encode(&L2Entry { generation, version, expiry_ms, content })?, px))
     }
 
-    /// An entry of the current generation.
-    fn read(&self, text: &Bytes) -> Option<L2Entry> {
-        let entry = L2Entry::decode(text);
-        if entry.is_none() {
-            self.counters.l2_undecodable.inc();
-        }
-        entry.filter(|entry| entry.generation == self.generation.known())
+    /// What a string says; `None` if it is damaged.
+    fn read(&self, text: &Bytes, now_ms: u64) -> Option<Answer> {
+        let entry = match L2Entry::decode(text) {
+            Decoded::Entry(entry) => entry,
+            Decoded::Later => return Some(Answer::Nothing(None)),
+            Decoded::Damaged => {
+                self.counters.l2_undecodable.inc();
+                return None;
+            }
+        };
+        let L2Entry { generation, version, expiry_ms, content } = entry;
+        let data = match content {
+            Content::Value(data) if generation == self.generation.known() => Some(data),
+            Content::Absent if generation == self.generation.known() => None,
+            _ => {
+                // Copied, so that the load does not hold the old value.
+                let header = Bytes::copy_from_slice(&text[..HEADER_LEN]);
+                return Some(Answer::Nothing(Some(Seen { header, generation, version })));
+            }
+        };
+        let found = life_left(expiry_ms, now_ms).map(|life| Found { data, version, life });
+        Some(found.map_or(Answer::Nothing(None), Answer::Found))
     }
 
-    /// Deletes what is no entry of this generation, which would otherwise keep every fill out. That a writer may have
-    /// put a good one there meanwhile only costs a miss.
+    /// Deletes what is no entry, which would otherwise keep every fill out. That a writer may have put a good one there
+    /// meanwhile only costs a miss.
     async fn discard(&self, full: &[String], deadline: Deadline) {
         if let Err(error) = self.redis.delete(full, deadline).await {
             log::debug!("could not delete unreadable cache entries: {error}");
@@ -166,10 +263,14 @@ impl L2 {
     }
 }
 
-fn found(entry: L2Entry, now_ms: u64) -> Option<Found> {
-    let life = match entry.expiry_ms {
-        0 => None,
-        expiry_ms => Some(Duration::from_millis(expiry_ms.checked_sub(now_ms).filter(|&left| left > 0)?)),
-    };
-    Some(Found { data: entry.data, version: entry.version, life })
+fn encode(entry: &L2Entry) -> Result<Vec<u8>> {
+    entry.encode().ok_or_else(|| Error::task("the value is 4 GiB or longer"))
+}
+
+/// `None` once it has ended; `Some(None)` is for ever.
+fn life_left(expiry_ms: u64, now_ms: u64) -> Option<Option<Duration>> {
+    if expiry_ms == 0 {
+        return Some(None);
+    }
+    expiry_ms.checked_sub(now_ms).filter(|&left| left > 0).map(|left| Some(Duration::from_millis(left)))
 }

@@ -15,7 +15,10 @@
 //! - Nothing that was read before a write of its key was acknowledged is put into L1 after it: the stripe's epoch is
 //!   taken before the read and checked, under the stripe's lock, at the insert.
 //! - A read never replaces what a writer put: fills are conditional in L2, gated in L1.
-//! - Of two transactions that wrote one key the later one's value stays, in either tier, in whatever order they arrive.
+//! - Of two transactions that wrote or dropped one key the later one's outcome stays, in either tier, in whatever order
+//!   they arrive: in L2 a drop leaves a short-lived entry with its version, which a read after it may fill (ADR 0005); in
+//!   L1 a transaction's change is known to be under way from before its COMMIT on.
+//! - L2 entries belong to one database; those of another one are misses, as their versions say nothing here.
 //! - A copy of an L1 entry nearer to the reader counts only while nothing in its stripe of L1 was changed.
 //! - An entry stays in L1 no longer than what is left of its life, and never longer than `l1_ttl`.
 //! - A read that begins after an acknowledged write never joins a load that began before it.
@@ -42,6 +45,7 @@ pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;
 pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter};
 pub(crate) use rows::first_row_bytes;
+pub(crate) use settle::Settle;
 pub(crate) use source::{Match, Source, SourceLife, SourceTable};
 
 use std::sync::Arc;
@@ -53,10 +57,9 @@ use bytes::Bytes;
 use crate::base::{Clock, Deadline};
 use crate::cache::epochs::Epochs;
 use crate::cache::l1::L1;
-use crate::cache::l2::{Found, L2};
-use crate::cache::settle::Settle;
+use crate::cache::l2::{Answer, Found, L2, Seen};
 use crate::config::Ttl;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::redis::Redis;
 use crate::telemetry::Counters;
 
@@ -102,6 +105,8 @@ pub(crate) struct Miss {
     pub(crate) epoch: Epoch,
     /// Why L2 could not be asked, if that is why: the key may have a value there.
     pub(crate) error: Option<Error>,
+    /// What L2 had that a fill may replace.
+    seen: Option<Seen>,
 }
 
 impl Caches {
@@ -123,6 +128,13 @@ impl Caches {
             clock,
             counters,
             logged_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Says which database the entries of L2 belong to. Until then L2 is as if it were away.
+    pub(crate) fn belong_to(&self, database: &str) {
+        if let Some(l2) = &self.l2 {
+            l2.belongs_to(database);
         }
     }
 
@@ -165,14 +177,13 @@ impl Caches {
         let epoch = self.epochs.epoch(key);
         let found = match &self.l2 {
             Some(l2) => l2.get(key, deadline).await,
-            None => Ok(None),
+            None => Ok(Answer::Nothing(None)),
         };
         match found {
-            Ok(Some(found)) => self.take_in(key, found, epoch),
-            Ok(None) => self.miss(epoch, None),
+            Ok(answer) => self.take_in(key, answer, epoch),
             Err(error) => {
                 self.note_failure(&error);
-                self.miss(epoch, Some(error))
+                self.miss(epoch, Some(error), None)
             }
         }
     }
@@ -195,51 +206,54 @@ impl Caches {
         let epochs: Vec<Epoch> = keys.iter().map(|key| self.epochs.epoch(key)).collect();
         let found = match &self.l2 {
             Some(l2) if !keys.is_empty() => l2.get_many(keys, deadline).await,
-            _ => Ok(vec![None; keys.len()]),
+            _ => Ok(vec![Answer::Nothing(None); keys.len()]),
         };
         match found {
             Ok(found) => {
                 let each = keys.iter().zip(found).zip(epochs);
-                each.map(|((key, found), epoch)| match found {
-                    Some(found) => self.take_in(key, found, epoch),
-                    None => self.miss(epoch, None),
-                })
-                .collect()
+                each.map(|((key, answer), epoch)| self.take_in(key, answer, epoch)).collect()
             }
             Err(error) => {
                 self.note_failure(&error);
-                epochs.into_iter().map(|epoch| self.miss(epoch, Some(error.clone()))).collect()
+                epochs.into_iter().map(|epoch| self.miss(epoch, Some(error.clone()), None)).collect()
             }
         }
     }
 
-    /// Puts a value that was just written into both tiers. `version` is that of the transaction that wrote it, 0 if none
-    /// did; an older one than is there is left out. `ttl: None` is `default_ttl`.
+    /// A change of keys begins that [`Caches::write`] or [`Caches::drop_keys`] will end: for a transaction before its
+    /// COMMIT, so that the later one of two that overlap cannot go unseen by the earlier.
+    pub(crate) fn begin<K: AsRef<str>>(&self, keys: &[K]) -> Settle {
+        let keys = keys.iter().map(|key| key.as_ref().into()).collect();
+        Settle::begin(&self.l1, &self.loader, keys)
+    }
+
+    /// Puts a value that was just written under the change's one key into both tiers. `version` is that of the
+    /// transaction that wrote it, 0 if none did; if a later one's value or drop is there, it is left out. `ttl: None` is
+    /// `default_ttl`.
     ///
     /// # Errors
     /// If L2 failed. The key is gone from L1 then; L2 may or may not have the value.
     pub(crate) async fn write(
         &self,
-        key: &str,
+        change: Settle,
         data: Bytes,
         ttl: Option<Ttl>,
         version: u64,
         deadline: Deadline,
     ) -> Result<()> {
         self.counters.cache_writes.inc();
-        let key: Arc<str> = key.into();
         let life = self.life.of_value(ttl);
-        let settle = Settle::begin(&self.l1, &self.loader, std::slice::from_ref(&key));
+        let [key] = change.keys() else { return Err(Error::new(ErrorKind::Internal, "a write of one key")) };
         let stored = match &self.l2 {
-            Some(l2) => l2.set(&key, Some(data.clone()), life, version, deadline).await,
+            Some(l2) => l2.set(key, data.clone(), life, version, deadline).await,
             None => Ok(true),
         };
         match stored {
-            Ok(true) => settle.commit(data, version, self.life.in_l1(life)),
-            // A later transaction's value is there: what L1 has may be neither.
-            Ok(false) => drop(settle),
+            Ok(true) => change.commit(data, version, self.life.in_l1(life)),
+            // A later transaction's outcome is there: what L1 has may be neither.
+            Ok(false) => drop(change),
             Err(error) => {
-                drop(settle);
+                drop(change);
                 self.note_failure(&error);
                 return Err(error);
             }
@@ -267,28 +281,36 @@ impl Caches {
             None => Some(self.life.of_absence(life.absent_ttl)),
         };
         // A tier that just failed is not asked again.
-        if let Some(l2) = self.l2.as_ref().filter(|_| miss.error.is_none())
-            && !self.fill_shared(l2, key, data.clone(), life, miss.epoch, deadline).await
+        let l2 = self.l2.as_ref().filter(|_| miss.error.is_none());
+        if let Some(l2) = l2
+            && !self.fill_shared(l2, key, data.clone(), life, miss, deadline).await
         {
             return;
         }
-        self.keep(key, data, 0, life, miss.epoch);
+        let version = l2.map_or(0, |l2| l2.version_after(miss.seen.as_ref()));
+        self.keep(key, data, version, life, miss.epoch);
         self.counters.cache_fills.inc();
     }
 
-    /// Drops keys from both tiers.
+    /// Drops the change's keys from both tiers. `version` is that of the transaction that changed them, whose older ones
+    /// then put nothing back; 0 if there was none.
     ///
     /// # Errors
     /// If L2 failed: it may still have them. They are gone from L1.
-    pub(crate) async fn drop_keys<K: AsRef<str>>(&self, keys: &[K], deadline: Deadline) -> Result<()> {
+    pub(crate) async fn drop_keys(&self, change: Settle, version: u64, deadline: Deadline) -> Result<()> {
+        let keys = change.keys();
+        if keys.is_empty() {
+            return Ok(());
+        }
         self.counters.cache_drops.add(keys.len() as u64);
-        let keys: Vec<Arc<str>> = keys.iter().map(|key| key.as_ref().into()).collect();
-        // Gone from L1 at once, and again when the settle ends, as a read in between may have found it in L2.
+        // Gone from L1 at once, and again when the change ends, as a read in between may have found it in L2.
         keys.iter().for_each(|key| self.l1.remove(key));
-        let _settle = Settle::begin(&self.l1, &self.loader, &keys);
         let Some(l2) = &self.l2 else { return Ok(()) };
-        let dropped = l2.delete(&keys, deadline).await;
-        dropped.map(|_| ()).inspect_err(|error| self.note_failure(error))
+        let dropped = match version {
+            0 => l2.delete(keys, deadline).await.map(|_| ()),
+            _ => l2.drop_at(keys, version, deadline).await,
+        };
+        dropped.inspect_err(|error| self.note_failure(error))
     }
 
     /// Empties L1.
@@ -304,18 +326,29 @@ impl Caches {
         key: &Arc<str>,
         data: Option<Bytes>,
         life: Option<Duration>,
-        seen: Epoch,
+        miss: &Miss,
         deadline: Deadline,
     ) -> bool {
-        match l2.fill(key, data, life, deadline).await {
+        let prepared = l2.prepare_fill(key, data, life, miss.seen.clone(), deadline).await;
+        let sent = match prepared {
+            // Looked at again after all that was waited for, as close before the fill as can be.
+            Ok(Some(_)) if !self.epochs.is_current(miss.epoch) => {
+                self.counters.l1_refused.inc();
+                return false;
+            }
+            Ok(Some(fill)) => l2.fill(fill, deadline).await,
+            Ok(None) => Ok(false),
+            Err(error) => Err(error),
+        };
+        match sent {
             // Somebody else's value may be a newer one.
             Ok(false) => false,
-            Ok(true) if self.epochs.is_current(seen) => true,
+            Ok(true) if self.epochs.is_current(miss.epoch) => true,
             Ok(true) => {
                 // Written or dropped on the way: the fill may have come after it, with what was true before it.
                 self.counters.l1_refused.inc();
-                let _settle = Settle::begin(&self.l1, &self.loader, std::slice::from_ref(key));
-                if let Err(error) = l2.delete(std::slice::from_ref(key), deadline).await {
+                let change = self.begin(std::slice::from_ref(key));
+                if let Err(error) = l2.delete(change.keys(), deadline).await {
                     self.note_failure(&error);
                 }
                 false
@@ -327,13 +360,17 @@ impl Caches {
         }
     }
 
-    fn take_in(&self, key: &Arc<str>, found: Found, epoch: Epoch) -> Lookup {
+    fn take_in(&self, key: &Arc<str>, answer: Answer, epoch: Epoch) -> Lookup {
+        let Found { data, version, life } = match answer {
+            Answer::Found(found) => found,
+            Answer::Nothing(seen) => return self.miss(epoch, None, seen),
+        };
         self.counters.l2_hits.inc();
-        if found.data.is_none() {
+        if data.is_none() {
             self.counters.absent_hits.inc();
         }
-        self.keep(key, found.data.clone(), found.version, found.life, epoch);
-        Lookup::Hit(found.data)
+        self.keep(key, data.clone(), version, life, epoch);
+        Lookup::Hit(data)
     }
 
     fn keep(&self, key: &Arc<str>, data: Option<Bytes>, version: u64, life: Option<Duration>, seen: Epoch) {
@@ -342,9 +379,9 @@ impl Caches {
         }
     }
 
-    fn miss(&self, epoch: Epoch, error: Option<Error>) -> Lookup {
+    fn miss(&self, epoch: Epoch, error: Option<Error>, seen: Option<Seen>) -> Lookup {
         self.counters.misses.inc();
-        Lookup::Miss(Miss { epoch, error })
+        Lookup::Miss(Miss { epoch, error, seen })
     }
 
     fn note_failure(&self, error: &Error) {

@@ -8,33 +8,44 @@ use bytes::Bytes;
 use crate::cache::l1::L1;
 use crate::cache::loader::Loader;
 
-/// A change of keys that is under way in L2. However it ends, also by its caller going away, the epochs move, L1 has
-/// nothing old, and later reads join no older load.
-pub(super) struct Settle<'a> {
-    l1: &'a L1,
-    loader: &'a Loader,
-    keys: &'a [Arc<str>],
+/// A change of keys that is under way: of a transaction from before its COMMIT on, of any other write while L2 is told.
+/// However it ends, also by its caller going away, the epochs move, L1 has nothing old, and later reads join no older
+/// load. Two of one key that are under way at once know of each other.
+pub(crate) struct Settle {
+    l1: L1,
+    loader: Loader,
+    keys: Vec<Arc<str>>,
 }
 
-impl<'a> Settle<'a> {
+impl Settle {
     /// Moves the epochs, so that reads that have begun keep nothing, and watches over the rest.
-    pub(super) fn begin(l1: &'a L1, loader: &'a Loader, keys: &'a [Arc<str>]) -> Settle<'a> {
+    pub(super) fn begin(l1: &L1, loader: &Loader, keys: Vec<Arc<str>>) -> Settle {
         keys.iter().for_each(|key| l1.begin(key));
-        Settle { l1, loader, keys }
+        Settle { l1: l1.clone(), loader: loader.clone(), keys }
+    }
+
+    /// The keys that change.
+    pub(crate) fn keys(&self) -> &[Arc<str>] {
+        &self.keys
     }
 
     /// Ends well: L1 has the new value, if no other change of the key overlapped.
     pub(super) fn commit(mut self, data: Bytes, version: u64, life: Duration) {
         for key in std::mem::take(&mut self.keys) {
-            self.l1.commit(key, Some(data.clone()), version, life);
-            self.loader.forget(key);
+            self.l1.commit(&key, Some(data.clone()), version, life);
+            self.loader.forget(&key);
         }
+    }
+
+    /// Ends without a change: the transaction left nothing.
+    pub(crate) fn call_off(mut self) {
+        std::mem::take(&mut self.keys).iter().for_each(|key| self.l1.call_off(key));
     }
 }
 
-impl Drop for Settle<'_> {
+impl Drop for Settle {
     fn drop(&mut self) {
-        for key in self.keys {
+        for key in &self.keys {
             self.l1.abandon(key);
             self.loader.forget(key);
         }

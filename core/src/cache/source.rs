@@ -11,6 +11,7 @@
 mod pattern;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -37,6 +38,7 @@ pub(crate) struct Source {
     task: Task,
     /// How long its results are kept.
     pub(crate) life: SourceLife,
+    told_oversized: AtomicBool,
 }
 
 /// Which source a key has.
@@ -58,6 +60,17 @@ impl Source {
     /// The pattern as it was declared.
     pub(crate) fn pattern(&self) -> &str {
         self.pattern.text()
+    }
+
+    /// Logs, the first time, that the source gave a value too long to be kept.
+    pub(crate) fn note_oversized(&self, length: usize, limit: usize) {
+        if !self.told_oversized.swap(true, Ordering::Relaxed) {
+            let pattern = self.pattern();
+            log::warn!(
+                "source {pattern:?} gave a value of {length} bytes, which is not cached: the limit is {limit} \
+                 (max_value_bytes); every read of such a key is a query"
+            );
+        }
     }
 
     /// The statement that reads a key.
@@ -95,7 +108,7 @@ impl SourceTable {
             )));
         }
         let mut all: Vec<_> = table.iter().cloned().collect();
-        all.push(Arc::new(Source { pattern, task, life }));
+        all.push(Arc::new(Source { pattern, task, life, told_oversized: AtomicBool::new(false) }));
         all.sort_by_key(|source| std::cmp::Reverse(source.pattern.rank()));
         *table = all.into();
         Ok(())

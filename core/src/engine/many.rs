@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::sql::Task;
 use crate::value::Row;
 
+/// Keys that are loaded at once: one MGET and one flight of queries have no more.
+const CHUNK: usize = 10_000;
+
 /// What is known so far.
 type Found = HashMap<Arc<str>, Loaded>;
 
@@ -47,13 +50,25 @@ impl Zmsg {
             }
             found.insert(key.into(), hit.flatten());
         }
-        let fetching = Box::pin(self.fetch(call, missing, &mut found));
-        self.deadline().run("reading many keys", fetching).await??;
+        let deadline = self.deadline();
+        let fetching = Box::pin(async {
+            for chunk in missing.chunks(CHUNK) {
+                self.fetch(call.clone(), chunk.to_vec(), &mut found, deadline).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        deadline.run("reading many keys", fetching).await??;
         Ok(keys.iter().map(|key| found.get(key.as_ref()).cloned().flatten()).collect())
     }
 
     /// Loads what is missing, together with whoever is loading some of it already.
-    async fn fetch(&self, call: Arc<Call>, mut missing: Vec<Arc<str>>, found: &mut Found) -> Result<()> {
+    async fn fetch(
+        &self,
+        call: Arc<Call>,
+        mut missing: Vec<Arc<str>>,
+        found: &mut Found,
+        deadline: Deadline,
+    ) -> Result<()> {
         while !missing.is_empty() {
             let begun = self.state.caches.loader().begin(&missing)?;
             let (state, call) = (self.state.clone(), call.clone());
@@ -63,7 +78,8 @@ impl Zmsg {
                 }
                 service::detached(async move {
                     let _call = call;
-                    Ok(state.load_many(begun.mine).await)
+                    let deadline = state.load_deadline(deadline);
+                    Ok(state.load_many(begun.mine, deadline).await)
                 })
                 .await
             };
@@ -89,8 +105,11 @@ async fn wait(waiter: Waiter) -> (Arc<str>, Option<Result<Loaded>>) {
 }
 
 impl State {
-    async fn load_many(&self, guards: Vec<FlightGuard>) -> Vec<(Arc<str>, Result<Loaded>)> {
-        let deadline = self.load_deadline();
+    async fn load_many(
+        &self,
+        guards: Vec<FlightGuard>,
+        deadline: Deadline,
+    ) -> Vec<(Arc<str>, Result<Loaded>)> {
         let keys: Vec<Arc<str>> = guards.iter().map(|guard| guard.key().clone()).collect();
         let looked_up = self.caches.get_many_shared(&keys, deadline).await;
         let (mut done, mut queries) = (Vec::with_capacity(keys.len()), Vec::new());

@@ -12,7 +12,9 @@
 //! - A call that has begun ends the same way whether or not its caller still listens.
 //! - After `close` has begun every new call is answered with `Closed`; calls in flight end first.
 
+mod caller;
 mod calls;
+mod families;
 mod ids;
 mod limits;
 mod many;

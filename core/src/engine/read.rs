@@ -59,12 +59,12 @@ impl Zmsg {
 
     async fn fly(&self, key: Arc<str>) -> Result<Loaded> {
         let call = self.state.calls.enter()?;
-        let (state, flown) = (self.state.clone(), key.clone());
+        let (state, flown, deadline) = (self.state.clone(), key.clone(), self.deadline());
         let flight = self.state.caches.loader().load(&key, move || async move {
             let _call = call;
-            state.load(&flown).await
+            state.load(&flown, state.load_deadline(deadline)).await
         });
-        self.deadline().run("reading a key", flight).await?
+        deadline.run("reading a key", flight).await?
     }
 
     /// As [`Zmsg::get`], but absence is an error of kind `NotFound`.
@@ -87,8 +87,7 @@ pub(super) enum Need {
 
 impl State {
     /// One load: L2, then the source. Runs once per key at a time.
-    async fn load(&self, key: &Arc<str>) -> Result<Loaded> {
-        let deadline = self.load_deadline();
+    async fn load(&self, key: &Arc<str>, deadline: Deadline) -> Result<Loaded> {
         let miss = match self.caches.get_shared(key, deadline).await {
             Lookup::Hit(data) => return Ok(data),
             Lookup::Miss(miss) => miss,
@@ -110,23 +109,24 @@ impl State {
                 Ok(task) => Need::Query(source, task),
                 Err(error) => Need::Answer(Err(error)),
             },
-            Match::Source(..) | Match::Unparsable => Need::Answer(Ok(None)),
+            Match::Source(..) | Match::Unparsable => {
+                self.counters.unparsable_misses.inc();
+                Need::Answer(unless_redis_failed(miss))
+            }
             Match::Unsourced => Need::Answer(self.unsourced(key, miss)),
         }
     }
 
-    /// A key without a source is absent, unless nobody knows what Redis would have said.
+    /// The answer for a key without a source.
     fn unsourced(&self, key: &str, miss: &Miss) -> Result<Loaded> {
-        if let Some(error) = &miss.error {
-            return Err(error.clone());
-        }
-        if self.counters.unsourced_misses.get() == 0 {
+        let absent = unless_redis_failed(miss)?;
+        self.counters.unsourced_misses.inc();
+        if self.unsourced.is_first_of_family(key) {
             log::info!(
                 "the key {key:?} was missed and has no source: such keys are absent unless they are cached"
             );
         }
-        self.counters.unsourced_misses.inc();
-        Ok(None)
+        Ok(absent)
     }
 
     async fn query_source(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
@@ -150,9 +150,19 @@ impl State {
         deadline: Deadline,
     ) -> Result<Loaded> {
         let data = first_row_bytes(rows)?;
+        if let Some(long) = data.as_ref().filter(|data| data.len() > self.config.max_value_bytes) {
+            self.counters.oversized_loads.inc();
+            source.note_oversized(long.len(), self.config.max_value_bytes);
+            return Ok(data);
+        }
         self.caches.fill(key, data.clone(), source.life, miss, deadline).await;
         Ok(data)
     }
+}
+
+/// A key that no source can give is absent, unless nobody knows what Redis would have said.
+fn unless_redis_failed(miss: &Miss) -> Result<Loaded> {
+    miss.error.clone().map_or(Ok(None), Err)
 }
 
 fn holds_nul(value: &Value) -> bool {

@@ -6,17 +6,20 @@ use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::calls::Calls;
+use super::families::Families;
 use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
-use crate::cache::{CacheSettings, Caches, LifeRules, SourceTable};
+use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
 use crate::config::{Config, Ttl};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::Ids;
 use crate::redis::{Redis, RedisSettings};
+use crate::sql::sql;
 use crate::store::Store;
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::telemetry::Counters;
+use crate::value::Value;
 
 /// The rooms of one engine, furnished.
 pub(super) struct State {
@@ -26,9 +29,13 @@ pub(super) struct State {
     pub(super) caches: Caches,
     pub(super) sources: SourceTable,
     pub(super) source_permits: Semaphore,
+    /// Families of keys that were missed and have no source.
+    pub(super) unsourced: Families,
     pub(super) store: Arc<dyn Store>,
     pub(super) ids: Arc<Ids>,
     services: Services,
+    /// Set once the engine's own tables are known to be there.
+    own_tables: OnceCell<()>,
     closed: OnceCell<()>,
 }
 
@@ -78,8 +85,10 @@ impl State {
             counters,
             calls: Arc::default(),
             sources: SourceTable::default(),
+            unsourced: Families::default(),
             store,
             services: Services::new(),
+            own_tables: OnceCell::new(),
             closed: OnceCell::new(),
             config,
         }
@@ -89,8 +98,30 @@ impl State {
     async fn prepare_database(&self) -> Result<()> {
         // Generous: another process may be migrating.
         let deadline = Deadline::after(self.config.timeout.max(self.config.connect_timeout));
-        self.store.open_own_tables(self.config.auto_migrate, deadline).await?;
+        self.own_tables(deadline).await?;
         self.ids.renew(deadline).await
+    }
+
+    /// Sees to it that the engine's own tables are there. They are since `open`, unless PostgreSQL was away then: a
+    /// call that comes before the background's next try does not wait for that.
+    pub(super) async fn own_tables(&self, deadline: Deadline) -> Result<()> {
+        let opening = self.own_tables.get_or_try_init(|| self.open_database(deadline));
+        deadline.run("waiting for the engine's own tables", opening).await?.copied()
+    }
+
+    /// The engine's own tables, and which database they are in, which Redis has to know.
+    async fn open_database(&self, deadline: Deadline) -> Result<()> {
+        self.store.open_own_tables(self.config.auto_migrate, deadline).await?;
+        let identity = sql("SELECT database_id::text FROM zmsg_identity", &[])?;
+        let rows = self.store.query(&identity, deadline).await?;
+        match rows.first().map(|row| row.values.as_slice()) {
+            Some([Value::Text(id)]) => self.caches.belong_to(id),
+            _ => {
+                let message = "the table zmsg_identity has no row; it should have exactly one";
+                return Err(Error::new(ErrorKind::Store, message));
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn close(&self, deadline: Deadline) {
@@ -103,34 +134,61 @@ impl State {
             log::warn!("closing although calls are in flight: the time limit of close has passed");
         }
         self.services.stop(deadline).await;
-        if let Err(error) = self.ids.close(deadline).await {
+        // Not worth the whole time of close if PostgreSQL is away: the node comes free by itself.
+        if let Err(error) = self.ids.close(deadline.at_most(self.config.connect_timeout)).await {
             log::warn!("the node id could not be given back and will be free once its grant ends: {error}");
         }
         self.store.close().await;
     }
 
-    /// The time of a load. It belongs to the load and not to a caller: others may join who can wait longer.
-    pub(super) fn load_deadline(&self) -> Deadline {
-        Deadline::after(self.config.timeout)
+    /// The time of a load. It belongs to the load and not to the caller who began it: others may join who can wait
+    /// longer. A caller with more time than others gets all of it.
+    pub(super) fn load_deadline(&self, callers: Deadline) -> Deadline {
+        let usual = Deadline::after(self.config.timeout);
+        if callers.remaining() > usual.remaining() { callers } else { usual }
     }
 
     pub(super) async fn write_key(
         &self,
-        key: &str,
+        change: Settle,
         data: Bytes,
         ttl: Option<Ttl>,
         version: u64,
     ) -> Result<()> {
-        self.caches.write(key, data, ttl, version, self.cache_deadline()).await
+        self.caches.write(change, data, ttl, version, self.cache_deadline()).await
     }
 
-    pub(super) async fn drop_keys(&self, keys: &[String]) -> Result<()> {
-        if keys.is_empty() { Ok(()) } else { self.caches.drop_keys(keys, self.cache_deadline()).await }
+    /// Drops keys again a few times, in the background, for a transaction of which nobody knows when it ends.
+    pub(super) fn drop_again_later(self: &Arc<State>, keys: Vec<Arc<str>>, version: u64) {
+        if !keys.is_empty() {
+            let state = Arc::downgrade(self);
+            self.services.start(move |stop| drop_again(state, keys, version, stop));
+        }
+    }
+
+    pub(super) async fn drop_keys(&self, change: Settle, version: u64) -> Result<()> {
+        self.caches.drop_keys(change, version, self.cache_deadline()).await
     }
 
     /// What the caches get to follow a write: the caller's own time may be up, yet they must hear of the commit.
     fn cache_deadline(&self) -> Deadline {
         Deadline::after(self.config.redis_timeout.saturating_mul(2))
+    }
+}
+
+/// When a drop is repeated, in seconds after the one before it.
+const DROP_AGAIN_AFTER: [u64; 3] = [1, 4, 25];
+
+async fn drop_again(state: std::sync::Weak<State>, keys: Vec<Arc<str>>, version: u64, mut stop: StopSignal) {
+    for seconds in DROP_AGAIN_AFTER {
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = tokio::time::sleep(std::time::Duration::from_secs(seconds)) => {}
+        }
+        let Some(state) = state.upgrade() else { return };
+        if let Err(error) = state.drop_keys(state.caches.begin(&keys), version).await {
+            log::debug!("keys of an unknown outcome could not be dropped again: {error}");
+        }
     }
 }
 

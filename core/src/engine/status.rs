@@ -43,10 +43,16 @@ pub struct Stats {
     pub source_loads: u64,
     /// Source queries that failed.
     pub source_errors: u64,
+    /// Values from a source that were longer than `max_value_bytes`: given to the caller, not cached.
+    pub oversized_loads: u64,
     /// Reads that waited for another caller's load of the same key.
     pub joined_loads: u64,
     /// Misses of keys that no source covers.
     pub unsourced_misses: u64,
+    /// Misses of keys that a source covers but whose parts do not parse; such keys are absent.
+    pub unparsable_misses: u64,
+    /// Values and absences that were cached after a source was read.
+    pub cache_fills: u64,
     /// Values put into the caches by a write.
     pub cache_writes: u64,
     /// Keys dropped from the caches.
@@ -57,6 +63,8 @@ pub struct Stats {
     pub l2_undecodable: u64,
     /// Values that L1 gave up for room.
     pub l1_evictions: u64,
+    /// Values that L1 did not take in because their key, or one beside it, was written meanwhile.
+    pub l1_refused: u64,
     /// Values and absences in L1.
     pub l1_entries: u64,
     /// Bytes in L1, keys and overhead counted.
@@ -107,13 +115,17 @@ impl State {
             misses: counters.misses.get(),
             source_loads: counters.source_loads.get(),
             source_errors: counters.source_errors.get(),
+            oversized_loads: counters.oversized_loads.get(),
             joined_loads: counters.waits.get(),
             unsourced_misses: counters.unsourced_misses.get(),
+            unparsable_misses: counters.unparsable_misses.get(),
+            cache_fills: counters.cache_fills.get(),
             cache_writes: counters.cache_writes.get(),
             cache_drops: counters.cache_drops.get(),
             l2_errors: counters.l2_errors.get(),
             l2_undecodable: counters.l2_undecodable.get(),
             l1_evictions: counters.l1_evictions.get(),
+            l1_refused: counters.l1_refused.get(),
             l1_entries: l1.entries,
             l1_bytes: l1.bytes,
             pool_size: pool.size as u64,

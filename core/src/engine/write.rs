@@ -1,12 +1,12 @@
 //! The verbs that write: to the caches only, or to PostgreSQL and then the caches.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
+use super::caller::Caller;
 use super::limits::{check_data, check_key};
-use super::order::{AbandonGuard, CacheAfterCommit};
+use super::order::CacheAfterCommit;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
 use crate::base::{random, service};
 use crate::error::{Error, Result};
@@ -27,10 +27,12 @@ impl Zmsg {
             ));
         }
         let (zmsg, key, deadline) = (self.clone(), key.to_owned(), self.deadline());
+        let data = own(&data);
         let call = self.state.calls.enter()?;
         let work = async move {
             let _call = call;
-            zmsg.state.write_key(&key, data, options.ttl, 0).await
+            let change = zmsg.state.caches.begin(&[key]);
+            zmsg.state.write_key(change, data, options.ttl, 0).await
         };
         deadline.run("putting a value into the caches", service::to_the_end(work)).await?
     }
@@ -45,7 +47,7 @@ impl Zmsg {
         let call = self.state.calls.enter()?;
         let work = async move {
             let _call = call;
-            zmsg.state.drop_keys(&keys).await
+            zmsg.state.drop_keys(zmsg.state.caches.begin(&keys), 0).await
         };
         deadline.run("dropping a key from the caches", service::to_the_end(work)).await?
     }
@@ -103,32 +105,33 @@ impl Zmsg {
         for key in key.into_iter().chain(options.invalidates.iter().map(String::as_str)) {
             check_key(config, key)?;
         }
-        let abandoned = Arc::new(AtomicBool::new(false));
-        let hooks = Arc::new(CacheAfterCommit {
-            state: self.state.clone(),
-            entry: key.map(|key| (key.to_owned(), data)),
-            ttl: options.ttl,
-            invalidates: options.invalidates,
-            abandoned: abandoned.clone(),
-            cached: AtomicBool::new(false),
-        });
-        let guard = AbandonGuard::new(abandoned);
+        let (caller, waiting) = Caller::new();
+        let entry = key.map(|key| (key.to_owned(), data.as_ref().map(own)));
+        let hooks =
+            CacheAfterCommit::new(self.state.clone(), entry, options.ttl, options.invalidates, caller);
+        let hooks = Arc::new(hooks);
         let receipt = service::detached(self.clone().transact(tasks, hooks)).await;
-        guard.finished();
+        drop(waiting);
         receipt
     }
 
     async fn transact(self, tasks: Vec<Task>, hooks: Arc<CacheAfterCommit>) -> Result<Receipt> {
-        let _call = self.state.calls.enter()?;
+        let (_call, deadline) = (self.state.calls.enter()?, self.deadline());
+        self.state.own_tables(deadline).await?;
         let op_id = random::operation_id();
-        let outcome = self.state.store.transact(&tasks, hooks.clone(), self.deadline()).await;
-        let committed = outcome.map_err(|error| error.with_op_id(&op_id))?;
+        let outcome = self.state.store.transact(&tasks, hooks.clone(), deadline).await;
+        let total = outcome.map_err(|error| error.with_op_id(&op_id))?.total();
         Ok(Receipt {
             op_id,
             durability: "postgres",
-            rows_affected: committed.result.rows_affected,
-            rows: committed.result.rows,
-            cached: hooks.cached.load(Ordering::Acquire),
+            rows_affected: total.rows_affected,
+            rows: total.rows,
+            cached: hooks.cached(),
         })
     }
+}
+
+/// A copy: a slice of a caller's buffer would keep all of it in memory for as long as it is cached.
+fn own(data: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(data)
 }

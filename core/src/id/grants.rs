@@ -4,6 +4,11 @@
 //! clock has passed its ceiling. Taking it draws a new interval [floor, ceiling) that begins at or above the old
 //! ceiling, so the intervals of one node are disjoint whatever any clock does; `epoch` counts its owners.
 //!
+//! A grant that was given must not be forgotten: after a crash of the server the node would be given again. So taking
+//! and extending wait for the disk (and for synchronous standbys) whatever `synchronous_commit` the database or role
+//! has; the setting counts at the COMMIT of the statement and ends with it. Releasing need not: a node whose release
+//! was forgotten is free a little later.
+//!
 //! All times are milliseconds since 1970 by `clock_timestamp()`.
 
 use std::sync::Arc;
@@ -20,7 +25,8 @@ use crate::value::{Row, Value};
 /// Parameters: owner, length of the grant, position (no id below it will be made).
 /// Result: node_id, epoch, floor_ms, now_ms, ceiling_ms; no row if every node is in use.
 /// Safe because the row lock makes one taker win, SKIP LOCKED sends the others to the next row, and the condition is
-/// checked again on the locked version of the row. MATERIALIZED, so that exactly one row is chosen.
+/// checked again on the locked version of the row. MATERIALIZED, so that exactly one row is chosen; `durable` is joined,
+/// because a part that nobody reads is not run.
 const TAKE: &str = "\
 WITH clock AS MATERIALIZED (
   SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
@@ -31,12 +37,16 @@ WITH clock AS MATERIALIZED (
   ORDER BY n.ceiling_ms, n.node_id
   LIMIT 1
   FOR UPDATE OF n SKIP LOCKED
+), durable AS MATERIALIZED (
+  SELECT set_config('synchronous_commit',
+                    CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
+                    true)
 )
 UPDATE zmsg_nodes AS node
 SET owner = ?::text,
     epoch = node.epoch + 1,
     ceiling_ms = greatest(free.now_ms, free.ceiling_ms, ?::bigint) + ?::bigint
-FROM free
+FROM free, durable
 WHERE node.node_id = free.node_id
 RETURNING node.node_id, node.epoch, greatest(free.now_ms, free.ceiling_ms, ?::bigint) AS floor_ms,
           free.now_ms, node.ceiling_ms";
@@ -48,10 +58,14 @@ RETURNING node.node_id, node.epoch, greatest(free.now_ms, free.ceiling_ms, ?::bi
 const EXTEND: &str = "\
 WITH clock AS MATERIALIZED (
   SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+), durable AS MATERIALIZED (
+  SELECT set_config('synchronous_commit',
+                    CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
+                    true)
 )
 UPDATE zmsg_nodes AS node
 SET ceiling_ms = greatest(node.ceiling_ms, greatest(clock.now_ms, ?::bigint) + ?::bigint)
-FROM clock
+FROM clock, durable
 WHERE node.node_id = ?::bigint AND node.epoch = ?::bigint AND node.owner = ?::text
 RETURNING clock.now_ms, node.ceiling_ms";
 

@@ -13,7 +13,7 @@ use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Task;
 use crate::store::migrations::{Migration, MigrationReport};
-use crate::store::{CommitHooks, Committed, ExecResult, PoolStats, Store};
+use crate::store::{CommitHooks, Committed, ExecResult, Gone, PoolStats, Store};
 use crate::value::{Row, Value};
 
 /// What becomes of the next statements.
@@ -148,7 +148,12 @@ fn text(value: &Value) -> String {
 
 #[async_trait]
 impl Store for Model {
-    async fn execute(&self, task: &Task, _deadline: Deadline) -> Result<ExecResult> {
+    async fn execute_if(
+        &self,
+        task: &Task,
+        _wanted: &(dyn Fn() -> bool + Send + Sync),
+        _deadline: Deadline,
+    ) -> Result<ExecResult> {
         let rendered = task.render();
         let away = || Error::new(ErrorKind::Store, "the connection was lost").with_retryable(true);
         self.statements.send_modify(|sent| *sent += 1);
@@ -167,7 +172,7 @@ impl Store for Model {
         Ok(ExecResult { rows_affected: u64::from(row.is_some()), rows: row.into_iter().collect() })
     }
 
-    async fn query(&self, _task: &Task, _deadline: Deadline) -> Result<Vec<Row>> {
+    async fn query_until(&self, _task: &Task, _gone: Gone<'_>, _deadline: Deadline) -> Result<Vec<Row>> {
         unreachable!("grants only execute")
     }
 

@@ -1,6 +1,7 @@
 //! One server or a cluster: send a command, reconnect.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
@@ -37,6 +38,9 @@ pub(super) struct Single {
     client: Client,
     connect_timeout: Duration,
     manager: Mutex<Managed>,
+    /// Since when nothing was answered, on the monotonic clock; 0 if the last command was.
+    silent_since_ms: AtomicU64,
+    dead_after: Duration,
     clock: Clock,
     endpoint: String,
 }
@@ -93,6 +97,22 @@ impl Link {
             single.renew();
         }
     }
+
+    /// After a command that was given up: makes a new connection if this one seems dead. The crate would wait on it for
+    /// ever, and the system sees nothing wrong with a peer that takes bytes and never answers.
+    fn note_silence(&self, waited: Duration) {
+        if let Link::Single(single) = self {
+            single.note_silence(waited);
+        }
+    }
+
+    fn note_answer(&self) {
+        if let Link::Single(single) = self
+            && single.silent_since_ms.load(Ordering::Relaxed) != 0
+        {
+            single.silent_since_ms.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Single {
@@ -111,8 +131,15 @@ impl Single {
                 .map_err(|error| Failure::Reported(error).at_connect(&endpoint))?,
             made_at_ms: clock.mono_ms(),
         };
-        let connect_timeout = settings.connect_timeout;
-        Ok(Single { client, connect_timeout, manager: Mutex::new(managed), clock, endpoint })
+        Ok(Single {
+            client,
+            connect_timeout: settings.connect_timeout,
+            manager: Mutex::new(managed),
+            silent_since_ms: AtomicU64::new(0),
+            dead_after: dead_after(settings),
+            clock,
+            endpoint,
+        })
     }
 
     fn manager(&self) -> ConnectionManager {
@@ -130,6 +157,21 @@ impl Single {
             *managed = Managed { manager, made_at_ms: now };
         }
     }
+
+    fn note_silence(&self, waited: Duration) {
+        let now = self.clock.mono_ms();
+        let begun = now.saturating_sub(waited.as_millis() as u64).max(1);
+        let first = self.silent_since_ms.compare_exchange(0, begun, Ordering::Relaxed, Ordering::Relaxed);
+        let since = first.map_or_else(|since| since, |_| begun);
+        if u128::from(now.saturating_sub(since)) >= self.dead_after.as_millis() {
+            self.renew();
+        }
+    }
+}
+
+/// Silence after which a connection counts as dead, whether its bytes arrive (seen here) or not (seen by the system).
+fn dead_after(settings: &RedisSettings) -> Duration {
+    settings.command_timeout.saturating_mul(2).max(Duration::from_secs(1))
 }
 
 /// Never waits between attempts and never times a command out: both would add to what [`Redis::send`] allows. A server
@@ -167,7 +209,7 @@ fn new_cluster(nodes: &[Secret], settings: &RedisSettings) -> Result<Link> {
 }
 
 fn parse(addr: &Secret, settings: &RedisSettings) -> Result<ConnectionInfo> {
-    address::parse(addr.expose(), settings.command_timeout.saturating_mul(2).max(Duration::from_secs(1)))
+    address::parse(addr.expose(), dead_after(settings))
 }
 
 fn is_tls(info: &ConnectionInfo) -> bool {
@@ -221,7 +263,14 @@ impl Redis {
         within: Duration,
         work: impl Future<Output = RedisResult<Value>>,
     ) -> Result<Value, Failure> {
-        match deadline.at_most(within).run("", work).await {
+        let limit = deadline.at_most(within);
+        let allowed = limit.remaining();
+        let done = limit.run("", work).await;
+        match &done {
+            Ok(_) => self.0.link.note_answer(),
+            Err(_) => self.0.link.note_silence(allowed),
+        }
+        match done {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(Failure::Reported(error)),
             Err(_) if deadline.passed() => Err(Failure::Late(deadline)),

@@ -6,7 +6,8 @@
 //! Invariants:
 //! - Every command ends within `redis_timeout` and within the caller's deadline, with a typed error if it must:
 //!   `Timeout` when the caller's deadline passed, `Cache` when Redis was away, slow or refused.
-//! - A connection that was lost comes back by itself. Nobody has to open the engine again.
+//! - A connection that was lost, or that takes commands and answers none, is replaced by itself. Nobody has to open the
+//!   engine again.
 //! - A command that changes something is never sent twice: only reads, drops, and what certainly was not sent, are
 //!   repeated on a new connection. (On a cluster the crate repeats once by itself, which redirections need.)
 //! - No message holds a password, a key's value or the text of a server's reply: a reply may quote what was sent.

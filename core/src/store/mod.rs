@@ -12,7 +12,9 @@
 //!   transaction).
 //! - No statement is sent twice unless it is known that the first one left nothing, or it only reads.
 //!
-//! A task never begins or ends a transaction itself, and migrations run apart from the pool: `migrations` says what a
+//! A task never begins or ends a transaction itself and never changes the session, whose connection somebody else gets
+//! next. Functions (`pg_advisory_lock`, `set_config(…, false)`) and temporary tables can still leave something there; use
+//! `pg_advisory_xact_lock`, `set_config(…, true)` and `ON COMMIT DROP`. And migrations run apart from the pool: `migrations` says what a
 //! migration is, `own_tables` which ones the engine brings along.
 
 use std::sync::Arc;
@@ -32,21 +34,35 @@ pub mod postgres;
 
 /// What a statement, or a list of them, did.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct ExecResult {
-    /// Rows inserted, updated, deleted or selected, summed over the statements.
+    /// Rows inserted, updated, deleted or selected; of a list, the sum.
     pub rows_affected: u64,
-    /// RETURNING or SELECT rows of all statements, in order.
+    /// RETURNING or SELECT rows; of a list, those of all statements in order.
     pub rows: Vec<Row>,
 }
 
 /// A transaction that was committed.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Committed {
-    /// What its statements did.
-    pub result: ExecResult,
+    /// What each task did, in order.
+    pub results: Vec<ExecResult>,
     /// A number drawn while the transaction held its locks: of two transactions that wrote the same row, the later
     /// one has the higher number.
     pub version: u64,
+}
+
+impl Committed {
+    /// What all tasks did together.
+    pub fn total(self) -> ExecResult {
+        let mut total = ExecResult::default();
+        for result in self.results {
+            total.rows_affected += result.rows_affected;
+            total.rows.extend(result.rows);
+        }
+        total
+    }
 }
 
 /// What became of a transaction.
@@ -63,15 +79,15 @@ pub enum Outcome {
 /// What happens around a COMMIT; implemented by the engine.
 #[async_trait]
 pub trait CommitHooks: Send + Sync {
-    /// With the connection in hand and every statement prepared, before the first task is sent. An error aborts, with
-    /// nothing sent. Called once, also if the transaction has to be run again.
-    async fn before_tasks(&self) -> Result<()> {
+    /// With the connection in hand and every statement prepared, before the first task is sent. An error aborts for
+    /// good, with nothing sent. Called in every run of the transaction that came this far; `run` counts them from 1.
+    async fn before_tasks(&self, _run: u32) -> Result<()> {
         Ok(())
     }
 
-    /// After every statement succeeded, before COMMIT is sent. An error rolls back. Called once for every run of the
-    /// transaction that came this far, each with its own version.
-    async fn before_commit(&self, _version: u64) -> Result<()> {
+    /// After every statement succeeded, before COMMIT is sent, with what each task did. An error rolls back for good.
+    /// Called once for every run of the transaction that came this far, each with its own version.
+    async fn before_commit(&self, _version: u64, _results: &[ExecResult]) -> Result<()> {
         Ok(())
     }
 
@@ -88,8 +104,17 @@ impl CommitHooks for NoHooks {
     async fn after(&self, _outcome: &Outcome) {}
 }
 
+/// Resolves when a caller goes away.
+pub type Gone<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// The error of a call whose caller went away in time.
+pub(crate) fn unwanted() -> Error {
+    Error::task("the call was cancelled")
+}
+
 /// Figures of the connection pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolStats {
     /// Open connections.
     pub size: usize,
@@ -108,11 +133,30 @@ pub trait Store: Send + Sync + 'static {
     /// Runs one statement in its own implicit transaction (so also what cannot run inside one, as VACUUM).
     ///
     /// If the connection is lost after it was sent, the error is `CommitUnknown`, also for a SELECT: it may have
-    /// called a function that writes. Where the outcome must be known, use [`Store::transact`].
-    async fn execute(&self, task: &Task, deadline: Deadline) -> Result<ExecResult>;
+    /// called a function that writes. Where the outcome must be known, use [`Store::transact`]. What may commit on its
+    /// way (CALL, DO, CONCURRENTLY) is `CommitUnknown` also if it was stopped or met another transaction; it is never
+    /// run twice, and what it committed before any other error stays.
+    async fn execute(&self, task: &Task, deadline: Deadline) -> Result<ExecResult> {
+        self.execute_if(task, &|| true, deadline).await
+    }
+
+    /// The same, but with the connection in hand and the statement prepared `wanted` is asked, and if nobody wants it
+    /// any more nothing is sent and the error is `Task`.
+    async fn execute_if(
+        &self,
+        task: &Task,
+        wanted: &(dyn Fn() -> bool + Send + Sync),
+        deadline: Deadline,
+    ) -> Result<ExecResult>;
 
     /// Runs one read; it may be repeated on a new connection if the first one is lost.
-    async fn query(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>>;
+    async fn query(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
+        self.query_until(task, Box::pin(std::future::pending()), deadline).await
+    }
+
+    /// The same, but once `gone` resolves, nobody wants it any more: it is cancelled in the server, as at its deadline,
+    /// and the error is `Task`.
+    async fn query_until(&self, task: &Task, gone: Gone<'_>, deadline: Deadline) -> Result<Vec<Row>>;
 
     /// Runs reads pipelined on one connection; one result per task, in order. A failed one does not fail the others.
     async fn query_many(&self, tasks: &[Task], deadline: Deadline) -> Vec<Result<Vec<Row>>>;
@@ -134,10 +178,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Checks that the engine's own tables are there; makes or updates them if `migrate`, else an error says what is
     /// missing. An up-to-date database is only read.
+    ///
+    /// The tables are those that the search path finds. Ids are unique among engines that share one `zmsg_nodes`, so two
+    /// schemas of one database may make equal ids; if another schema has that table too, a warning names both.
     async fn open_own_tables(&self, migrate: bool, deadline: Deadline) -> Result<()>;
 
     /// Applies the migrations that this database has not had, in the order given, under a lock that keeps other
-    /// processes out. `deadline` bounds waiting for that lock and the files themselves.
+    /// processes out. `deadline` bounds waiting for that lock,
+    /// not the statements of the files: a migration takes the time it takes.
     async fn migrate(&self, migrations: &[Migration], deadline: Deadline) -> Result<MigrationReport>;
 
     /// Closes every connection. Calls that wait for one, and later calls, end with `Closed`; those that hold one run to

@@ -17,8 +17,8 @@ pub(crate) fn own_migrations() -> Vec<Migration> {
 /// What open says when the tables are not there and may not be made.
 pub(crate) fn missing(names: &[String]) -> Error {
     Error::config(format!(
-        "the engine's own tables are not up to date in this database; run `zmsg migrate` as a role that may create \
-         tables, or set auto_migrate: true (missing: {})",
+        "the engine's own tables are not up to date in this database; open once with auto_migrate: true as a role that \
+         may create tables (missing: {})",
         names.join(", ")
     ))
 }

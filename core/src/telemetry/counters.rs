@@ -66,6 +66,8 @@ pub struct Counters {
     pub source_loads: Counter,
     /// Source queries that failed.
     pub source_errors: Counter,
+    /// Values from a source that were longer than `max_value_bytes` and so not kept.
+    pub oversized_loads: Counter,
     /// Reads that joined a load which another read had begun.
     pub waits: Counter,
     /// Misses of keys that no source covers.

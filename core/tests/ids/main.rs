@@ -173,3 +173,31 @@ async fn no_free_node_is_an_error_that_says_so() {
     assert_eq!(loser.err().unwrap().kind(), ErrorKind::Id);
     assert_eq!(node(winner.unwrap().next_id_number().unwrap()), 1023);
 }
+
+#[tokio::test]
+async fn grants_are_durable_whatever_the_database_says() {
+    let (database, setup) = prepared().await;
+    // Deferred, so that it sees the setting that the COMMIT will see.
+    let watch = "CREATE TABLE seen (owner text, setting text);
+        CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO seen VALUES (new.owner, current_setting('synchronous_commit')); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER watch AFTER UPDATE ON zmsg_nodes DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION watch();";
+    let client = database.client().await;
+    client.batch_execute(watch).await.unwrap();
+    let name: String = client.query_one("SELECT current_database()::text", &[]).await.unwrap().get(0);
+    client.batch_execute(&format!("ALTER DATABASE {name} SET synchronous_commit = off")).await.unwrap();
+    let zmsg = setup.with("id_grant", "1s").open().await;
+    zmsg.next_id_number().unwrap();
+    // One that takes, and two that extend.
+    let settings = async || -> Vec<String> {
+        let rows = client.query("SELECT setting FROM seen", &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    until("grants were extended", async || settings().await.len() >= 3).await;
+    assert!(settings().await.iter().all(|setting| setting == "on"), "{:?}", settings().await);
+    // The setting ends with the statement.
+    let rows = zmsg.query(support::task("SHOW synchronous_commit", &[])).await.unwrap();
+    assert_eq!(rows[0].values, ["off".into()]);
+    zmsg.close().await.unwrap();
+}

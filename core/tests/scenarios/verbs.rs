@@ -159,9 +159,7 @@ fn next_id(zmsg: &Zmsg, step: &Json) -> Result<Json> {
 }
 
 async fn migrate(zmsg: &Zmsg, step: &Json) -> Result<Json> {
-    let loaded = match step["dir"].as_str() {
-        Some(dir) => zmsg.load_dir(dir.as_ref())?,
-        None => zmsg.load_sql(step["sql"].as_str().expect("sql"), step["name"].as_str().expect("a name"))?,
-    };
+    let (text, name) = (step["sql"].as_str().expect("sql"), step["name"].as_str().expect("a name"));
+    let loaded = zmsg.load_sql(text, name)?;
     Ok(serde_json::to_value(loaded.migrate().await?).expect("a report is data"))
 }

@@ -88,7 +88,7 @@ async fn a_failed_task_leaves_nothing(store: &dyn Store) {
     assert_eq!(hooks.calls(), ["before_tasks", "aborted"]);
     // The same connections go on.
     let committed = store.transact(&[insert(1), insert(2)], Arc::new(NoHooks), soon()).await.unwrap();
-    assert_eq!(committed.result.rows_affected, 2);
+    assert_eq!(committed.total().rows_affected, 2);
     assert_eq!(count(store, "more").await, before + 2);
 }
 
@@ -101,9 +101,12 @@ async fn hooks_are_called_in_order(store: &dyn Store) {
     ];
     let committed = store.transact(&tasks, hooks.clone(), soon()).await.unwrap();
     assert_eq!(hooks.calls(), ["before_tasks", "before_commit", "committed"]);
-    let ids: Vec<_> = committed.result.rows.iter().map(|row| row.values[0].clone()).collect();
+    assert_eq!(hooks.results(), [(1, 1), (1, 0), (1, 1)], "one result per task");
+    assert_eq!(committed.results.len(), 3);
+    let total = committed.total();
+    let ids: Vec<_> = total.rows.iter().map(|row| row.values[0].clone()).collect();
     assert_eq!(ids, [Value::Int(10), Value::Int(11)]);
-    assert_eq!(committed.result.rows_affected, 3);
+    assert_eq!(total.rows_affected, 3);
 }
 
 async fn hooks_can_abort(store: &dyn Store) {

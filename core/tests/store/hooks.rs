@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use zmsg_core::error::{Error, Result};
-use zmsg_core::store::{CommitHooks, Outcome};
+use zmsg_core::store::{CommitHooks, ExecResult, Outcome};
 
 type Action = Box<dyn Fn(u32) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -14,6 +14,7 @@ type Action = Box<dyn Fn(u32) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send
 #[derive(Default)]
 pub struct Recorder {
     calls: Mutex<Vec<String>>,
+    results: Mutex<Vec<(u64, usize)>>,
     fail_in: Option<&'static str>,
     before_commit: Option<Action>,
 }
@@ -42,6 +43,11 @@ impl Recorder {
         self.calls.lock().unwrap().clone()
     }
 
+    /// Of the last run that came to its COMMIT: rows affected and rows returned, per task.
+    pub fn results(&self) -> Vec<(u64, usize)> {
+        self.results.lock().unwrap().clone()
+    }
+
     fn note(&self, call: &str) -> Result<()> {
         self.calls.lock().unwrap().push(call.to_owned());
         if self.fail_in == Some(call) { Err(Error::task("the hook says no")) } else { Ok(()) }
@@ -50,12 +56,15 @@ impl Recorder {
 
 #[async_trait]
 impl CommitHooks for Recorder {
-    async fn before_tasks(&self) -> Result<()> {
+    async fn before_tasks(&self, run: u32) -> Result<()> {
+        let earlier = self.calls().iter().filter(|call| *call == "before_tasks").count();
+        assert_eq!(run as usize, earlier + 1, "runs are counted from 1");
         self.note("before_tasks")
     }
 
-    async fn before_commit(&self, version: u64) -> Result<()> {
+    async fn before_commit(&self, version: u64, results: &[ExecResult]) -> Result<()> {
         assert!(version > 0);
+        *self.results.lock().unwrap() = results.iter().map(|it| (it.rows_affected, it.rows.len())).collect();
         self.note("before_commit")?;
         if let Some(action) = &self.before_commit {
             let run = self.calls().iter().filter(|call| *call == "before_commit").count() as u32;

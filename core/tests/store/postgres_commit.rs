@@ -47,13 +47,29 @@ async fn a_commit_cut_on_either_side_takes_effect_once() {
             let hooks = Recorder::new();
             store.transact(&[add(1)], hooks.clone(), soon()).await.unwrap();
             assert_eq!(sum(&database).await, before + 1, "{cut:?}, round {round}");
-            let mut calls = vec!["before_tasks"];
-            calls.extend(std::iter::repeat_n("before_commit", commits));
+            let mut calls = ["before_tasks", "before_commit"].repeat(commits);
             calls.push("committed");
             assert_eq!(hooks.calls(), calls, "{cut:?}");
         }
     }
     assert_eq!(proxy.cuts_made(), 10);
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_never_comes_takes_its_connection_along() {
+    let database = database().await;
+    table(&database).await;
+    let proxy = Proxy::start(&database.dsn).await;
+    let dsn = zmsg_core::config::Secret::new(database.dsn_through(proxy.address));
+    let store = database.store_with(|settings| (settings.dsn, settings.pool_size) = (dsn, 1)).await;
+    proxy.arm(Cut::HoldAnswer);
+    let deadline = Deadline::after(Duration::from_millis(700));
+    store.transact(&[add(1)], Arc::new(NoHooks), deadline).await.unwrap();
+    assert_eq!((proxy.cuts_made(), sum(&database).await), (1, 1));
+    // The held answer is nobody else's.
+    let deadline = Deadline::after(Duration::from_secs(5));
+    store.transact(&[add(2)], Arc::new(NoHooks), deadline).await.unwrap();
+    assert_eq!(sum(&database).await, 2);
 }
 
 #[tokio::test]
@@ -119,8 +135,11 @@ async fn a_backend_killed_in_the_middle_costs_one_more_run() {
         }
     });
     let committed = store.transact(&[add(1), add(2)], hooks.clone(), soon()).await.unwrap();
-    assert_eq!(committed.result.rows_affected, 2);
-    assert_eq!(hooks.calls(), ["before_tasks", "before_commit", "before_commit", "committed"]);
+    assert_eq!(committed.total().rows_affected, 2);
+    assert_eq!(
+        hooks.calls(),
+        ["before_tasks", "before_commit", "before_tasks", "before_commit", "committed"]
+    );
     assert_eq!(sum(&database).await, 2);
 }
 
@@ -142,6 +161,38 @@ async fn deadlocks_are_run_again() {
     let (one, two) = (one.unwrap(), two.unwrap());
     assert_ne!(one.version, two.version);
     assert_eq!(sum(&database).await, 4);
+}
+
+#[tokio::test]
+async fn what_commits_on_its_way_is_not_run_again() {
+    let database = database().await;
+    let store = database.store().await;
+    let ddl = "CREATE TABLE seen (n int);
+        CREATE PROCEDURE conflict() LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO seen VALUES (1); COMMIT; RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$;
+        CREATE PROCEDURE slow() LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO seen VALUES (2); COMMIT; PERFORM pg_sleep(60); END $$";
+    database.client().await.batch_execute(ddl).await.unwrap();
+    let block = "DO $$ BEGIN INSERT INTO seen VALUES (3); COMMIT; RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$";
+    for (text, allowed_ms) in [("CALL conflict()", 20_000), ("CALL slow()", 700), (block, 20_000)] {
+        let deadline = Deadline::after(Duration::from_millis(allowed_ms));
+        let error = store.execute(&task(text, &[]), deadline).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CommitUnknown, "{text}: {error}");
+    }
+    let seen = "SELECT string_agg(n::text, ',' ORDER BY n) FROM seen";
+    assert_eq!(database.client().await.query_one(seen, &[]).await.unwrap().get::<_, String>(0), "1,2,3");
+}
+
+#[tokio::test]
+async fn a_single_statement_that_met_another_one_is_run_again() {
+    let database = database().await;
+    let store = database.store().await;
+    let ddl = "CREATE SEQUENCE runs; CREATE TABLE seen (n int);
+        CREATE FUNCTION second() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('runs') < 2 THEN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END IF; RETURN 1; END $$";
+    database.client().await.batch_execute(ddl).await.unwrap();
+    let insert = task("INSERT INTO seen SELECT second()", &[]);
+    assert_eq!(store.execute(&insert, soon()).await.unwrap().rows_affected, 1);
 }
 
 #[tokio::test]
@@ -181,7 +232,7 @@ async fn versions_follow_the_order_of_commits() {
         tokio::spawn(async move {
             let add = task("UPDATE v SET n = n + 1 WHERE id = 1 RETURNING n", &[]);
             let committed = store.transact(&[add], Arc::new(NoHooks), soon()).await.unwrap();
-            (committed.result.rows[0].values[0].clone(), committed.version)
+            (committed.results[0].rows[0].values[0].clone(), committed.version)
         })
     });
     let mut seen = Vec::new();

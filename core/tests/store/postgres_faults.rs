@@ -9,6 +9,7 @@ use zmsg_core::store::postgres::{PostgresSettings, PostgresStore};
 use zmsg_core::store::{NoHooks, Store};
 use zmsg_core::value::Value;
 
+use crate::support::proxy::Proxy;
 use crate::support::{TestDatabase, database, soon, task};
 
 async fn kill_idle(database: &TestDatabase) {
@@ -99,6 +100,25 @@ async fn an_exhausted_pool_is_a_timeout() {
 }
 
 #[tokio::test]
+async fn connections_that_the_network_forgot_fail_no_call() {
+    let database = database().await;
+    let proxy = Proxy::start(&database.dsn).await;
+    let dsn = zmsg_core::config::Secret::new(database.dsn_through(proxy.address));
+    let store = database.store_with(|settings| settings.dsn = dsn).await;
+    let nap = task("SELECT pg_sleep(0.5)", &[]);
+    let ten = (0..10).map(|_| store.query(&nap, soon()));
+    assert!(futures_util::future::join_all(ten).await.iter().all(Result::is_ok));
+    assert_eq!(store.pool_stats().size, 10);
+    // The time that a connection is trusted without a question is what this is about.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    proxy.forget_open();
+    let read = task("SELECT 1 AS one", &[]);
+    let brief = Deadline::after(Duration::from_secs(2));
+    assert_eq!(store.query(&read, brief).await.unwrap()[0].values, [Value::Int(1)]);
+    assert_eq!(store.pool_stats().size, 1, "the other nine went along");
+}
+
+#[tokio::test]
 async fn a_schema_change_is_not_noticed() {
     let database = database().await;
     let store = database.store_with(|settings| settings.pool_size = 1).await;
@@ -111,14 +131,21 @@ async fn a_schema_change_is_not_noticed() {
         assert_eq!(store.query(&read, soon()).await.unwrap()[0].values.len(), columns);
         let committed =
             store.transact(std::slice::from_ref(&change), Arc::new(NoHooks), soon()).await.unwrap();
-        assert_eq!(committed.result.rows[0].values.len(), columns);
+        assert_eq!(committed.results[0].rows[0].values.len(), columns);
         let many = store.query_many(&[read.clone(), read.clone()], soon()).await;
         assert!(many.iter().all(|rows| rows.as_ref().unwrap()[0].values.len() == columns));
         client.batch_execute(&format!("ALTER TABLE t ADD COLUMN b{columns} int")).await.unwrap();
     }
     let committed = store.transact(&[read], Arc::new(NoHooks), soon()).await.unwrap();
-    assert_eq!(committed.result.rows[0].values.len(), 4, "also where the transaction meets the change first");
+    assert_eq!(
+        committed.results[0].rows[0].values.len(),
+        4,
+        "also where the transaction meets the change first"
+    );
 }
+
+/// Drops every prepared statement, as a pooler or a restart would; as a task of its own it is refused.
+const FORGET: &str = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$";
 
 #[tokio::test]
 async fn prepared_statements_may_vanish() {
@@ -127,10 +154,10 @@ async fn prepared_statements_may_vanish() {
     let read = task("SELECT ?::int8 AS n", &[7.into()]);
     for _ in 0..3 {
         assert_eq!(store.query(&read, soon()).await.unwrap()[0].values, [Value::Int(7)]);
-        store.execute(&task("DEALLOCATE ALL", &[]), soon()).await.unwrap();
+        store.execute(&task(FORGET, &[]), soon()).await.unwrap();
         let committed = store.transact(std::slice::from_ref(&read), Arc::new(NoHooks), soon()).await.unwrap();
-        assert_eq!(committed.result.rows[0].values, [Value::Int(7)]);
-        store.execute(&task("DEALLOCATE ALL", &[]), soon()).await.unwrap();
+        assert_eq!(committed.results[0].rows[0].values, [Value::Int(7)]);
+        store.execute(&task(FORGET, &[]), soon()).await.unwrap();
     }
     assert_eq!(store.pool_stats().size, 1);
 }

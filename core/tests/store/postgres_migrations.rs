@@ -1,13 +1,18 @@
 //! Migrations on PostgreSQL: once, whole, whatever PostgreSQL takes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use zmsg_core::base::Deadline;
 use zmsg_core::error::ErrorKind;
 use zmsg_core::store::Store;
 use zmsg_core::store::migrations::{Migration, load_dir};
 use zmsg_core::store::postgres::{PostgresSettings, PostgresStore};
 
 use crate::support::{database, soon, task};
+
+/// The advisory lock of migrations.
+const LOCK: i64 = 0x7a6d_7367_0000_0001;
 
 fn migration(name: &str, text: &str) -> Migration {
     Migration::from_text(text, name).unwrap()
@@ -62,6 +67,97 @@ async fn an_error_leaves_nothing_and_names_file_and_line() {
 }
 
 #[tokio::test]
+async fn a_migration_takes_the_time_it_takes() {
+    let database = database().await;
+    let store = database.store().await;
+    let whole = migration("1.sql", "CREATE TABLE t (id int); SELECT pg_sleep(1.2)");
+    let pieces =
+        migration("2.sql", "-- zmsg:no-transaction\nINSERT INTO t VALUES (1);\nSELECT pg_sleep(1.2);");
+    let brief = Deadline::after(Duration::from_secs(1));
+    assert_eq!(store.migrate(&[whole, pieces], brief).await.unwrap().applied.len(), 2);
+}
+
+#[tokio::test]
+async fn another_process_is_waited_for_until_the_deadline() {
+    let database = database().await;
+    let store = database.store().await;
+    let other = database.client().await;
+    other.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})")).await.unwrap();
+    let due = [migration("1.sql", "CREATE TABLE t (id int)")];
+    let error = store.migrate(&due, Deadline::after(Duration::from_millis(500))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.message().contains("another process"), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_due_needs_no_lock() {
+    let database = database().await;
+    let store = database.store().await;
+    let had = [migration("1.sql", "CREATE TABLE t (id int)")];
+    store.migrate(&had, soon()).await.unwrap();
+    let other = database.client().await;
+    other.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})")).await.unwrap();
+    let report = store.migrate(&had, Deadline::after(Duration::from_secs(2))).await.unwrap();
+    assert_eq!(report.skipped, ["1.sql"]);
+}
+
+#[tokio::test]
+async fn a_file_may_change_its_role_and_settings() {
+    let database = database().await;
+    let store = database.store().await;
+    let client = database.client().await;
+    let role: String = client.query_one("SELECT 'r_' || current_database()", &[]).await.unwrap().get(0);
+    client.batch_execute(&format!("CREATE ROLE {role}")).await.unwrap();
+    let who = "CREATE TABLE who_N AS SELECT session_user::text AS s, current_user::text AS u";
+    let files = [
+        migration("1.sql", &format!("SET SESSION AUTHORIZATION {role}; SELECT 1")),
+        migration("2.sql", &format!("{}; SET ROLE {role}", who.replace('N', "2"))),
+        migration("3.sql", &format!("-- zmsg:no-transaction\n{};\nSET ROLE {role};", who.replace('N', "3"))),
+        migration("4.sql", &who.replace('N', "4")),
+    ];
+    let applied = store.migrate(&files, soon()).await.map(|report| report.applied.len());
+    let users = "SELECT count(*) FROM (TABLE who_2 UNION ALL TABLE who_3 UNION ALL TABLE who_4) AS w \
+                 WHERE s = session_user AND u = session_user";
+    let same = client.query_one(users, &[]).await.map(|row| row.get::<_, i64>(0));
+    client.batch_execute(&format!("DROP ROLE {role}")).await.unwrap();
+    assert_eq!((applied.unwrap(), same.unwrap()), (4, 3));
+}
+
+/// Keeps the warnings of this test program.
+struct Warnings;
+
+static WARNINGS: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() == log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            WARNINGS.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[tokio::test]
+async fn a_second_schema_with_nodes_is_warned_of() {
+    log::set_logger(&Warnings).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let database = database().await;
+    let told = || WARNINGS.lock().unwrap().iter().any(|it| it.contains("tenant_b") && it.contains("public"));
+    let store = database.store().await;
+    store.open_own_tables(false, soon()).await.unwrap();
+    assert!(!told());
+    let second = "CREATE SCHEMA tenant_b; CREATE TABLE tenant_b.zmsg_nodes (node_id int)";
+    database.client().await.batch_execute(second).await.unwrap();
+    store.open_own_tables(false, soon()).await.unwrap();
+    assert!(told());
+}
+
+#[tokio::test]
 async fn two_processes_at_once_run_each_file_once() {
     let database = database().await;
     let settings = || PostgresSettings::new(&database.dsn);
@@ -100,7 +196,7 @@ async fn rights_to_rows_are_enough_at_run_time() {
     let store = PostgresStore::connect(PostgresSettings::new(dsn)).await.unwrap();
     let error = store.open_own_tables(false, soon()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.message().contains("zmsg migrate"), "{error}");
+    assert!(error.message().contains("open once with auto_migrate: true"), "{error}");
     assert_eq!(store.open_own_tables(true, soon()).await.unwrap_err().sqlstate(), Some("42501"));
 
     database.store().await;

@@ -19,6 +19,8 @@ pub enum Cut {
     BeforeCommit,
     /// The server has answered the COMMIT, and the answer never reaches the client.
     AfterCommit,
+    /// The server has answered the COMMIT, and the answer is held back for ever; the connection stays open.
+    HoldAnswer,
 }
 
 /// A proxy; it lives as long as the test's runtime.
@@ -181,7 +183,7 @@ async fn relay(client: &mut TcpStream, state: &State) -> bool {
     let Ok(mut server) = TcpStream::connect((host.as_str(), *port)).await else { return false };
     let (mut from_client, mut from_server) = (Vec::new(), vec![0; 16 * 1024]);
     let mut started = false;
-    let mut swallow = false;
+    let (mut swallow, mut hold) = (false, false);
     loop {
         tokio::select! {
             read = client.read_buf(&mut from_client) => {
@@ -198,6 +200,7 @@ async fn relay(client: &mut TcpStream, state: &State) -> bool {
                             return false;
                         }
                         swallow = cut == Cut::AfterCommit as u8;
+                        hold = cut == Cut::HoldAnswer as u8;
                     }
                     if server.write_all(&message).await.is_err() {
                         return false;
@@ -205,7 +208,7 @@ async fn relay(client: &mut TcpStream, state: &State) -> bool {
                 }
             }
             read = server.read(&mut from_server) => match read {
-                Ok(1..) if state.silent.load(Ordering::SeqCst) => return true,
+                Ok(1..) if hold || state.silent.load(Ordering::SeqCst) => return true,
                 Ok(length @ 1..) if !swallow => {
                     if client.write_all(&from_server[..length]).await.is_err() {
                         return false;

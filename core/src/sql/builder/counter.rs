@@ -19,6 +19,7 @@ impl Counter {
     }
 
     /// Multiplies.
+    #[allow(clippy::should_implement_trait, reason = "the name that every language of the builder has")]
     pub fn mul(self, n: impl Into<Arg>) -> Counter {
         self.step(|cell| cell.operate(Role::Number, n.into(), Op::Mul))
     }

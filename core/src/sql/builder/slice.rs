@@ -10,6 +10,7 @@ pub enum SliceKind {}
 /// apply in order. A column that holds something else than an array is an error of the database.
 impl Slice {
     /// Appends one element.
+    #[allow(clippy::should_implement_trait, reason = "the name that every language of the builder has")]
     pub fn add(self, element: impl Into<Arg>) -> Slice {
         self.step(|cell| cell.operate(Role::Json, element.into(), Op::Add))
     }

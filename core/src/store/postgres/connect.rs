@@ -12,12 +12,12 @@ use tokio_postgres::{Client, Config, Connection as Wire, Error as PgError};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dsn::{self, TlsFiles};
-use super::error::{Failure, refused};
+use super::error::{Failure, Stage, refused};
 use super::statement::Prepared;
 use super::{PostgresSettings, tls};
 use crate::base::Deadline;
 use crate::base::clock::now;
-use crate::base::service::Driver;
+use crate::base::service::{self, Driver};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Statements kept prepared on one connection; at the bound all are dropped and the hot ones come back.
@@ -79,7 +79,7 @@ impl Connector {
 
     fn refusal(&self, error: &PgError) -> Error {
         if let Some(refusal) = error.as_db_error() {
-            return refused(refusal, &format!("a connection at {}", self.place));
+            return refused(refusal, &format!("a connection at {}", self.place), Stage::Text);
         }
         let cause = error.source().map(|cause| cause.to_string());
         let why = cause.unwrap_or_else(|| error.to_string());
@@ -185,15 +185,24 @@ impl Connection {
         self.client.clear_type_cache();
     }
 
-    /// Asks the server to stop what runs here. Best effort, within [`CANCEL_GRACE`]. The connection is used up: the
-    /// request may arrive late and would hit whatever runs then.
-    pub(super) async fn cancel(&self) {
+    /// Nobody may have it any more.
+    pub(super) fn condemn(&self) {
         self.condemned.store(true, Ordering::Release);
-        let token = self.client.cancel_token();
-        let request = token.cancel_query(self.tls.clone());
-        if let Ok(Err(error)) = Deadline::after(CANCEL_GRACE).run("", request).await {
-            log::debug!("a cancel request could not be sent: {error}");
-        }
+    }
+
+    /// Asks the server to stop what runs here. Best effort, within [`CANCEL_GRACE`]; it goes on by itself, and whoever
+    /// wants to know the end of the statement waits for what is returned. The connection is used up: the request may
+    /// arrive late and would hit whatever runs then.
+    pub(super) fn cancel(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.condemn();
+        let (token, tls) = (self.client.cancel_token(), self.tls.clone());
+        let asked = service::detached(async move {
+            if let Ok(Err(error)) = Deadline::after(CANCEL_GRACE).run("", token.cancel_query(tls)).await {
+                log::debug!("a cancel request could not be sent: {error}");
+            }
+            Ok(())
+        });
+        async move { drop(asked.await) }
     }
 
     /// How long to wait for the end of a cancelled statement.

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
@@ -99,6 +100,7 @@ pub(super) fn parse(text: &str, mut files: TlsFiles) -> Result<Dsn> {
     if config.get_application_name().is_none() {
         config.application_name("zmsg");
     }
+    find_out_dead_sockets(&mut config, &rest);
     let mode = effective_mode(given, &config, &files);
     config.ssl_mode(match mode {
         TlsMode::Disable => SslMode::Disable,
@@ -127,6 +129,24 @@ pub(super) fn place(config: &Config) -> String {
             config.get_hostaddrs().iter().enumerate().map(|(at, ip)| format!("{ip}:{}", port(at))).collect();
     }
     places.join(", ")
+}
+
+/// A peer that is gone without a word is found out within a minute, where the DSN says nothing else; the system's own
+/// answer is hours. What the DSN says must be looked up in its text: the driver does not tell its defaults from it.
+fn find_out_dead_sockets(config: &mut Config, text: &str) {
+    let says = |option: &str| text.contains(&format!("{option}="));
+    if !says("keepalives_idle") {
+        config.keepalives_idle(Duration::from_secs(30));
+    }
+    if !says("keepalives_interval") {
+        config.keepalives_interval(Duration::from_secs(10));
+    }
+    if !says("keepalives_retries") {
+        config.keepalives_retries(3);
+    }
+    if !says("tcp_user_timeout") {
+        config.tcp_user_timeout(Duration::from_secs(30));
+    }
 }
 
 /// libpq's rule for a DSN without a host: the usual socket if this machine has it, else localhost.
@@ -312,6 +332,23 @@ mod tests {
             let error = read(text).expect_err(text);
             assert!(!format!("{error} {error:?}").contains("canary"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn dead_sockets_are_found_out_unless_told_otherwise() {
+        let seconds = |text: &str| {
+            let config = read(text).unwrap().config;
+            let interval = config.get_keepalives_interval().unwrap().as_secs();
+            let user = config.get_tcp_user_timeout().map(|it| it.as_secs());
+            (config.get_keepalives_idle().as_secs(), interval, config.get_keepalives_retries(), user)
+        };
+        assert_eq!(seconds("host=h"), (30, 10, Some(3), Some(30)));
+        let told = "keepalives_idle=7200&keepalives_interval=5&keepalives_retries=9&tcp_user_timeout=0";
+        assert_eq!(seconds(&format!("postgresql://h/db?{told}")), (7200, 5, Some(9), None));
+        let told =
+            "host=h keepalives_idle = 7200 keepalives_interval=5 keepalives_retries=9 tcp_user_timeout=7";
+        let (idle, interval, retries, _) = seconds(told);
+        assert_eq!((idle, interval, retries), (7200, 5, Some(9)));
     }
 
     #[test]

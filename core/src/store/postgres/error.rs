@@ -1,8 +1,10 @@
 //! The one place where the driver's errors become ours.
 //!
 //! Nothing that may hold data is passed on: no DETAIL (`Key (email)=(…) already exists`), no HINT, no CONTEXT, and of
-//! a data exception's message (`invalid input syntax for type integer: "…"`) not what it quotes. The statement is
-//! named by a hash of its text.
+//! the message of a statement that ran not what it quotes: `?::regclass` quotes its argument as a table that does not
+//! exist. While a statement is prepared its arguments are not at the server yet, so what is quoted then is a piece of
+//! the text, unless it is a literal that could not be read. A RAISE without a code of its own is the programmer's
+//! message and stays whole. The statement is named by a hash of its text.
 
 use std::error::Error as _;
 
@@ -36,6 +38,15 @@ pub(super) struct Failure {
     pub(super) error: Error,
 }
 
+/// Whether the server had seen arguments when it refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It had only the text: a login, a PREPARE, a migration.
+    Text,
+    /// A statement ran with its arguments, or a COMMIT ran triggers on them.
+    Running,
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure { cause: Cause::Final, error }
@@ -43,9 +54,19 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// What the driver reported for a statement.
+    /// What the driver reported for a statement that ran.
     pub(super) fn of(error: PgError, sql: &str) -> Failure {
-        let mut failure = Failure::from(error);
+        Failure::at(Stage::Running, error, sql)
+    }
+
+    /// What the driver reported for a statement at that stage.
+    pub(super) fn at(stage: Stage, error: PgError, sql: &str) -> Failure {
+        let mut failure = match error.as_db_error() {
+            Some(refusal) => {
+                Failure { cause: cause(refusal), error: refused(refusal, "the statement", stage) }
+            }
+            None => Failure { cause: Cause::Lost, error: lost(&error) },
+        };
         if !sql.is_empty() {
             failure.error = failure.error.with("sql", sql_hash(sql));
         }
@@ -55,10 +76,7 @@ impl Failure {
 
 impl From<PgError> for Failure {
     fn from(error: PgError) -> Failure {
-        match error.as_db_error() {
-            Some(refusal) => Failure { cause: cause(refusal), error: refused(refusal, "the statement") },
-            None => Failure { cause: Cause::Lost, error: lost(&error) },
-        }
+        Failure::of(error, "")
     }
 }
 
@@ -75,12 +93,12 @@ fn cause(refusal: &DbError) -> Cause {
 }
 
 /// An error that the server sent; `what` it refused.
-pub(super) fn refused(refusal: &DbError, what: &str) -> Error {
+pub(super) fn refused(refusal: &DbError, what: &str, stage: Stage) -> Error {
     let code = refusal.code().code();
     let kind = if code == "57014" { ErrorKind::Timeout } else { ErrorKind::Store };
     let message = match kind {
         ErrorKind::Timeout => "PostgreSQL cancelled the statement because its time was over".to_owned(),
-        _ => format!("PostgreSQL refused {what}: {}", safe_message(code, refusal.message())),
+        _ => format!("PostgreSQL refused {what}: {}", safe_message(stage, code, refusal.message())),
     };
     let mut error =
         Error::new(kind, message).with_retryable(retryable(code)).with_sqlstate(code).with("sqlstate", code);
@@ -97,7 +115,7 @@ pub(super) fn refused(refusal: &DbError, what: &str) -> Error {
     if code == "42P01" && refusal.message().contains("zmsg_") {
         error = error.with(
             "hint",
-            "the engine's own tables are missing; open with auto_migrate: true or run `zmsg migrate`",
+            "the engine's own tables are missing; open once with auto_migrate: true as a role that may create tables",
         );
     }
     error
@@ -125,11 +143,20 @@ pub(super) fn sql_hash(sql: &str) -> String {
     Sha256::digest(sql.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The message, without what a data exception quotes from the data.
-fn safe_message(code: &str, message: &str) -> String {
+/// Whether what a message quotes can only be names, or is meant to be read. Class 23 quotes constraints, tables and
+/// columns; P0001 is a RAISE.
+fn quotes_names(stage: Stage, code: &str) -> bool {
+    match stage {
+        Stage::Text => !code.starts_with("22"),
+        Stage::Running => code.starts_with("23") || code == "P0001",
+    }
+}
+
+/// The message, without what it may quote from the data.
+fn safe_message(stage: Stage, code: &str, message: &str) -> String {
     const OPENING: &[char] = &['"', '«', '»', '„', '“', '”', '‘', '\'', '`', '「'];
     const CLOSING: &[char] = &['"', '«', '»', '“', '”', '’', '\'', '」'];
-    if !code.starts_with("22") {
+    if quotes_names(stage, code) {
         return message.to_owned();
     }
     // Greedy, because the data may hold quotes too.
@@ -148,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_exceptions_lose_what_they_quote() {
+    fn messages_lose_what_may_be_data() {
         let cases = [
             (
                 "22P02",
@@ -163,11 +190,17 @@ mod tests {
             ),
             ("22P02", "half \"canary", "half …"),
             ("22003", "integer out of range", "integer out of range"),
-            ("42703", "column \"likes\" does not exist", "column \"likes\" does not exist"),
+            ("42P01", "relation \"canary\" does not exist", "relation … does not exist"),
+            ("23505", "violates \"t_key\"", "violates \"t_key\""),
+            ("P0001", "no \"such\" post", "no \"such\" post"),
         ];
         for (code, message, want) in cases {
-            assert_eq!(safe_message(code, message), want);
+            assert_eq!(safe_message(Stage::Running, code, message), want);
         }
+        let missing = "column \"likes\" does not exist";
+        assert_eq!(safe_message(Stage::Text, "42703", missing), missing);
+        let literal = safe_message(Stage::Text, "22P02", "invalid input: \"canary\"");
+        assert_eq!(literal, "invalid input: …");
     }
 
     #[test]

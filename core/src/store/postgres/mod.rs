@@ -11,7 +11,8 @@
 //! | `error` | the driver's errors as ours |
 //!
 //! Invariants:
-//! - No session state outlives a call (SET LOCAL only), so that PgBouncer may switch servers between transactions.
+//! - No session state outlives a call (SET LOCAL only; a task that would change the session is refused, as far as its
+//!   text shows it), so that PgBouncer may switch servers between transactions.
 //!   Prepared statements do outlive one: PgBouncer in transaction mode needs `max_prepared_statements` (1.21 or newer);
 //!   an older one would run another client's statement of the same name.
 //! - A connection that something was left running on, or that a cancel request was sent for, is closed, not pooled.
@@ -35,7 +36,7 @@ use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
 use crate::sql::Task;
 use crate::store::migrations::{Migration, MigrationReport};
-use crate::store::{CommitHooks, Committed, ExecResult, PoolStats, Store};
+use crate::store::{CommitHooks, Committed, ExecResult, Gone, PoolStats, Store};
 use crate::value::Row;
 
 mod array;
@@ -130,12 +131,17 @@ impl PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn execute(&self, task: &Task, deadline: Deadline) -> Result<ExecResult> {
-        single::run(self, task, Repeat::Never, deadline).await
+    async fn execute_if(
+        &self,
+        task: &Task,
+        wanted: &(dyn Fn() -> bool + Send + Sync),
+        deadline: Deadline,
+    ) -> Result<ExecResult> {
+        single::run(self, task, Repeat::Never, wanted, Box::pin(std::future::pending()), deadline).await
     }
 
-    async fn query(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
-        Ok(single::run(self, task, Repeat::Freely, deadline).await?.rows)
+    async fn query_until(&self, task: &Task, gone: Gone<'_>, deadline: Deadline) -> Result<Vec<Row>> {
+        Ok(single::run(self, task, Repeat::Freely, &|| true, gone, deadline).await?.rows)
     }
 
     async fn query_many(&self, tasks: &[Task], deadline: Deadline) -> Vec<Result<Vec<Row>>> {

@@ -14,6 +14,9 @@ use crate::store::PoolStats;
 /// A connection idle for longer is asked before use, so that a write is not lost on one that died unnoticed. A check
 /// costs a round trip, which is little once in this time.
 const TRUST_IDLE: Duration = Duration::from_secs(1);
+/// How long an idle connection has to answer; never more than half of what the call has left, so that there is time
+/// for a new one.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// What deadpool needs to know.
 struct Connections(Connector);
@@ -56,12 +59,25 @@ impl Pool {
         loop {
             let taken = deadline.run(&self.waiting_for, self.pool.timeout_get(&timeouts)).await?;
             let mut lease = Lease(Some(taken.map_err(|error| self.refusal(error, deadline))?));
-            if lease.idle() < TRUST_IDLE
-                || deadline.run("checking a PostgreSQL connection", lease.check()).await?.is_ok()
-            {
+            if lease.idle() < TRUST_IDLE || self.check(&mut lease, deadline).await? {
                 return Ok(lease);
             }
         }
+    }
+
+    /// Whether an idle connection still answers. If not, those that are as idle go with it: what forgot the one forgot
+    /// them too, and each would cost a call its time.
+    async fn check(&self, lease: &mut Lease, deadline: Deadline) -> Result<bool> {
+        const WHAT: &str = "checking a PostgreSQL connection";
+        let limit = deadline.at_most(ANSWER_WITHIN.min(deadline.remaining() / 2));
+        let answers = matches!(limit.run(WHAT, lease.check()).await, Ok(Ok(())));
+        if !answers {
+            self.pool.retain(|connection, _| connection.idle() < TRUST_IDLE);
+            if deadline.passed() {
+                return Err(deadline.error(WHAT));
+            }
+        }
+        Ok(answers)
     }
 
     /// A connection of its own, outside of the pool.

@@ -9,7 +9,7 @@ use super::tries::Tries;
 use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Rendered, Task};
-use crate::store::ExecResult;
+use crate::store::{ExecResult, Gone, unwanted};
 
 /// Whether a statement may run twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub(super) enum Repeat {
     /// Only if it is known that the first one left nothing.
     Never,
 }
+
+/// Says whether somebody still waits for the statement.
+type Wanted<'a> = &'a (dyn Fn() -> bool + Send + Sync);
 
 /// A failed try, and whether the statement was on its way.
 struct Miss {
@@ -31,17 +34,20 @@ pub(super) async fn run(
     store: &PostgresStore,
     task: &Task,
     repeat: Repeat,
+    wanted: Wanted<'_>,
+    mut gone: Gone<'_>,
     deadline: Deadline,
 ) -> Result<ExecResult> {
     let rendered = [statement::render(task)?];
+    let atomic = statement::is_atomic(&rendered[0].sql);
     let mut tries = Tries::new();
     loop {
-        let Miss { failure, sent } = match run_once(store, &rendered, &tries, deadline).await {
-            Ok(result) => return Ok(result),
-            Err(miss) => miss,
-        };
-        let in_the_dark = matches!(failure.cause, Cause::Lost | Cause::Abandoned);
-        if sent && in_the_dark && repeat == Repeat::Never {
+        let Miss { failure, sent } =
+            match run_once(store, &rendered, &tries, repeat, wanted, &mut gone, deadline).await {
+                Ok(result) => return Ok(result),
+                Err(miss) => miss,
+            };
+        if sent && repeat == Repeat::Never && may_have_left_something(&failure, atomic) {
             return Err(unknown(failure.error));
         }
         if !tries.again(failure.cause, deadline).await {
@@ -50,14 +56,30 @@ pub(super) async fn run(
     }
 }
 
+/// Whether a statement that was sent may have had an effect although it failed. One that is atomic has none once the
+/// server says that it failed; one that commits on its way may fail at any later moment.
+fn may_have_left_something(failure: &Failure, atomic: bool) -> bool {
+    match failure.cause {
+        Cause::Lost | Cause::Abandoned => true,
+        Cause::Conflict | Cause::Stale => !atomic,
+        Cause::Final | Cause::Dependent => !atomic && failure.error.kind() == ErrorKind::Timeout,
+    }
+}
+
 async fn run_once(
     store: &PostgresStore,
     rendered: &[Rendered; 1],
     tries: &Tries,
+    repeat: Repeat,
+    wanted: Wanted<'_>,
+    gone: &mut Gone<'_>,
     deadline: Deadline,
 ) -> Result<ExecResult, Miss> {
     let unsent = |failure| Miss { failure, sent: false };
-    let mut lease = store.pool.take(deadline).await.map_err(|error| unsent(tries.connecting(error)))?;
+    let mut lease = tokio::select! {
+        lease = store.pool.take(deadline) => lease.map_err(|error| unsent(tries.connecting(error)))?,
+        () = &mut *gone => return Err(unsent(unwanted().into())),
+    };
     lease.begin();
     let ready = deadline.run("preparing a statement", ready(&lease, rendered)).await;
     let bound = match ready {
@@ -68,7 +90,11 @@ async fn run_once(
         }
         Err(late) => return Err(unsent(Failure { cause: Cause::Abandoned, error: late })),
     };
-    match run_in_time(&lease, &bound, deadline).await {
+    if !wanted() {
+        lease.end();
+        return Err(unsent(unwanted().into()));
+    }
+    match run_in_time(&lease, &bound, repeat, gone, deadline).await {
         Ok(result) => {
             lease.end();
             Ok(result)
@@ -85,23 +111,34 @@ async fn ready(connection: &Connection, rendered: &[Rendered; 1]) -> Result<Boun
     Ok(statement::bind(prepared, &rendered[0])?)
 }
 
-/// Runs it; at the deadline the server is asked to stop, and gets a moment to say how it ended.
+/// Runs it; at the deadline, or when the caller has gone away, the server is asked to stop. What may have written gets a
+/// moment to say how it ended.
 async fn run_in_time(
     connection: &Connection,
     bound: &Bound,
+    repeat: Repeat,
+    gone: &mut Gone<'_>,
     deadline: Deadline,
 ) -> Result<ExecResult, Failure> {
     let mut work = std::pin::pin!(statement::run(connection.client(), bound));
-    let late = match deadline.run("running a statement", &mut work).await {
-        Ok(done) => return done,
-        Err(late) => late,
-    };
-    connection.cancel().await;
-    match Connection::cancel_grace().run("", work).await {
-        // Stopped: it is known to have left nothing.
-        Ok(Err(failure)) if failure.error.kind() == ErrorKind::Timeout => {
-            Err(late.with_sqlstate("57014").into())
+    let late = tokio::select! {
+        done = deadline.run("running a statement", &mut work) => match done {
+            Ok(done) => return done,
+            Err(late) => late.with_sqlstate("57014"),
+        },
+        () = gone => {
+            connection.cancel().await;
+            return Err(Failure { cause: Cause::Abandoned, error: unwanted() });
         }
+    };
+    let cancelled = connection.cancel();
+    if repeat == Repeat::Freely {
+        return Err(Failure { cause: Cause::Abandoned, error: late });
+    }
+    cancelled.await;
+    match Connection::cancel_grace().run("", work).await {
+        // Stopped; what is atomic is known to have left nothing.
+        Ok(Err(failure)) if failure.error.kind() == ErrorKind::Timeout => Err(late.into()),
         Ok(done) => done,
         Err(_) => Err(Failure { cause: Cause::Abandoned, error: late }),
     }
@@ -120,8 +157,8 @@ fn settle(lease: &mut Lease, cause: Cause) {
 }
 
 fn unknown(error: Error) -> Error {
-    let message = "the connection was lost, or the time was over, while a statement was running, and whether it took \
-                   effect is not known; check the data before repeating it";
+    let message = "a statement ended before its time (the connection was lost, the time was over, or it met another \
+                   transaction half-way), and whether it took effect is not known; check the data before repeating it";
     Error::new(ErrorKind::CommitUnknown, message).with_source(error)
 }
 
@@ -187,7 +224,7 @@ async fn fly_once(
             answers
         }
         Err(late) => {
-            lease.cancel().await;
+            drop(lease.cancel());
             vec![Err(Failure { cause: Cause::Abandoned, error: late }); texts.len()]
         }
     }

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Statement};
 use super::connect::Connection;
 use super::decode;
 use super::encode::{Param, encode};
-use super::error::{Failure, sql_hash};
+use super::error::{Failure, Stage, sql_hash};
 use crate::error::{Error, Result};
 use crate::sql::split::leading_words;
 use crate::sql::{Rendered, Task};
@@ -34,7 +34,8 @@ pub(super) struct Bound {
     sql: Arc<str>,
 }
 
-/// The text and parameters of a task that may run: nothing is left open and it does not touch the transaction.
+/// The text and parameters of a task that may run: nothing is left open, and it touches neither the transaction nor
+/// the session.
 pub(super) fn render(task: &Task) -> Result<Rendered> {
     task.check_runnable("running it")?;
     let rendered = task.render();
@@ -45,6 +46,7 @@ pub(super) fn render(task: &Task) -> Result<Rendered> {
              one transaction"
         )));
     }
+    refuse_session_state(&first, &second, &rendered.sql)?;
     let streams = |word: &str| rendered.sql.to_ascii_uppercase().contains(word);
     if first == "COPY" && (streams("STDIN") || streams("STDOUT")) {
         return Err(Error::task(
@@ -55,6 +57,41 @@ pub(super) fn render(task: &Task) -> Result<Rendered> {
         return Err(Error::task("the SQL text holds a NUL character, which PostgreSQL cannot take"));
     }
     Ok(rendered)
+}
+
+/// Refuses what would change the session for whoever gets the connection next. What a function does
+/// (`pg_advisory_lock`, `set_config(…, false)`) and temporary tables cannot be told from the text; they do leave state.
+fn refuse_session_state(first: &str, second: &str, sql: &str) -> Result<()> {
+    let instead = match first {
+        "SET" if matches!(second, "LOCAL" | "TRANSACTION" | "CONSTRAINTS") => return Ok(()),
+        "SET" | "RESET" => "use SET LOCAL in a list of tasks, or the options of the DSN, or ALTER ROLE … SET",
+        "LISTEN" | "UNLISTEN" => "listen on a connection of your own",
+        "PREPARE" | "DEALLOCATE" => "statements are prepared by themselves",
+        "DISCARD" => "no task leaves anything behind that it could drop",
+        "DECLARE" if holds_cursor(sql) => "a cursor WITH HOLD outlives its transaction; leave WITH HOLD away",
+        _ => return Ok(()),
+    };
+    Err(Error::task(format!(
+        "{first} is not allowed in a task, because it changes the session and connections are shared; {instead}"
+    )))
+}
+
+/// Whether a DECLARE says WITH HOLD, which stands before FOR.
+fn holds_cursor(sql: &str) -> bool {
+    let upper = sql.to_ascii_uppercase();
+    let words = upper.split(|it: char| !it.is_alphanumeric() && it != '_').filter(|word| !word.is_empty());
+    let head: Vec<&str> = words.take_while(|word| *word != "FOR").collect();
+    head.windows(2).any(|pair| pair[1] == "HOLD" && pair[0] != "WITHOUT")
+}
+
+/// Whether a statement by itself leaves all or nothing. A procedure or a block may COMMIT on its way, and what works
+/// CONCURRENTLY does so in several transactions. That word in a literal only makes us more careful.
+pub(super) fn is_atomic(sql: &str) -> bool {
+    match leading_words(sql).0.as_str() {
+        "CALL" | "DO" => false,
+        "CREATE" | "DROP" | "ALTER" | "REINDEX" => !sql.to_ascii_uppercase().contains("CONCURRENTLY"),
+        _ => true,
+    }
 }
 
 /// Prepares what is not prepared yet, in one flight, and gives the statements in order.
@@ -90,7 +127,7 @@ pub(super) async fn prepare(
 }
 
 async fn prepare_one(client: &Client, sql: &str) -> Result<Prepared, Failure> {
-    let statement = client.prepare(sql).await.map_err(|error| Failure::of(error, sql))?;
+    let statement = client.prepare(sql).await.map_err(|error| Failure::at(Stage::Text, error, sql))?;
     for column in statement.columns() {
         decode::check(column.name(), column.type_()).map_err(|error| error.with("sql", sql_hash(sql)))?;
     }
@@ -154,4 +191,62 @@ pub(super) async fn in_order<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
         });
     }
     outputs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn rendered(text: &str) -> Result<Rendered> {
+        render(&crate::sql::sql(text, &[][..])?)
+    }
+
+    #[test]
+    fn what_would_stay_in_the_session_is_refused() {
+        for text in [
+            "SET work_mem = '1GB'",
+            "set session search_path = x",
+            "SET ROLE somebody",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            "/* x */ RESET ALL",
+            "LISTEN news",
+            "UNLISTEN *",
+            "PREPARE x AS SELECT 1",
+            "DEALLOCATE ALL",
+            "DISCARD ALL",
+            "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+            "DECLARE c CURSOR WITH /* x */ HOLD FOR SELECT 1",
+        ] {
+            let error = rendered(text).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Task, "{text}");
+            assert!(error.message().contains("not allowed in a task"), "{text}: {error}");
+        }
+        for text in [
+            "SET LOCAL work_mem = '1GB'",
+            "SET TRANSACTION READ ONLY",
+            "SET CONSTRAINTS ALL IMMEDIATE",
+            "SHOW work_mem",
+            "NOTIFY news",
+            "DECLARE c CURSOR FOR SELECT 'WITH HOLD'",
+            "DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1",
+        ] {
+            rendered(text).expect(text);
+        }
+    }
+
+    #[test]
+    fn what_commits_on_its_way_is_not_atomic() {
+        for text in [
+            "call p()",
+            "-- x\nDO 'x'",
+            "CREATE INDEX CONCURRENTLY i ON t (a)",
+            "REINDEX TABLE CONCURRENTLY t",
+        ] {
+            assert!(!is_atomic(text), "{text}");
+        }
+        for text in ["INSERT INTO t VALUES (1)", "CREATE INDEX i ON t (a)", "VACUUM"] {
+            assert!(is_atomic(text), "{text}");
+        }
+    }
 }

@@ -54,8 +54,8 @@ struct Transaction<'a> {
     texts: Vec<Rendered>,
     hooks: Arc<dyn CommitHooks>,
     deadline: Deadline,
-    /// Whether `before_tasks` was called.
-    hooked: bool,
+    /// How often `before_tasks` was called.
+    runs: u32,
     /// Whether each task is prepared only once the tasks before it have run.
     stepwise: bool,
 }
@@ -69,9 +69,9 @@ pub(super) async fn transact(
 ) -> Result<Committed> {
     let mut texts = tasks.iter().map(statement::render).collect::<Result<Vec<_>>>()?;
     texts.push(Rendered { sql: VERSION.into(), params: Arc::new([]) });
-    let mut transaction = Transaction { store, texts, hooks, deadline, hooked: false, stepwise: false };
+    let mut transaction = Transaction { store, texts, hooks, deadline, runs: 0, stepwise: false };
     let outcome = transaction.run_to_the_end().await;
-    if transaction.hooked {
+    if transaction.runs > 0 {
         transaction.hooks.after(&outcome).await;
     }
     match outcome {
@@ -102,9 +102,10 @@ impl Transaction<'_> {
     async fn run_once(&mut self, tries: &Tries) -> Result<Committed, Stop> {
         let mut lease = self.store.pool.take(self.deadline).await.map_err(|error| tries.connecting(error))?;
         lease.begin();
-        let run = self.run_on(&lease).await;
+        let run = self.run_on(&mut lease).await;
         match &run {
-            Ok(_) => lease.end(),
+            // The answer to its COMMIT ended it.
+            Ok(_) => {}
             Err(Stop::Failed(failure)) => roll_back(&mut lease, failure.cause).await,
             // Its state is unknown: never given back.
             Err(Stop::Unknown(_)) => {}
@@ -112,21 +113,23 @@ impl Transaction<'_> {
         run
     }
 
-    async fn run_on(&mut self, connection: &Connection) -> Result<Committed, Stop> {
+    async fn run_on(&mut self, lease: &mut Lease) -> Result<Committed, Stop> {
         let deadline = self.deadline;
+        let connection: &Connection = lease;
         let bound = match deadline.run("preparing a transaction", self.open(connection)).await {
             Ok(opened) => opened?,
-            Err(late) => return Err(abandon(connection, late).await),
+            Err(late) => return Err(abandon(connection, late)),
         };
         let flown = async {
             if self.stepwise { self.steps(connection).await } else { flight(connection, &bound).await }
         };
         let (committed, txid) = match deadline.run("running a transaction", flown).await {
             Ok(flown) => flown?,
-            Err(late) => return Err(abandon(connection, late).await),
+            Err(late) => return Err(abandon(connection, late)),
         };
-        deadline.run("before a COMMIT", self.hooks.before_commit(committed.version)).await??;
-        self.commit(connection, committed, txid).await
+        let hook = self.hooks.before_commit(committed.version, &committed.results);
+        deadline.run("before a COMMIT", hook).await??;
+        self.commit(lease, committed, txid).await
     }
 
     /// BEGIN, and meanwhile everything that has to happen before the first task is sent.
@@ -135,10 +138,8 @@ impl Transaction<'_> {
         let begun = connection.client().batch_execute(&begin);
         let rest = async {
             let bound = self.bind(connection).await?;
-            if !self.hooked {
-                self.hooked = true;
-                self.hooks.before_tasks().await?;
-            }
+            self.runs += 1;
+            self.hooks.before_tasks(self.runs).await?;
             Ok::<_, Failure>(bound)
         };
         let (begun, bound) = futures_util::future::join(begun, rest).await;
@@ -178,26 +179,27 @@ impl Transaction<'_> {
             };
             results.push(step.await.map_err(|failure| numbered(failure, index, self.texts.len()))?);
         }
-        summed(results)
+        drawn(results)
     }
 
     /// COMMIT. Every statement succeeded, so that the server has no aborted transaction whose COMMIT would "succeed".
-    async fn commit(
-        &self,
-        connection: &Connection,
-        committed: Committed,
-        txid: i64,
-    ) -> Result<Committed, Stop> {
+    /// Only its own answer makes the connection fit for others: one whose answer is still to come would hand it to
+    /// them, whatever the fate of the transaction is.
+    async fn commit(&self, lease: &mut Lease, committed: Committed, txid: i64) -> Result<Committed, Stop> {
         let deadline = at_least(self.deadline, COMMIT_GRACE);
-        let failure =
-            match deadline.run("waiting for a COMMIT", connection.client().batch_execute("COMMIT")).await {
-                Ok(Ok(())) => return Ok(committed),
-                Ok(Err(error)) => Failure::from(error),
-                Err(late) => Failure { cause: Cause::Lost, error: late },
-            };
+        let failure = match deadline.run("waiting for a COMMIT", lease.client().batch_execute("COMMIT")).await
+        {
+            Ok(Ok(())) => {
+                lease.end();
+                return Ok(committed);
+            }
+            Ok(Err(error)) => Failure::from(error),
+            Err(late) => Failure { cause: Cause::Lost, error: late },
+        };
         if failure.cause != Cause::Lost {
             return Err(Stop::Failed(failure));
         }
+        lease.condemn();
         match fate::ask(self.store, txid, at_least(self.deadline, COMMIT_GRACE)).await {
             Fate::Committed => Ok(committed),
             Fate::Aborted => Err(Stop::Failed(failure)),
@@ -216,11 +218,11 @@ async fn flight(connection: &Connection, bound: &[Bound]) -> Result<(Committed, 
     for (index, answer) in answers.into_iter().enumerate() {
         results.push(answer.map_err(|failure| numbered(failure, index, bound.len()))?);
     }
-    summed(results)
+    drawn(results)
 }
 
-/// The results of the tasks as one, and the version and the transaction id, which come last.
-fn summed(mut results: Vec<ExecResult>) -> Result<(Committed, i64), Failure> {
+/// The results of the tasks, and apart from them the version and the transaction id, which come last.
+fn drawn(mut results: Vec<ExecResult>) -> Result<(Committed, i64), Failure> {
     let drawn = results.pop().and_then(|drawn| drawn.rows.into_iter().next());
     let (version, txid) = match drawn.as_ref().map(|row| row.values.as_slice()) {
         Some([Value::Int(version), Value::Int(txid)]) => (*version, *txid),
@@ -230,12 +232,7 @@ fn summed(mut results: Vec<ExecResult>) -> Result<(Committed, i64), Failure> {
             );
         }
     };
-    let mut result = ExecResult::default();
-    for one in results {
-        result.rows_affected += one.rows_affected;
-        result.rows.extend(one.rows);
-    }
-    Ok((Committed { result, version: version.unsigned_abs() }, txid))
+    Ok((Committed { results, version: version.unsigned_abs() }, txid))
 }
 
 /// Says which of several tasks failed; the last text is ours, not a task.
@@ -257,8 +254,8 @@ fn at_least(deadline: Deadline, grace: Duration) -> Deadline {
 }
 
 /// The deadline passed while something ran: stop it. COMMIT was not sent, so the server rolls back.
-async fn abandon(connection: &Connection, late: Error) -> Stop {
-    connection.cancel().await;
+fn abandon(connection: &Connection, late: Error) -> Stop {
+    drop(connection.cancel());
     Stop::Failed(Failure { cause: Cause::Abandoned, error: late })
 }
 
