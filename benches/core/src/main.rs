@@ -1,5 +1,5 @@
 //! The core beside the raw crates, measured in one run. Prints a table and writes one JSON line per figure to the file
-//! named by the first argument.
+//! named by the first argument; a second one, `memory` or the name of a verb, leaves out the rest.
 //!
 //! Servers come from ZMSG_POSTGRES_DSN and ZMSG_REDIS_ADDR; it works in a schema and a namespace of its own.
 
@@ -23,8 +23,11 @@ async fn main() -> Result<(), servers::Failure> {
 async fn run() -> Result<(), servers::Failure> {
     let servers = servers::Servers::open().await?;
     let mut lines: Vec<Line> = Vec::new();
-    memory::measure(&servers.zmsg, &mut lines).await?;
-    servers.measure(&mut lines).await?;
+    let only = std::env::args().nth(2).unwrap_or_default();
+    if only.is_empty() || only == "memory" {
+        memory::measure(&servers.zmsg, &mut lines).await?;
+    }
+    servers.measure(&only, &mut lines).await?;
     println!("{:<34} {:>10}  {:<34} {:>7}  {:>10}", "operation", "zmsg", "raw", "ratio", "target");
     lines.iter().for_each(|line| println!("{}", line.show()));
     if let Some(path) = std::env::args().nth(1) {

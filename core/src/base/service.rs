@@ -10,8 +10,12 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -80,10 +84,53 @@ pub(crate) fn detached<T: Send + 'static>(
         match running.await {
             Ok(result) => result,
             Err(stopped) if stopped.is_cancelled() => Err(Error::closed()),
-            Err(panic) => {
-                let message = "a task of the engine panicked; please report this";
-                Err(Error::new(ErrorKind::Internal, message).with_source(panic))
-            }
+            Err(panic) => Err(panicked().with_source(panic)),
+        }
+    }
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Internal, "a task of the engine panicked; please report this")
+}
+
+/// Work that its caller does itself, and that a task takes over when the caller stops; see [`to_the_end`].
+pub(crate) struct ToTheEnd<T: Send + 'static> {
+    work: Option<Pin<Box<dyn Future<Output = Result<T>> + Send>>>,
+    runtime: Handle,
+}
+
+/// As [`detached`], without a task of its own as long as the caller listens: nobody has to be woken, which takes longer
+/// than a round trip to Redis on a busy machine.
+///
+/// The work rests while the caller keeps it without polling it. So it is for what nobody else waits for: not for a load
+/// that others join, not for a transaction, whose locks others want and whose COMMIT the caches must hear of.
+pub(crate) fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> ToTheEnd<T> {
+    ToTheEnd { work: Some(Box::pin(work)), runtime: Handle::current() }
+}
+
+impl<T: Send + 'static> Future for ToTheEnd<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let Some(work) = &mut self.work else { return Poll::Ready(Err(Error::closed())) };
+        // A panic is an error of this call here as it is in a task.
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        let done = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(done)) => done,
+            Err(_) => Err(panicked()),
+        };
+        self.work = None;
+        Poll::Ready(done)
+    }
+}
+
+impl<T: Send + 'static> Drop for ToTheEnd<T> {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.runtime.spawn(work);
         }
     }
 }
@@ -109,6 +156,7 @@ impl Drop for Driver {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Waker;
     use std::time::Duration;
 
     use super::*;
@@ -147,6 +195,30 @@ mod tests {
         go.send(()).expect("the work waits");
         assert_eq!(receiver.await, Ok(7));
         let error = detached::<()>(async { panic!("boom") }).await.expect_err("a panic");
+        assert_eq!(error.kind(), ErrorKind::Internal);
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_without_its_caller_from_where_it_was() {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let (go, gate) = tokio::sync::oneshot::channel::<()>();
+        let mut work = Box::pin(to_the_end(async move {
+            gate.await.expect("the test opens the gate");
+            sender.send(7).expect("the test listens");
+            Ok(())
+        }));
+        assert!(work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(work);
+        go.send(()).expect("the work waits");
+        assert_eq!(receiver.await, Ok(7));
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        drop(to_the_end(async move {
+            sender.send(8).expect("the test listens");
+            Ok(())
+        }));
+        assert_eq!(receiver.await, Ok(8), "also if it was never polled");
+        assert_eq!(to_the_end(async { Ok(9) }).await.expect("done"), 9);
+        let error = to_the_end::<()>(async { panic!("boom") }).await.expect_err("a panic");
         assert_eq!(error.kind(), ErrorKind::Internal);
     }
 }

@@ -34,7 +34,7 @@ impl Zmsg {
             let change = zmsg.state.caches.begin(&[key]);
             zmsg.state.write_key(change, data, options.ttl, 0).await
         };
-        deadline.run("putting a value into the caches", service::detached(work)).await?
+        deadline.run("putting a value into the caches", service::to_the_end(work)).await?
     }
 
     /// Drops a key from every cache. A key that is not there is fine.
@@ -49,7 +49,7 @@ impl Zmsg {
             let _call = call;
             zmsg.state.drop_keys(zmsg.state.caches.begin(&keys), 0).await
         };
-        deadline.run("dropping a key from the caches", service::detached(work)).await?
+        deadline.run("dropping a key from the caches", service::to_the_end(work)).await?
     }
 
     /// Runs the tasks in one transaction and, after its COMMIT, caches `data` under `key`. Without data the key is

@@ -1,4 +1,4 @@
-//! Cuts PostgreSQL text into tokens, just finely enough to know which `?` is a parameter.
+//! Cuts PostgreSQL text into tokens, just finely enough to know which `?` is a parameter and which `;` ends a statement.
 //!
 //! The rules are those of the server's own scanner with `standard_conforming_strings = on` (the store checks
 //! that setting at connect). What the scanner and the server could read differently is refused, not guessed.
@@ -45,11 +45,18 @@ pub(super) struct Lexer<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// Whether `?` is ours and the placeholders of others are a mistake.
+    placeholders: bool,
 }
 
 impl<'a> Lexer<'a> {
     pub fn new(text: &'a str) -> Lexer<'a> {
-        Lexer { text, bytes: text.as_bytes(), at: 0 }
+        Lexer { text, bytes: text.as_bytes(), at: 0, placeholders: true }
+    }
+
+    /// For a text as PostgreSQL takes it: `?` and `%` are operators, `$1` is a parameter of the server's.
+    pub fn without_placeholders(text: &'a str) -> Lexer<'a> {
+        Lexer { placeholders: false, ..Lexer::new(text) }
     }
 
     /// The next token, white space skipped.
@@ -64,8 +71,8 @@ impl<'a> Lexer<'a> {
             b'-' if self.peek(1) == Some(b'-') => self.line_comment(),
             b'/' if self.peek(1) == Some(b'*') => self.block_comment()?,
             b'$' => self.dollar()?,
-            b'?' => self.question()?,
-            b'%' => self.percent()?,
+            b'?' if self.placeholders => self.question()?,
+            b'%' if self.placeholders => self.percent()?,
             b'0'..=b'9' => self.number(),
             b'.' if self.peek(1).is_some_and(|it| it.is_ascii_digit()) => self.number(),
             _ if is_word_start(byte) => self.word()?,
@@ -191,11 +198,12 @@ impl<'a> Lexer<'a> {
     fn dollar(&mut self) -> Result<Kind> {
         let start = self.at;
         let rest = &self.bytes[start + 1..];
-        if rest.first().is_some_and(u8::is_ascii_digit) {
+        let digit = rest.first().is_some_and(u8::is_ascii_digit);
+        if digit && self.placeholders {
             return Err(self.error("$n is not a placeholder here, use ? for each argument: $", start));
         }
         let tag = rest.iter().take_while(|it| is_word_start(**it) || it.is_ascii_digit()).count();
-        if rest.get(tag) != Some(&b'$') {
+        if digit || rest.get(tag) != Some(&b'$') {
             self.at += 1;
             return Ok(Kind::Other(b'$'));
         }
