@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
+use super::secret::redact;
 use crate::error::{Error, Result};
 
 /// More than any configuration needs.
@@ -12,6 +13,7 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// The keys of the file; an empty file has none.
 pub(super) fn read(path: &Path) -> Result<Map<String, Json>> {
+    refuse_addresses(path)?;
     let refuse =
         |problem: String| Error::config(format!("the configuration file {} {problem}", path.display()));
     let mut text = String::new();
@@ -29,6 +31,18 @@ pub(super) fn read(path: &Path) -> Result<Map<String, Json>> {
         Json::Null => Ok(Map::new()),
         _ => Err(refuse("does not hold keys; write \"key: value\" lines".to_owned())),
     }
+}
+
+/// Who comes from another driver gives a DSN first. It is no path, and its password must not be shown as one.
+fn refuse_addresses(path: &Path) -> Result<()> {
+    let text = path.to_string_lossy();
+    if !text.contains("://") && !text.contains("password=") {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "{} is the address of a server, not the path of a configuration file; give it as postgres_dsn or redis_addr",
+        redact(&text)
+    )))
 }
 
 /// Parses YAML. The parser's own message is left out, except for a key that stands twice: it may quote the text, and
@@ -49,4 +63,17 @@ fn parse(text: &str) -> Result<Json, String> {
         };
         format!("is wrong at {place}: {problem}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_place_of_a_path_is_named_without_its_password() {
+        for address in ["postgresql://u:canary@h/db", "redis://:canary@h", "host=h password=canary"] {
+            let error = read(Path::new(address)).unwrap_err().to_string();
+            assert!(!error.contains("canary") && error.contains("postgres_dsn"), "{error}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::address::RedisAddr;
 use super::catalogue::{Form, Setting};
 use super::duration::{NumberUnit, TimeArgument, Ttl, show_duration};
-use super::secret::Secret;
+use super::secret::{Secret, redact};
 use crate::error::{Error, Result};
 
 /// Where a value came from.
@@ -65,9 +65,12 @@ impl Given {
         matches!(self.origin, Origin::Environment(_) | Origin::Default)
     }
 
-    /// The value in messages; only for settings that hold no secret.
+    /// The value in messages; only for settings that hold no secret. An address may have got into the wrong one.
     fn shown(&self) -> String {
-        let text = self.value.to_string();
+        let text = match &self.value {
+            Json::String(text) if text.contains("://") || text.contains("password=") => redact(text),
+            other => other.to_string(),
+        };
         let short: String = text.chars().take(60).collect();
         if short.len() < text.len() { format!("{short}…") } else { short }
     }

@@ -9,6 +9,7 @@ use super::catalogue::{self, SETTINGS, Setting};
 use super::duration::NumberUnit;
 use super::file;
 use super::given::{Given, Origin};
+use super::secret::redact;
 use super::suggest::nearest;
 use crate::error::{Error, Result};
 
@@ -183,6 +184,8 @@ fn unknown_variable(variable: &str) -> Error {
 }
 
 fn unknown(what: &str, given: &str, known: Option<&str>, origin: &Origin) -> Error {
+    // A whole address may stand where a key should.
+    let given = if given.contains("://") { redact(given) } else { given.to_owned() };
     let shown: String = given.chars().take(80).collect();
     let hint = match known {
         Some(name) => format!("did you mean {name}?"),

@@ -16,7 +16,12 @@ const SOON: Duration = Duration::from_millis(2_500);
 
 /// An engine behind a proxy, with a row that is not cached, one that memory has, and a value that only Redis has.
 async fn stage(scene: &Scene, proxy: &Proxy) -> Zmsg {
-    let setup = scene.setup.clone().postgres_behind(proxy, &scene.database).with("connect_timeout", "400ms");
+    stage_with(scene, proxy, "400ms").await
+}
+
+async fn stage_with(scene: &Scene, proxy: &Proxy, connect_timeout: &str) -> Zmsg {
+    let setup = scene.setup.clone().postgres_behind(proxy, &scene.database);
+    let setup = setup.with("connect_timeout", connect_timeout);
     let zmsg = setup.open().await;
     declare(&zmsg);
     scene.insert("feed_row", "uncached").await;
@@ -113,7 +118,8 @@ async fn silent() {
 async fn connections_that_the_network_forgot_are_replaced() {
     let scene = Scene::new().await;
     let proxy = Proxy::start(&scene.database.dsn).await;
-    let zmsg = stage(&scene, &proxy).await;
+    // Ten logins at once take their time on a small machine.
+    let zmsg = stage_with(&scene, &proxy, "5s").await;
     // As many connections as the pool has, all idle.
     let gate = scene.close_gate().await;
     let busy: Vec<_> = (0..10)
@@ -142,7 +148,7 @@ async fn restarted_under_load() {
     const EACH: usize = 6;
     let scene = Scene::new().await;
     let proxy = Proxy::start(&scene.database.dsn).await;
-    let zmsg = stage(&scene, &proxy).await;
+    let zmsg = stage_with(&scene, &proxy, "5s").await;
     let done = Arc::new(AtomicU32::new(0));
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {

@@ -82,7 +82,13 @@ impl Connector {
             return refused(refusal, &format!("a connection at {}", self.place), Stage::Text);
         }
         let cause = error.source().map(|cause| cause.to_string());
-        let why = cause.unwrap_or_else(|| error.to_string());
+        let mut why = cause.unwrap_or_else(|| error.to_string());
+        if why.contains("does not support TLS") {
+            // The DSN may not have named a mode: then TLS is what a server elsewhere is reached with.
+            why.push_str(
+                "; a server on another host is reached over verified TLS unless the DSN has sslmode=disable",
+            );
+        }
         // A handshake or a password that failed will fail again; a socket may not.
         let socket =
             error.source().is_some_and(|it| it.is::<std::io::Error>()) && !error.to_string().contains("TLS");
