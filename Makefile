@@ -117,13 +117,13 @@ NODE_INPUTS   := $(RUST_COMMON) $(shell find bindings/node -type f 2>/dev/null)
 TS_INPUTS     := $(shell find node/src -type f 2>/dev/null) $(wildcard node/tsconfig*.json) node/package.json
 
 .PHONY: build-python build-node python-debug python-release node-debug node-release
-build-python: python-debug ## the Python package into .venv, editable
-build-node: node-debug ## the Node package into node/dist
+build-python: python-debug ## the Python package into .venv, editable, a debug build
+build-node: node-debug ## the Node package into node/dist, a debug build
 
 python-debug: $(STAMPS)/python-debug
-python-release: $(STAMPS)/python-release
+python-release: $(STAMPS)/python-release ## the Python package, optimised: what to measure and deploy
 node-debug: $(STAMPS)/node-debug $(STAMPS)/node-ts
-node-release: $(STAMPS)/node-release $(STAMPS)/node-ts
+node-release: $(STAMPS)/node-release $(STAMPS)/node-ts ## the Node package, optimised
 
 $(STAMPS)/python-%: $(PYTHON_INPUTS) $(VENV)/.ready | need-cargo $(STAMPS)
 	PIP_QUIET=1 $(VENV)/bin/maturin develop --quiet --locked --profile $(if $(filter debug,$*),dev,$*)
