@@ -9,13 +9,29 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     (
         "engine",
-        &["cache", "id", "store", "redis", "sql", "config", "value", "base", "sys", "telemetry", "error"],
+        &[
+            "cache",
+            "batch",
+            "id",
+            "store",
+            "redis",
+            "sql",
+            "ops",
+            "config",
+            "value",
+            "base",
+            "sys",
+            "telemetry",
+            "error",
+        ],
     ),
-    ("cache", &["store", "redis", "sql", "config", "value", "base", "sys", "telemetry", "error"]),
-    ("id", &["store", "redis", "sql", "config", "value", "base", "sys", "telemetry", "error"]),
+    ("cache", &["store", "redis", "sql", "ops", "config", "value", "base", "sys", "telemetry", "error"]),
+    ("batch", &["store", "redis", "sql", "ops", "config", "value", "base", "sys", "telemetry", "error"]),
+    ("id", &["store", "redis", "sql", "ops", "config", "value", "base", "sys", "telemetry", "error"]),
     ("redis", &["config", "base", "error"]),
-    ("store", &["sql", "config", "value", "base", "error"]),
-    ("sql", &["value", "error"]),
+    ("store", &["sql", "ops", "config", "value", "base", "error"]),
+    ("sql", &["ops", "value", "error"]),
+    ("ops", &["value", "error"]),
     ("config", &["error"]),
     ("value", &["error"]),
     ("base", &["error"]),
@@ -24,16 +40,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
 ];
 
-/// Crate → the only place under `src` that may name it.
-const DRIVERS: &[(&str, &str)] = &[
-    ("moka", "cache/l1"),
-    ("redis", "redis/"),
-    ("tokio_postgres", "store/postgres"),
-    ("tokio_postgres_rustls", "store/postgres"),
-    ("deadpool", "store/postgres"),
-    ("fastrand", "base/"),
-    ("rustix", "base/clock"),
-    ("libc", "sys/"),
+/// Crate → the only places under `src` that may name it.
+const DRIVERS: &[(&str, &[&str])] = &[
+    ("moka", &["cache/l1"]),
+    ("redis", &["redis/"]),
+    ("tokio_postgres", &["store/postgres"]),
+    ("tokio_postgres_rustls", &["store/postgres"]),
+    ("deadpool", &["store/postgres"]),
+    ("fastrand", &["base/"]),
+    ("rustix", &["base/", "sys/"]),
+    ("libc", &["sys/"]),
+    ("memmap2", &["sys/"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -128,7 +145,7 @@ fn drivers_stay_in_their_room() {
     let mut wrong = Vec::new();
     for (path, text) in sources().iter().filter(|(path, _)| path.extension().is_some_and(|it| it == "rs")) {
         let code = code(text);
-        for (driver, home) in DRIVERS {
+        for (driver, homes) in DRIVERS {
             let names = [format!("{driver}::"), format!("use {driver};"), format!("use ::{driver}")];
             let named = names.iter().any(|name| {
                 code.match_indices(name.as_str()).any(|(at, _)| {
@@ -136,8 +153,8 @@ fn drivers_stay_in_their_room() {
                     !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
                 })
             });
-            if named && !path.starts_with(home) && !path.to_string_lossy().starts_with(home) {
-                wrong.push(format!("{}: {driver} belongs to {home}", path.display()));
+            if named && !homes.iter().any(|home| path.to_string_lossy().starts_with(home)) {
+                wrong.push(format!("{}: {driver} belongs to {homes:?}", path.display()));
             }
         }
     }
