@@ -11,6 +11,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 mod id;
+mod ops;
 mod redis;
 pub mod sql;
 pub mod store;

@@ -12,6 +12,7 @@ mod cell;
 mod counter;
 mod map;
 mod operation;
+mod operations;
 mod render;
 mod shape;
 mod slice;
