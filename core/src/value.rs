@@ -2,6 +2,7 @@
 //!
 //! Values are immutable and cheap to clone, so that a template can be bound a million times.
 
+pub(crate) mod codec;
 mod iso;
 mod json;
 

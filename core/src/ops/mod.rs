@@ -40,6 +40,7 @@ mod map;
 #[cfg(test)]
 mod model;
 mod slice;
+mod spelled;
 #[cfg(test)]
 mod tests;
 

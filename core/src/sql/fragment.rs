@@ -17,6 +17,10 @@ pub(super) struct Fragment {
     text: Box<str>,
     places: Placeholders,
     pub equalities: Vec<Equality>,
+    /// Whether there is nothing but equalities of different columns, joined by AND.
+    pub is_key: bool,
+    /// The identifiers in it, as the catalogue has them.
+    pub mentions: Vec<Box<str>>,
 }
 
 /// A column that every matching row has equal to a parameter.
@@ -81,7 +85,26 @@ impl Fragment {
         check_balance(text, &tokens)?;
         let mut places = Placeholders::default();
         tokens.iter().for_each(|token| places.note(*token));
-        Ok(Fragment { text: text.into(), equalities: equalities(text, &tokens), places })
+        let (equalities, conjuncts) = equalities(text, &tokens);
+        let distinct = |it: &Equality| equalities.iter().filter(|other| other.column == it.column).count() == 1;
+        let is_key = equalities.len() == conjuncts && equalities.iter().all(distinct);
+        let mentions = tokens.iter().filter_map(|token| identifier(text, *token)).collect();
+        Ok(Fragment { text: text.into(), is_key, equalities, mentions, places })
+    }
+
+    /// The text as it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// The name that a token may be, as the catalogue has it: the server folds what is not quoted.
+pub(super) fn identifier(text: &str, token: Token) -> Option<Box<str>> {
+    let word = &text[token.start..token.end];
+    match token.kind {
+        Kind::Word => Some(word.to_lowercase().into()),
+        Kind::Quoted => Some(word[1..word.len() - 1].replace("\"\"", "\"").into()),
+        _ => None,
     }
 }
 
@@ -145,8 +168,8 @@ fn check_balance(text: &str, tokens: &[Token]) -> Result<()> {
 
 /// `column = ?` and `? = column` (the parameter may have a cast), where nothing but AND joins them with the rest.
 /// Anything unusual at the top level gives none: an equality that is missed costs an error, one that is wrongly
-/// seen would cost a wrong row.
-fn equalities(text: &str, tokens: &[Token]) -> Vec<Equality> {
+/// seen would cost a wrong row. Beside them, how many conditions are joined.
+fn equalities(text: &str, tokens: &[Token]) -> (Vec<Equality>, usize) {
     let word = |token: &Token| match token.kind {
         Kind::Word => text[token.start..token.end].to_ascii_uppercase(),
         _ => String::new(),
@@ -158,12 +181,12 @@ fn equalities(text: &str, tokens: &[Token]) -> Vec<Equality> {
         let index = params;
         params += usize::from(token.kind == Kind::Param);
         match &*word(token) {
-            "OR" | "BETWEEN" | "CASE" if depth == 0 => return Vec::new(),
+            "OR" | "BETWEEN" | "CASE" if depth == 0 => return (Vec::new(), 1),
             "AND" if depth == 0 => conjuncts.push(Vec::new()),
             _ => conjuncts.last_mut().expect("it begins with one").push((*token, index)),
         }
     }
-    conjuncts.iter().filter_map(|it| equality(text, it)).collect()
+    (conjuncts.iter().filter_map(|it| equality(text, it)).collect(), conjuncts.len())
 }
 
 fn equality(text: &str, tokens: &[(Token, usize)]) -> Option<Equality> {
@@ -188,13 +211,7 @@ fn column_of(text: &str, tokens: &[(Token, usize)]) -> Option<String> {
             return None;
         }
     }
-    let (last, _) = tokens.last()?;
-    let name = &text[last.start..last.end];
-    match last.kind {
-        Kind::Word => Some(name.to_ascii_lowercase()),
-        Kind::Quoted => Some(name[1..name.len() - 1].replace("\"\"", "\"")),
-        _ => None,
-    }
+    identifier(text, tokens.last()?.0).map(String::from)
 }
 
 /// `?` or `?::type`: the parameter and its cast.

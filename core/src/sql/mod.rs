@@ -32,6 +32,7 @@ mod ident;
 mod lexer;
 mod outline;
 mod placeholder;
+pub(crate) mod setwise;
 pub(crate) mod split;
 mod statement;
 mod task;
@@ -44,4 +45,5 @@ pub use builder::{
 };
 pub use clauses::OnConflict;
 pub use ident::Name;
+pub(crate) use statement::names_in;
 pub use task::{Rendered, Task, sql};

@@ -1,8 +1,9 @@
 //! A whole statement: lexed once per distinct text and thread, then shared.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::cache::TextCache;
+use super::fragment::identifier;
 use super::lexer::{Kind, Lexer, position};
 use super::outline::{Outline, Sketch, Verb};
 use super::placeholder::Placeholders;
@@ -23,6 +24,7 @@ pub(super) struct Statement {
     /// Where a further clause goes: before a trailing semicolon or comment.
     pub body_end: usize,
     pub outline: Outline,
+    mentions: OnceLock<Box<[Box<str>]>>,
 }
 
 thread_local! {
@@ -80,7 +82,8 @@ impl Statement {
         places.render(&text[..body_end], |index| index as u32 + 1, &mut sql);
         let rendered_end = sql.len();
         sql.push_str(&text[body_end..]);
-        Ok(Statement { sql: sql.into(), params: places.params(), body_end: rendered_end, outline })
+        let (sql, params, mentions) = (sql.into(), places.params(), OnceLock::new());
+        Ok(Statement { sql, params, body_end: rendered_end, outline, mentions })
     }
 
     /// The same statement with a further clause.
@@ -93,8 +96,27 @@ impl Statement {
             params: self.params,
             body_end: self.body_end + clause.len(),
             outline,
+            mentions: OnceLock::new(),
         })
     }
+
+    /// The identifiers in it, keywords among them, as the catalogue would have them.
+    pub fn mentions(&self) -> &[Box<str>] {
+        self.mentions.get_or_init(|| names_in(&self.sql).into())
+    }
+}
+
+/// The identifiers in a statement as PostgreSQL takes it, keywords among them, each once.
+pub(crate) fn names_in(sql: &str) -> Vec<Box<str>> {
+    let mut lexer = Lexer::without_placeholders(sql);
+    let mut names = Vec::new();
+    // What does not lex is refused elsewhere.
+    while let Ok(Some(token)) = lexer.next() {
+        names.extend(identifier(sql, token));
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 pub(super) fn check_size(what: &str, text: &str) -> Result<()> {

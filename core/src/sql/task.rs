@@ -139,6 +139,22 @@ impl Task {
         }
     }
 
+    /// Whether rows come back.
+    pub(crate) fn returns_rows(&self) -> bool {
+        match &self.body {
+            Body::Raw(raw) => raw.statement.outline.returning,
+            Body::Cell(cell) => cell.returning().is_some(),
+        }
+    }
+
+    /// The identifiers in a statement of the caller's words, keywords among them, as the catalogue would have them.
+    pub(crate) fn mentions(&self) -> &[Box<str>] {
+        match &self.body {
+            Body::Raw(raw) => raw.statement.mentions(),
+            Body::Cell(_) => &[],
+        }
+    }
+
     /// For a template: the number of its open placeholders; 0 for a task that can run.
     pub fn open_placeholders(&self) -> usize {
         match &self.body {

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 
 use crate::base::Deadline;
 use crate::error::{Error, Result};
-use crate::sql::Task;
+use crate::sql::{Rendered, Task};
 use crate::store::migrations::{Migration, MigrationReport};
 use crate::value::Row;
 
@@ -104,6 +104,56 @@ impl CommitHooks for NoHooks {
     async fn after(&self, _outcome: &Outcome) {}
 }
 
+/// How the statements of a transaction find their rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// By keys that have an index, in the order in which the statements bring them.
+    ByKey,
+    /// As the database thinks best.
+    Any,
+}
+
+/// Why a step of a [`Transaction`] failed.
+#[derive(Debug, Clone)]
+pub enum StepFailure {
+    /// It may pass when the whole transaction is run again: connection, conflict, time, resources.
+    Again(Error),
+    /// The database refused this statement and would again.
+    Refused {
+        /// Of the statement in its step, from 0.
+        index: usize,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// Why a COMMIT failed.
+#[derive(Debug, Clone)]
+pub enum CommitFailure {
+    /// Nothing was committed, and it may pass when run again.
+    Again(Error),
+    /// Nothing was committed: a deferred constraint.
+    Refused(Error),
+    /// The connection was lost; it is committed or it is not.
+    Unknown(Error),
+}
+
+/// A transaction that its holder steps through. Dropped without a COMMIT it leaves nothing.
+#[async_trait]
+pub trait Transaction: Send {
+    /// Runs statements in one flight, one result each. After a failure only [`Transaction::roll_back`] makes sense.
+    async fn run(&mut self, statements: &[Rendered]) -> Result<Vec<ExecResult>, StepFailure>;
+
+    /// The same behind a savepoint: what was refused leaves nothing, and the transaction goes on.
+    async fn attempt(&mut self, statements: &[Rendered]) -> Result<Vec<ExecResult>, StepFailure>;
+
+    /// Commits.
+    async fn commit(self: Box<Self>) -> Result<(), CommitFailure>;
+
+    /// Rolls back, so that the connection can be used again.
+    async fn roll_back(self: Box<Self>);
+}
+
 /// Resolves when a caller goes away.
 pub type Gone<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
@@ -169,6 +219,9 @@ pub trait Store: Send + Sync + 'static {
         hooks: Arc<dyn CommitHooks>,
         deadline: Deadline,
     ) -> Result<Committed>;
+
+    /// Opens a transaction that its holder steps through within the deadline.
+    async fn begin(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Transaction>, StepFailure>;
 
     /// A round trip to the server.
     async fn ping(&self, deadline: Deadline) -> Result<Duration>;

@@ -8,10 +8,11 @@ pub(crate) const PREFIX: &str = "zmsg:";
 
 /// The engine's own migrations in order. An applied file is never changed; a new one is added.
 pub(crate) fn own_migrations() -> Vec<Migration> {
-    [("zmsg:0001_base.sql", include_str!("own/0001_base.sql"))]
-        .into_iter()
-        .map(|(name, text)| Migration::own(name, text))
-        .collect()
+    let files = [
+        ("zmsg:0001_base.sql", include_str!("own/0001_base.sql")),
+        ("zmsg:0002_batch.sql", include_str!("own/0002_batch.sql")),
+    ];
+    files.into_iter().map(|(name, text)| Migration::own(name, text)).collect()
 }
 
 /// What open says when the tables are not there and may not be made.

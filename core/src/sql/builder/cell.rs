@@ -22,9 +22,9 @@ const MAX_OPS: usize = 1_000;
 /// `n - 1`.
 #[derive(Debug, Clone)]
 pub struct Cell {
-    shape: Shape,
+    pub(super) shape: Shape,
     /// As they are bound.
-    args: SmallVec<[Arg; 3]>,
+    pub(super) args: SmallVec<[Arg; 3]>,
     all_rows: bool,
     /// The first thing that was wrong; `build` says it.
     flaw: Option<Error>,
@@ -256,7 +256,7 @@ impl Cell {
     }
 }
 
-fn value_of(arg: &Arg) -> &Value {
+pub(super) fn value_of(arg: &Arg) -> &Value {
     match arg {
         Arg::Value(value) => value,
         Arg::Open => &Value::Null,

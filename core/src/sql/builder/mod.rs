@@ -10,9 +10,11 @@
 
 mod cell;
 mod counter;
+mod identity;
 mod map;
 mod operation;
 mod operations;
+mod place;
 mod render;
 mod shape;
 mod slice;
@@ -31,6 +33,7 @@ pub use cell::Cell;
 pub use counter::CounterKind;
 pub use map::MapKind;
 pub use operation::Op;
+pub(crate) use place::KeyPart;
 pub use shape::CellKind;
 use shape::Place;
 pub use slice::SliceKind;

@@ -85,6 +85,12 @@ impl Shape {
         }
     }
 
+    /// The arguments of one fragment.
+    pub fn arguments_of(it: &Where) -> std::ops::Range<usize> {
+        let first = it.first as usize;
+        first..first + it.fragment.params()
+    }
+
     /// The statement, written once per shape and thread.
     pub fn text(&self) -> Arc<str> {
         Memo::of(&TEXTS, self, |shape| render::statement(shape).into())

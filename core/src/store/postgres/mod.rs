@@ -7,6 +7,7 @@
 //! | `statement` | prepare, bind, run, several in one flight |
 //! | `encode`, `array`, `decode`, `numeric` | values to parameters and columns to values |
 //! | `single`, `transact`, `fate`, `tries` | what is tried again, and what became of a COMMIT |
+//! | `session` | a transaction that its holder steps through |
 //! | `migrate` | migrations |
 //! | `error` | the driver's errors as ours |
 //!
@@ -36,7 +37,9 @@ use crate::config::{Config, Secret};
 use crate::error::{Error, Result};
 use crate::sql::Task;
 use crate::store::migrations::{Migration, MigrationReport};
-use crate::store::{CommitHooks, Committed, ExecResult, Gone, PoolStats, Store};
+use crate::store::{
+    Access, CommitHooks, Committed, ExecResult, Gone, PoolStats, StepFailure, Store, Transaction,
+};
 use crate::value::Row;
 
 mod array;
@@ -49,6 +52,7 @@ mod fate;
 mod migrate;
 mod numeric;
 mod pool;
+mod session;
 mod single;
 mod statement;
 mod tls;
@@ -156,6 +160,10 @@ impl Store for PostgresStore {
         deadline: Deadline,
     ) -> Result<Committed> {
         transact::transact(self, tasks, hooks, deadline).await
+    }
+
+    async fn begin(&self, access: Access, deadline: Deadline) -> Result<Box<dyn Transaction>, StepFailure> {
+        session::begin(self, access, deadline).await
     }
 
     async fn ping(&self, deadline: Deadline) -> Result<Duration> {
