@@ -1,22 +1,19 @@
 //! Servers of a test's own come back at their address with what they had.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::engine::within;
+use crate::support::engine::{until, within};
+use crate::support::process::{Start, answer, in_role, orders};
 use crate::support::servers::{PostgresServer, RedisServer};
 use crate::support::{database_on, soon, task};
 use zmsg_core::store::Store;
 
 #[tokio::test]
 async fn a_killed_postgresql_comes_back_with_what_was_committed() {
-    // Whoever comes first makes the template.
-    drop(PostgresServer::start().await);
-    let started = Instant::now();
     let mut server = PostgresServer::start().await;
-    println!("a start took {:?}", started.elapsed());
     let database = database_on(&server).await;
     let client = database.client().await;
     client.batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await.unwrap();
@@ -29,9 +26,7 @@ async fn a_killed_postgresql_comes_back_with_what_was_committed() {
             server.stop_immediate().await
         }
         assert!(tokio_postgres::connect(&database.dsn, tokio_postgres::NoTls).await.is_err());
-        let started = Instant::now();
         server.start_again().await;
-        println!("another start took {:?}", started.elapsed());
         let row = database.client().await.query_one("SELECT sum(n) FROM t", &[]).await.unwrap();
         assert_eq!(row.get::<_, i64>(0), 1);
     }
@@ -62,9 +57,7 @@ async fn a_killed_redis_comes_back_with_what_it_was_told_to_keep() {
         assert_eq!(say(&server.addr, "SET k v").await, "+OK\r\n");
         server.kill();
         assert!(TcpStream::connect(&server.addr).await.is_err());
-        let started = Instant::now();
         server.start_again().await;
-        println!("another start took {:?}", started.elapsed());
         assert_eq!(say(&server.addr, "GET k").await, kept);
         server.freeze();
         let silent = tokio::time::timeout(Duration::from_millis(50), say(&server.addr, "PING")).await;
@@ -72,6 +65,37 @@ async fn a_killed_redis_comes_back_with_what_it_was_told_to_keep() {
         server.thaw();
         assert_eq!(say(&server.addr, "PING").await, "+PONG\r\n");
     }
+}
+
+const ROLE: &str = "servers::has_servers";
+
+/// Not a test: a process that has servers of its own.
+#[test]
+fn has_servers() {
+    if !in_role(ROLE) {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (postgres, redis) =
+        runtime.block_on(async { (PostgresServer::start().await, RedisServer::start().await) });
+    answer(&format!("{} {}", postgres.address(), redis.addr));
+    answer(redis.folder().to_str().unwrap());
+    orders().last();
+}
+
+#[tokio::test]
+async fn servers_do_not_outlive_a_test_program_that_is_killed() {
+    let mut process = Start::role(ROLE).start();
+    let (addresses, folder) = (process.answer(), process.answer());
+    let (postgres, redis) = addresses.split_once(' ').unwrap();
+    for addr in [postgres, redis] {
+        TcpStream::connect(addr).await.unwrap();
+    }
+    process.kill();
+    for addr in [postgres, redis] {
+        until("the server has ended", async || TcpStream::connect(addr).await.is_err()).await;
+    }
+    until("its files are gone", async || !std::path::Path::new(&folder).exists()).await;
 }
 
 async fn say(addr: &str, command: &str) -> String {

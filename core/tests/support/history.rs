@@ -8,7 +8,7 @@
 //! A line goes out in one write before the next step, so that what a killed process did is known up to its last event;
 //! a torn last line says nothing. Each process has a file of its own.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -151,33 +151,13 @@ impl History {
     /// Counters: each row is what was acknowledged for it plus some of what is unknown, each at most once. `finals` are
     /// all rows there are, counted from 0.
     pub fn check_counters(&self, finals: &BTreeMap<String, i64>) -> Verdict {
-        let rows: BTreeSet<&String> = finals.keys().chain(self.0.values().map(|op| &op.row)).collect();
-        let wrong = |row: &&String| self.wrong_counter(row, finals.get(*row).copied().unwrap_or(0));
+        let mut rows: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
+        self.0.values().for_each(|op| rows.entry(&op.row).or_default().push(op));
+        finals.keys().for_each(|row| _ = rows.entry(row).or_default());
+        let wrong = |(row, operations): (&&str, &Vec<&Operation>)| {
+            wrong_counter(row, operations, finals.get(*row).copied().unwrap_or(0))
+        };
         verdict(rows.iter().filter_map(wrong).collect())
-    }
-
-    fn wrong_counter(&self, row: &str, is: i64) -> Option<String> {
-        let here = || self.0.values().filter(|op| op.row == row);
-        let acknowledged: i128 =
-            here().filter(|op| op.stage == Stage::Ok).map(|op| i128::from(op.amount)).sum();
-        let unknown: Vec<i128> = here()
-            .filter(|op| matches!(op.stage, Stage::Invoke | Stage::Info))
-            .map(|op| i128::from(op.amount))
-            .collect();
-        let rest = i128::from(is) - acknowledged;
-        let least: i128 = unknown.iter().filter(|amount| **amount < 0).sum();
-        let most: i128 = unknown.iter().filter(|amount| **amount > 0).sum();
-        let count = unknown.len();
-        if rest < least || rest > most {
-            return Some(format!(
-                "{row} is {is}: {acknowledged} were acknowledged and {count} unknown operations add {least} to {most}"
-            ));
-        }
-        (!may_be_a_sum(&unknown, rest)).then(|| {
-            format!(
-                "{row} is {is}: {acknowledged} were acknowledged, and no part of {unknown:?} makes the rest"
-            )
-        })
     }
 
     /// Sets: each acknowledged element is there exactly once, in its row; an unknown one at most once; no other one.
@@ -204,6 +184,26 @@ impl History {
         );
         verdict(wrong)
     }
+}
+
+fn wrong_counter(row: &str, operations: &[&Operation], is: i64) -> Option<String> {
+    let amounts = |stages: &[Stage]| -> Vec<i128> {
+        let these = operations.iter().filter(|op| stages.contains(&op.stage));
+        these.map(|op| i128::from(op.amount)).collect()
+    };
+    let acknowledged: i128 = amounts(&[Stage::Ok]).iter().sum();
+    let unknown = amounts(&[Stage::Invoke, Stage::Info]);
+    let least: i128 = unknown.iter().filter(|amount| **amount < 0).sum();
+    let most: i128 = unknown.iter().filter(|amount| **amount > 0).sum();
+    let rest = i128::from(is) - acknowledged;
+    let why = if rest < least || rest > most {
+        format!("{} unknown operations add {least} to {most}", unknown.len())
+    } else if !may_be_a_sum(&unknown, rest) {
+        format!("no part of {unknown:?} makes the rest")
+    } else {
+        return None;
+    };
+    Some(format!("{row} is {is}: {acknowledged} were acknowledged, and {why}"))
 }
 
 /// Whether some of the amounts make the sum, as far as that can be told.
