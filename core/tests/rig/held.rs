@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::proxy::{Action, Kind, Proxy, Rule, commit, from_client};
+use crate::support::proxy::{Action, Kind, Proxy, Rule, commit, commit_answer, from_client};
 use crate::support::{TestDatabase, database};
 
 /// Moves the watermark from 0 to 1, or raises in the server.
@@ -100,4 +100,26 @@ async fn what_is_released_while_its_client_waits_is_answered() {
         });
     assert!(committed.is_ok() && after.is_ok());
     rule.delivered().await;
+}
+
+#[tokio::test]
+async fn both_directions_may_be_held_at_once() {
+    let (database, proxy) = scene().await;
+    let (answer, request) = (
+        proxy.rule(commit_answer(), Action::Hold),
+        proxy.rule(from_client(Kind::Query).containing("UPDATE"), Action::Hold),
+    );
+    let client = client(&database, &proxy).await;
+    client.batch_execute("BEGIN").await.unwrap();
+    let (committed, updated, ()) =
+        tokio::join!(client.batch_execute("COMMIT"), client.batch_execute("UPDATE t SET n = 7"), async {
+            answer.fired().await;
+            request.fired().await;
+            assert_eq!(number(&database).await, 0);
+            request.release();
+            request.delivered().await;
+            crate::support::engine::until("the update", async || number(&database).await == 7).await;
+            answer.release();
+        });
+    assert!(committed.is_ok() && updated.is_ok());
 }

@@ -24,7 +24,6 @@ enum End {
 /// What a rule keeps from its destination.
 struct Held {
     rule: Rule,
-    side: Side,
     /// Messages that the rules have seen, and how many bytes of them were delivered.
     bytes: Vec<u8>,
     sent: usize,
@@ -34,15 +33,15 @@ struct Held {
 
 struct Link {
     state: Arc<State>,
-    /// Not in a direction's own variables: it outlives the directions.
-    held: Mutex<Option<Held>>,
+    /// One per direction, and not among a direction's own variables: they outlive it.
+    held: [Mutex<Option<Held>>; 2],
 }
 
 /// Serves a client until its end. An order that is given from now on concerns it.
 pub(super) async fn serve(mut client: TcpStream, mut orders: watch::Receiver<Order>, state: Arc<State>) {
     let (host, port) = &state.server;
     let Ok(mut server) = TcpStream::connect((host.as_str(), *port)).await else { return };
-    let link = Link { state, held: Mutex::new(None) };
+    let link = Link { state, held: Default::default() };
     let end = {
         let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
             (client.split(), server.split());
@@ -99,9 +98,8 @@ impl Link {
                         stopped
                     }
                     Action::Hold => {
-                        let held =
-                            Held { rule, side, bytes: stopped, sent: 0, later: std::mem::take(&mut buffer) };
-                        match self.hold(held, source, sink).await {
+                        let held = Held { rule, bytes: stopped, sent: 0, later: std::mem::take(&mut buffer) };
+                        match self.hold(side, held, source, sink).await {
                             Some(later) => buffer = later,
                             None => return End::Close,
                         }
@@ -116,52 +114,61 @@ impl Link {
     }
 
     /// Waits for the release and delivers. Returns what was said meanwhile, or nothing if the source is gone.
-    async fn hold(&self, held: Held, source: &mut ReadHalf<'_>, sink: &mut WriteHalf<'_>) -> Option<Vec<u8>> {
+    async fn hold(
+        &self,
+        side: Side,
+        held: Held,
+        source: &mut ReadHalf<'_>,
+        sink: &mut WriteHalf<'_>,
+    ) -> Option<Vec<u8>> {
         let rule = held.rule.clone();
-        self.held(|place| *place = Some(held));
+        self.held(side, |place| *place = Some(held));
         let mut more = [0; 4096];
         loop {
             tokio::select! {
                 () = rule.released() => break,
                 read = source.read(&mut more) => match read {
-                    Ok(length @ 1..) => self.held(|held| {
+                    Ok(length @ 1..) => self.held(side, |held| {
                         held.iter_mut().for_each(|held| held.later.extend(&more[..length]));
                     }),
                     _ => return None,
                 }
             }
         }
-        self.deliver(sink).await?;
+        self.deliver(side, sink).await?;
+        let later = self.held(side, Option::take).map(|held| held.later);
         rule.settle();
-        self.held(Option::take).map(|held| held.later)
+        later
     }
 
     /// Writes what is held and keeps count, so that another may go on where this one is interrupted.
-    async fn deliver(&self, sink: &mut WriteHalf<'_>) -> Option<()> {
+    async fn deliver(&self, side: Side, sink: &mut WriteHalf<'_>) -> Option<()> {
         loop {
-            let rest = self.held(|held| held.as_ref().map(|held| held.bytes[held.sent..].to_vec()))?;
+            let rest = self.held(side, |held| held.as_ref().map(|held| held.bytes[held.sent..].to_vec()))?;
             if rest.is_empty() {
                 return Some(());
             }
             let written = sink.write(&rest).await.ok()?;
-            self.held(|held| held.iter_mut().for_each(|held| held.sent += written));
+            self.held(side, |held| held.iter_mut().for_each(|held| held.sent += written));
         }
     }
 
     async fn end_server(&self, mut server: TcpStream, end: &End, mut client_over: watch::Receiver<bool>) {
-        let held = self.held(|held| held.as_mut().map(|held| (held.rule.clone(), held.side)));
-        match held {
-            Some((rule, Side::Client)) => {
+        if let Some(answer) = self.held(Side::Server, Option::take) {
+            // Nobody is there to hear it.
+            answer.rule.settle();
+        }
+        let request = self.held(Side::Client, |held| held.as_ref().map(|held| held.rule.clone()));
+        match request {
+            Some(rule) => {
                 rule.released().await;
-                self.held(|held| {
+                self.held(Side::Client, |held| {
                     held.iter_mut().for_each(|held| held.bytes.extend(std::mem::take(&mut held.later)));
                 });
-                let _ = self.deliver(&mut server.split().1).await;
+                let _ = self.deliver(Side::Client, &mut server.split().1).await;
                 finish(server).await;
                 rule.settle();
             }
-            // Nobody is there to hear it.
-            Some((rule, Side::Server)) => rule.settle(),
             None => match end {
                 End::Close | End::Reset => finish(server).await,
                 End::PlayDead => {}
@@ -175,8 +182,8 @@ impl Link {
         }
     }
 
-    fn held<T>(&self, work: impl FnOnce(&mut Option<Held>) -> T) -> T {
-        work(&mut self.held.lock().expect("nobody panics in here"))
+    fn held<T>(&self, side: Side, work: impl FnOnce(&mut Option<Held>) -> T) -> T {
+        work(&mut self.held[side as usize].lock().expect("nobody panics in here"))
     }
 }
 
