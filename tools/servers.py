@@ -7,6 +7,7 @@
     python3 tools/servers.py env           `up`, then print the variables for `eval "$(...)"`
     python3 tools/servers.py exec -- CMD   `up`, then run CMD with these variables set
     python3 tools/servers.py purge         `down`, then delete the data as well
+    python3 tools/servers.py programs      name the machine's programs and the user for servers that a test starts itself
 
 A server that is named in the environment is used as it is; see devservers/__init__.py for the rest.
 """
@@ -14,6 +15,7 @@ A server that is named in the environment is used as it is; see devservers/__ini
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import sys
@@ -39,7 +41,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="where private servers keep data, ports and logs (default: .servers in the checkout)",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in ("up", "down", "status", "env", "purge"):
+    for name in ("up", "down", "status", "env", "purge", "programs"):
         commands.add_parser(name)
     run = commands.add_parser("exec")
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- CMD")
@@ -55,6 +57,8 @@ def main(argv: Sequence[str]) -> int:
         fleet.down()
     elif arguments.command == "purge":
         fleet.purge()
+    elif arguments.command == "programs":
+        print(json.dumps(fleet.programs()))
     elif arguments.command == "status":
         return 0 if fleet.status() else 1
     elif arguments.command == "env":

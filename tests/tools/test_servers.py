@@ -1,5 +1,6 @@
 """tools/servers.py against real servers of its own, in a folder of its own."""
 
+import json
 import os
 import re
 import signal
@@ -141,3 +142,9 @@ def test_named_servers_are_used_as_they_are(servers: Servers) -> None:
     # No queue is named, so it is the cache's, which is what the engine does too.
     assert f"ZMSG_QUEUE__ADDR={address}\n" in done.stdout
     assert "starting" not in done.stderr
+
+
+def test_programs_names_what_a_test_needs_to_run_servers_itself(servers: Servers) -> None:
+    said = json.loads(servers("programs").stdout)
+    assert (Path(said["postgres"]) / "initdb").exists() and Path(said["redis"]).exists()
+    assert said["uid"] != 0

@@ -66,6 +66,21 @@ class Fleet:
                 healthy = False
         return healthy
 
+    def programs(self) -> dict[str, str | int]:
+        """What a test needs to run servers that it kills: none of these may be a container or somebody's own."""
+        postgres = find_or_install(find_postgres, "postgresql")
+        redis_server = find_or_install(find_redis, "redis-server")
+        if postgres is None or redis_server is None:
+            packages = ["postgresql", "redis-server"]
+            raise Failure(f"tests that kill servers need their programs on this machine: {debian.by_hand(packages)}")
+        account = self.home.account()
+        return {
+            "postgres": str(postgres.folder),
+            "redis": str(redis_server.server),
+            "uid": account.uid,
+            "gid": account.gid,
+        }
+
     def _postgres(self) -> str:
         named = os.environ.get(POSTGRES_DSN)
         if named:

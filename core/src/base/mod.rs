@@ -6,6 +6,10 @@
 
 pub(crate) mod backoff;
 pub(crate) mod clock;
+#[cfg(feature = "crash-points")]
+pub mod crash;
+#[cfg(not(feature = "crash-points"))]
+pub(crate) mod crash;
 pub(crate) mod deadline;
 pub(crate) mod random;
 pub(crate) mod service;

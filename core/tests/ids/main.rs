@@ -80,7 +80,7 @@ async fn sixteen_processes_started_at_once_never_agree() {
         total += 1;
     }
     assert_eq!(total, PROCESSES * each);
-    makers.into_iter().for_each(Maker::close);
+    makers.into_iter().for_each(|maker| maker.process.close());
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_stopped_owner_goes_on_with_another_node_or_not_at_all() {
     first.opened();
     let before = first.make(5_000).unwrap();
     all_new(&mut seen, &before, "the first owner");
-    first.signal("STOP");
+    first.process.stop();
     grant_ended(&database, 7).await;
 
     let second = setup.open().await;
@@ -101,7 +101,7 @@ async fn a_stopped_owner_goes_on_with_another_node_or_not_at_all() {
     assert!(from_second.iter().all(|&id| node(id) == 7));
     assert!(before.last() < from_second.first(), "the new owner begins above the old one's end");
 
-    first.signal("CONT");
+    first.process.go_on();
     for _ in 0..20 {
         // Its grant is over and no other node is free.
         assert_eq!(first.make(100).unwrap_err(), "id");
@@ -113,7 +113,7 @@ async fn a_stopped_owner_goes_on_with_another_node_or_not_at_all() {
     all_new(&mut seen, &after, "the first owner, back again");
     let more: Vec<i64> = (0..5_000).map(|_| second.next_id_number().unwrap()).collect();
     all_new(&mut seen, &more, "the second owner, later");
-    first.close();
+    first.process.close();
     second.close().await.unwrap();
 }
 
@@ -135,7 +135,7 @@ async fn a_killed_owner_leaves_its_ids_to_nobody() {
         assert!(ids.iter().all(|&id| node(id) == 3));
         assert!(ids[0] > last, "round {round}: {} is not above {last}", ids[0]);
         last = *ids.last().unwrap();
-        maker.kill();
+        maker.process.kill();
         grant_ended(&database, 3).await;
     }
 }

@@ -1,28 +1,26 @@
 //! A process that makes ids when it is told to: this test program again, with a variable that names the database.
 //!
-//! It reads lines (`make N` or `close`) and answers each with a line: `ready`, `made`, or `failed CODE`. The ids go to a
-//! file, eight bytes each, so that any number of them is quick.
+//! Its order is `make N`; it says `ready` at first, then `made` or `failed CODE`. The ids go to a file, eight bytes each,
+//! so that any number of them is quick.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::{BufReader, BufWriter, Read, Write};
 
 use zmsg_core::config::{Config, ConfigInput, EnvironmentSource};
 use zmsg_core::engine::Zmsg;
 
+use crate::support::process::{Process, Start, answer, in_role, orders};
+
 const DSN: &str = "ZMSG_TEST_MAKER_DSN";
 const GRANT: &str = "ZMSG_TEST_MAKER_GRANT";
 const FILE: &str = "ZMSG_TEST_MAKER_FILE";
-/// What the answers begin with, among whatever else a test program prints.
-const ANSWER: &str = "maker: ";
+const ROLE: &str = "maker::is_a_process";
 
 /// The process, seen from the test. It is killed with this.
 pub struct Maker {
-    child: Child,
-    tell: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    pub process: Process,
     folder: tempfile::TempDir,
 }
 
@@ -30,33 +28,24 @@ impl Maker {
     /// Starts it; it opens its engine at once.
     pub fn start(dsn: &str, grant: &str) -> Maker {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "maker::is_a_process", "--nocapture", "--test-threads=1"])
-            .env(DSN, dsn)
-            .env(GRANT, grant)
-            .env(FILE, folder.path().join("ids"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let tell = child.stdin.take().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        Maker { child, tell, answers, folder }
+        let file = folder.path().join("ids");
+        let process = Start::role(ROLE).with(DSN, dsn).with(GRANT, grant).with(FILE, file).start();
+        Maker { process, folder }
     }
 
     /// Waits until the engine is open.
     pub fn opened(&mut self) {
-        assert_eq!(self.answer(), "ready");
+        assert_eq!(self.process.answer(), "ready");
     }
 
     /// Asks for ids; [`Maker::made`] gives them.
     pub fn ask(&mut self, count: usize) {
-        writeln!(self.tell, "make {count}").unwrap();
+        self.process.tell(&format!("make {count}"));
     }
 
     /// The ids that were asked for, or the code of the error.
     pub fn made(&mut self) -> Result<Ids, String> {
-        match self.answer().split_once(' ') {
+        match self.process.answer().split_once(' ') {
             Some(("failed", code)) => Err(code.to_owned()),
             _ => Ok(Ids::read(File::open(self.folder.path().join("ids")).unwrap())),
         }
@@ -66,43 +55,6 @@ impl Maker {
     pub fn make(&mut self, count: usize) -> Result<Vec<i64>, String> {
         self.ask(count);
         Ok(self.made()?.collect())
-    }
-
-    /// Sends a signal, as `STOP` or `CONT`.
-    pub fn signal(&self, name: &str) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status();
-        assert!(sent.unwrap().success());
-    }
-
-    /// As `kill -9`.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Closes its engine and ends it.
-    pub fn close(mut self) {
-        writeln!(self.tell, "close").unwrap();
-        assert!(self.child.wait().unwrap().success());
-    }
-
-    fn answer(&mut self) -> String {
-        let mut line = String::new();
-        loop {
-            line.clear();
-            assert!(self.answers.read_line(&mut line).unwrap() > 0, "the maker has ended");
-            // Behind the name of the test, which has no newline.
-            if let Some(at) = line.find(ANSWER) {
-                return line[at + ANSWER.len()..].trim_end().to_owned();
-            }
-        }
-    }
-}
-
-impl Drop for Maker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -146,22 +98,24 @@ pub fn merge(mut streams: Vec<Ids>) -> impl Iterator<Item = i64> {
     })
 }
 
-/// Not a test: the process itself. Without its variables it does nothing.
+/// Not a test: the process itself.
 #[test]
 fn is_a_process() {
-    let Ok(dsn) = std::env::var(DSN) else { return };
+    if !in_role(ROLE) {
+        return;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let engine = runtime.block_on(open(&dsn, &std::env::var(GRANT).unwrap())).unwrap();
+    let (dsn, grant) = (std::env::var(DSN).unwrap(), std::env::var(GRANT).unwrap());
+    let engine = runtime.block_on(open(&dsn, &grant)).unwrap();
     answer("ready");
-    for line in std::io::stdin().lines() {
-        match line.unwrap().strip_prefix("make ") {
-            Some(count) => match make(&engine, count.parse().unwrap()) {
-                Ok(()) => answer("made "),
-                Err(error) => answer(&format!("failed {}", error.code())),
-            },
-            None => return runtime.block_on(engine.close()).unwrap(),
+    for order in orders() {
+        let count = order.strip_prefix("make ").unwrap().parse().unwrap();
+        match make(&engine, count) {
+            Ok(()) => answer("made"),
+            Err(error) => answer(&format!("failed {}", error.code())),
         }
     }
+    runtime.block_on(engine.close()).unwrap();
 }
 
 async fn open(dsn: &str, grant: &str) -> zmsg_core::error::Result<Zmsg> {
@@ -179,9 +133,4 @@ fn make(engine: &Zmsg, count: usize) -> zmsg_core::error::Result<()> {
     }
     file.flush().unwrap();
     Ok(())
-}
-
-fn answer(text: &str) {
-    println!("{ANSWER}{text}");
-    std::io::stdout().flush().unwrap();
 }

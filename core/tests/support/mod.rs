@@ -3,7 +3,7 @@
 //! The servers are named by `ZMSG_POSTGRES_DSN` and `ZMSG_REDIS_ADDR`. A missing one fails the test that needs it.
 
 // Each test program uses a part of this.
-#![allow(dead_code, clippy::disallowed_methods)]
+#![allow(dead_code, unused_imports, clippy::disallowed_methods)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,14 +16,18 @@ use zmsg_core::store::postgres::{PostgresSettings, PostgresStore};
 use zmsg_core::value::Value;
 
 pub mod engine;
+pub mod history;
+pub mod process;
 pub mod proxy;
+pub mod servers;
 
-/// A database that is dropped with this.
+/// A database that is dropped with this, if it is on a server that others use.
 pub struct TestDatabase {
     /// Reaches it.
     pub dsn: String,
     admin_dsn: String,
     name: String,
+    dropped: bool,
 }
 
 /// A new, empty database.
@@ -31,7 +35,14 @@ pub async fn database() -> TestDatabase {
     let admin_dsn = server("ZMSG_POSTGRES_DSN", "postgresql://postgres@localhost/postgres");
     let name = unique("zmsg_test");
     admin(&admin_dsn, &format!("CREATE DATABASE {name}")).await;
-    TestDatabase { dsn: with_database(&admin_dsn, &name), admin_dsn, name }
+    TestDatabase { dsn: with_database(&admin_dsn, &name), admin_dsn, name, dropped: true }
+}
+
+/// A new, empty database on a server of the test's own, which takes it along when it ends.
+pub async fn database_on(server: &servers::PostgresServer) -> TestDatabase {
+    let (admin_dsn, name) = (server.dsn.clone(), unique("zmsg_test"));
+    admin(&admin_dsn, &format!("CREATE DATABASE {name}")).await;
+    TestDatabase { dsn: with_database(&admin_dsn, &name), admin_dsn, name, dropped: false }
 }
 
 /// Where the Redis of the tests is.
@@ -88,6 +99,9 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
+        if !self.dropped {
+            return;
+        }
         let (dsn, name) = (self.admin_dsn.clone(), self.name.clone());
         // The test's runtime may be the one that is ending, so this one is its own.
         let dropping = std::thread::spawn(move || {
