@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+mod batch;
 mod cache;
 pub mod config;
 pub mod engine;

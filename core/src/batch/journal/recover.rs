@@ -1,0 +1,122 @@
+//! Reads the stream of a process that is gone.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::disk::Disk;
+use super::folder;
+use super::frame::{Frame, Kind};
+use super::header::{Class, RECORDS, SegmentHeader, StreamHeader};
+use super::scan::{is_blank, scan};
+pub(crate) use super::timeline::End;
+use super::timeline::{Part, Stretch, judge};
+
+/// A stream that was read and checked; nothing in its folder was changed.
+pub(crate) struct Recovered {
+    /// What the stream says of itself; `None` if no segment has a header.
+    pub(crate) header: Option<StreamHeader>,
+    /// The number of the first record that is not retired. A watermark below the one before it cannot be served.
+    pub(crate) first: u64,
+    /// The number of the last record that can be read; `first - 1` if there is none.
+    pub(crate) last: u64,
+    /// How it ends. [`Recovered::read_from`] gives every sound record, also behind damage.
+    pub(crate) end: End,
+    stretches: Vec<Stretch>,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+}
+
+/// A record of a stream that was read. The payload is a slice of its segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecoveredRecord {
+    pub(crate) segment: u32,
+    pub(crate) sequence: u64,
+    pub(crate) payload: Bytes,
+}
+
+/// Reads the stream in the folder `dir`, whose lock the caller holds. One segment is in memory at a time.
+///
+/// # Errors
+/// What the disk says. What is wrong with the content is no error but an [`End`].
+pub(crate) fn recover(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Recovered> {
+    let names = disk.list(dir)?;
+    let mut indices: Vec<u32> = names.iter().filter_map(|name| folder::segment_index(name)).collect();
+    indices.sort_unstable();
+    let mut stream: Option<StreamHeader> = None;
+    let mut parts = Vec::with_capacity(indices.len());
+    for index in indices {
+        let bytes = disk.read(&dir.join(folder::segment_name(index)))?;
+        parts.push(part(&bytes, index, &mut stream));
+    }
+    let class = stream.map_or(Class::Journal, |stream| stream.class);
+    let (stretches, end) = judge(&parts, class);
+    let first = parts.iter().find_map(|part| part.scan.as_ref()).map_or(1, |(header, _)| header.first);
+    let last = stretches.last().map_or(first.saturating_sub(1), |stretch| stretch.run.last);
+    Ok(Recovered { header: stream, first, last, end, stretches, disk, dir: dir.to_owned() })
+}
+
+fn part(bytes: &[u8], index: u32, stream: &mut Option<StreamHeader>) -> Part {
+    let header = SegmentHeader::read(bytes).filter(|header| header.index == index && belongs(header, stream));
+    let scan = header.map(|header| (header, scan(bytes, &header)));
+    Part { index, scan, blank: is_blank(bytes, RECORDS) }
+}
+
+/// Whether a segment is of the stream that the ones before it are of. It may know more of it: the process may have ended
+/// between two headers that it was rewriting.
+fn belongs(header: &SegmentHeader, stream: &mut Option<StreamHeader>) -> bool {
+    let told = header.stream;
+    let known = *stream.get_or_insert(told);
+    let unknown = [0; 16];
+    let one_database =
+        known.database == told.database || known.database == unknown || told.database == unknown;
+    let belongs = one_database
+        && (known.class, known.stream, known.place) == (told.class, told.stream, told.place)
+        && header.first > 0;
+    if belongs {
+        let database = if known.database == unknown { told.database } else { known.database };
+        let registered = known.registered || told.registered;
+        *stream = Some(StreamHeader { database, registered, ..known });
+    }
+    belongs
+}
+
+impl Recovered {
+    /// The sound records above `lo`, and before them those of the same segment, in order. Each segment is read when its
+    /// turn comes; an error ends it.
+    pub(crate) fn read_from(&self, lo: u64) -> impl Iterator<Item = io::Result<RecoveredRecord>> {
+        let begin = self.stretches.iter().find(|stretch| stretch.run.last > lo).map(|stretch| stretch.index);
+        let wanted = self.stretches.iter().filter(move |stretch| begin.is_some_and(|it| stretch.index >= it));
+        let mut held: Option<(u32, Bytes)> = None;
+        wanted.flat_map(move |stretch| {
+            let bytes = match &held {
+                Some((index, bytes)) if *index == stretch.index => Ok(bytes.clone()),
+                _ => self.disk.read(&self.dir.join(folder::segment_name(stretch.index))).map(Bytes::from),
+            };
+            held = bytes.as_ref().ok().map(|bytes| (stretch.index, bytes.clone()));
+            let (failed, records) = match bytes {
+                Ok(bytes) => (None, Some(records(bytes, *stretch))),
+                Err(error) => (Some(Err(error)), None),
+            };
+            failed.into_iter().chain(records.into_iter().flatten().map(Ok))
+        })
+    }
+}
+
+fn records(bytes: Bytes, stretch: Stretch) -> impl Iterator<Item = RecoveredRecord> {
+    let (mut at, mut sequence) = (stretch.run.start, stretch.run.first);
+    std::iter::from_fn(move || {
+        while sequence <= stretch.run.last {
+            let frame = Frame::at(&bytes, at)?;
+            at += frame.length();
+            if frame.kind == Kind::Data {
+                sequence += 1;
+                let payload = bytes.slice_ref(frame.payload);
+                return Some(RecoveredRecord { segment: stretch.index, sequence: sequence - 1, payload });
+            }
+        }
+        None
+    })
+}

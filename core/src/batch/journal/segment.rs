@@ -1,0 +1,44 @@
+//! One file of a stream, as its writer holds it.
+
+use std::io;
+use std::path::Path;
+
+use super::disk::{Block, Disk};
+use super::folder;
+use super::header::{SegmentHeader, StreamHeader};
+
+/// A segment that the writer has made and not yet removed.
+pub(super) struct Segment {
+    pub(super) block: Box<dyn Block>,
+    pub(super) header: SegmentHeader,
+    /// The number of its last record; `first - 1` while it has none. Kept up for rolled segments only.
+    pub(super) last: u64,
+    /// Its length on the disk.
+    pub(super) length: usize,
+}
+
+impl Segment {
+    /// Makes it whole under another name, then gives it its own: a segment without a header is never seen.
+    pub(super) fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        length: usize,
+        header: SegmentHeader,
+    ) -> io::Result<Segment> {
+        let path = dir.join(folder::segment_name(header.index));
+        let unfinished = path.with_extension("tmp");
+        let mut block = disk.create(&unfinished, length)?;
+        header.write(block.bytes());
+        disk.rename(&unfinished, &path).inspect_err(|_| {
+            // The first error is the one to tell; the name is used again by the next try.
+            let _ = disk.remove_file(&unfinished);
+        })?;
+        Ok(Segment { block, header, last: header.first - 1, length })
+    }
+
+    /// Says something else of the stream.
+    pub(super) fn rewrite(&mut self, stream: StreamHeader) {
+        self.header.stream = stream;
+        self.header.write(self.block.bytes());
+    }
+}

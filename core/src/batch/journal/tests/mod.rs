@@ -1,0 +1,57 @@
+//! The journal as its owner and its adopter see it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+
+mod writing;
+
+/// The header of a test's stream.
+fn header(class: Class) -> StreamHeader {
+    StreamHeader { class, stream: [7; 16], database: [0; 16], place: [8; 32], registered: false }
+}
+
+fn limits(segment_bytes: usize) -> Limits {
+    Limits { segment_bytes, max_bytes: 1 << 20 }
+}
+
+fn journal(dir: &Path, segment_bytes: usize) -> Journal {
+    Journal::create(Arc::new(RealDisk), dir, header(Class::Journal), limits(segment_bytes)).unwrap()
+}
+
+/// Appends one record.
+fn append(journal: &mut Journal, payload: &[u8]) -> u64 {
+    journal.room(framed(payload.len())).unwrap();
+    journal.append(payload)
+}
+
+/// A payload that says its number.
+fn payload(sequence: u64) -> Vec<u8> {
+    format!("op{sequence:04}").into_bytes()
+}
+
+fn append_up_to(journal: &mut Journal, last: u64) {
+    for sequence in journal.last() + 1..=last {
+        assert_eq!(append(journal, &payload(sequence)), sequence);
+    }
+}
+
+fn read(dir: &Path) -> Recovered {
+    recover(Arc::new(RealDisk), dir).unwrap()
+}
+
+/// The numbers of all sound records, each of which has the payload of its number.
+fn numbers(recovered: &Recovered) -> Vec<u64> {
+    let records = recovered.read_from(0).map(Result::unwrap);
+    records
+        .map(|record| {
+            assert_eq!(record.payload, payload(record.sequence));
+            record.sequence
+        })
+        .collect()
+}
+
+fn up_to(last: u64) -> Vec<u64> {
+    (1..=last).collect()
+}
