@@ -89,6 +89,11 @@ pub(crate) fn detached<T: Send + 'static>(
     }
 }
 
+/// Runs what blocks its thread, as reading a file or waiting for a disk, where that holds up nobody.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| panicked().with_source(error))
+}
+
 fn panicked() -> Error {
     Error::new(ErrorKind::Internal, "a task of the engine panicked; please report this")
 }

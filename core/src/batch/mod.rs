@@ -1,7 +1,279 @@
 //! Aggregation: operations on cells are acknowledged once they are in this process's journal, composed in memory, and
-//! flushed to the store in batches. The journal is what an acknowledgement rests on; it knows nothing of cells.
+//! applied in batches. Five hundred likes become one row of one statement.
+//!
+//! ```text
+//! accept ─▶ journal ─▶ composed (active batch) ─ freeze ─▶ frozen batch ─ flush ─▶ PostgreSQL ─▶ caches ─▶ settled
+//!   │  by interval, distinct rows, flush(), close()         ╰ fails: the same batch again     │
+//!   ╰ no room: wait, then OverloadedError                    killed anywhere: adopted by another process
+//! ```
+//! May use `store`, `sql`, `ops`, `config`, `value`, `base`, `sys`, `telemetry`, `error`. It knows no cache: what a
+//! commit does to the caches is a [`BatchHooks`](crate::store::BatchHooks) that the engine plugs in.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `journal/` | opaque records on disk |
+//! | `entry`, `log`, `rebuild` | what a record says, and a batch from records |
+//! | `accumulator`, `batch`, `route`, `domain` | what composes with what |
+//! | `flush/` | from a batch to rows, exactly once |
+//! | `flusher`, `adopt`, `close` | when: the services |
+//! | `pending` | a cell as it will be |
+//! | `dead` | what the database refused |
+//!
+//! Invariants:
+//! - What is acknowledged is in the journal; what is applied is exactly what lies at or below the watermark.
+//! - A batch is exactly what lies between two positions of the journal: append and compose are under one lock.
+//! - One batch at a time is on its way; it is sent again until its fate is known.
+//! - Per cell the row ends as if its operations had run alone, in order, for operations none of which fails by itself.
+//! - Memory and journal have bounds; at a bound callers wait and are then told. Nothing is dropped.
 
-// wired by the batch room
-#![allow(dead_code, unused_imports)]
+mod accept;
+mod accumulator;
+mod adopt;
+#[allow(clippy::module_inception, reason = "the batch of the room called batch")]
+mod batch;
+mod close;
+mod dead;
+mod domain;
+mod done;
+mod entry;
+mod flush;
+mod flusher;
+mod journal;
+mod log;
+mod pending;
+mod place;
+mod rebuild;
+mod route;
 
-pub(crate) mod journal;
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
+use crate::base::{Clock, random};
+use crate::config::{Config, JournalClass};
+use crate::error::{Error, Result};
+use crate::store::{BatchHooks, Store};
+use crate::telemetry::Counters;
+use accumulator::{Accumulator, Bounds};
+use flush::{Stream, Tables};
+use flusher::Waiter;
+use journal::{Class, Disk, Limits, MemoryDisk, RealDisk, StreamLock};
+
+pub(crate) use accept::Ticket;
+pub(crate) use batch::Digest;
+pub use dead::DeadLetter;
+pub(crate) use dead::{drop_letter, list as list_dead, retry as retry_dead};
+pub(crate) use done::Done;
+pub(crate) use entry::Keys;
+pub use flush::FlushReport;
+
+/// How much of `batch_max_bytes` the dictionary may have.
+const DICTIONARY_SHARE: usize = 4;
+/// The usual length of a journal's segment.
+const SEGMENT_BYTES: usize = 4 << 20;
+
+/// What a batcher goes by.
+#[derive(Debug, Clone)]
+struct Settings {
+    class: JournalClass,
+    /// Of the journals; nothing is there in class memory.
+    dir: PathBuf,
+    fingerprint: place::Fingerprint,
+    interval: Duration,
+    rows: usize,
+    bounds: Bounds,
+    limits: Limits,
+    retain_ms: u64,
+    overload_timeout: Duration,
+    /// Of one try to flush.
+    flush_timeout: Duration,
+}
+
+/// The aggregation of one engine.
+#[derive(Clone)]
+pub(crate) struct Batcher(Arc<Shared>);
+
+struct Shared {
+    settings: Settings,
+    store: Arc<dyn Store>,
+    hooks: Arc<dyn BatchHooks>,
+    counters: Arc<Counters>,
+    clock: Clock,
+    stream: Stream,
+    disk: Arc<dyn Disk>,
+    /// Held from open to close; none in class memory.
+    lock: Mutex<Option<StreamLock>>,
+    /// Made with the first operation: most processes that open an engine aggregate nothing.
+    accumulator: Mutex<Option<Accumulator>>,
+    tables: Tables,
+    /// The database's identity, once it was asked.
+    database: OnceLock<[u8; 16]>,
+    /// Whether PostgreSQL has this journal's watermark.
+    registered: AtomicBool,
+    /// A flush is wanted now.
+    wanted: Notify,
+    asked: AtomicBool,
+    /// There may be room again.
+    room: Notify,
+    /// One flush at a time.
+    flushing: AsyncMutex<()>,
+    waiters: Mutex<Vec<Waiter>>,
+    /// Positions that were settled, and when, for as long as their segments are kept.
+    kept: Mutex<VecDeque<(u64, u64)>>,
+    sync: accept::SyncState,
+    /// Tables and journals that were complained of.
+    complained: Mutex<BTreeSet<String>>,
+    last_flush_ms: AtomicU64,
+}
+
+/// Figures of the aggregation; see the engine's `Stats`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct BatchStats {
+    pub(crate) cells: u64,
+    pub(crate) bytes: u64,
+    pub(crate) journal_bytes: u64,
+    pub(crate) oldest_ms: u64,
+    pub(crate) last_flush_ms: u64,
+}
+
+impl Batcher {
+    /// Checks that the journal can be written. No operation is accepted yet, and PostgreSQL is not asked.
+    ///
+    /// # Errors
+    /// `Config` if the folder of the journals cannot be written, or there is none.
+    pub(crate) fn open(
+        config: &Config,
+        store: Arc<dyn Store>,
+        hooks: Arc<dyn BatchHooks>,
+        counters: Arc<Counters>,
+        clock: Clock,
+    ) -> Result<Batcher> {
+        let settings = Settings::of(config)?;
+        let stream = (u128::from(random::word()) << 64 | u128::from(random::word())).to_be_bytes();
+        let (disk, lock): (Arc<dyn Disk>, _) = match settings.class {
+            JournalClass::Memory => (Arc::new(MemoryDisk), None),
+            _ => {
+                let made = StreamLock::create(&settings.dir, stream);
+                let lock = made.map_err(|error| cannot_write(&settings.dir, &error))?;
+                (Arc::new(RealDisk), Some(lock))
+            }
+        };
+        Ok(Batcher(Arc::new(Shared {
+            settings,
+            store,
+            hooks,
+            counters,
+            clock,
+            stream,
+            disk,
+            lock: Mutex::new(lock),
+            accumulator: Mutex::new(None),
+            tables: Tables::default(),
+            database: OnceLock::new(),
+            registered: AtomicBool::new(false),
+            wanted: Notify::new(),
+            asked: AtomicBool::new(false),
+            room: Notify::new(),
+            flushing: AsyncMutex::new(()),
+            waiters: Mutex::default(),
+            kept: Mutex::default(),
+            sync: accept::SyncState::default(),
+            complained: Mutex::default(),
+            last_flush_ms: AtomicU64::new(0),
+        })))
+    }
+
+    /// Says which database this is. A folder with journals of another one is refused: they must never be applied here,
+    /// and it would be a mistake to mix them.
+    ///
+    /// # Errors
+    /// `Config` naming the folder.
+    pub(crate) fn belong_to(&self, database: [u8; 16]) -> Result<()> {
+        adopt::refuse_foreign(&self.0, database)?;
+        let _ = self.0.database.set(database);
+        Ok(())
+    }
+
+    /// What an acknowledged operation survives.
+    pub(crate) fn durability(&self) -> &'static str {
+        self.0.settings.class.word()
+    }
+
+    /// Figures of this moment.
+    pub(crate) fn stats(&self) -> BatchStats {
+        let shared = &self.0;
+        let accumulator = shared.accumulator.lock();
+        let Some(accumulator) = accumulator.as_ref() else { return BatchStats::default() };
+        let frozen = accumulator.frozen.as_ref();
+        let batches = || frozen.map(|it| &**it).into_iter().chain([&accumulator.active]);
+        let since = batches().filter(|batch| !batch.is_empty()).map(|batch| batch.since_ms).min();
+        BatchStats {
+            cells: batches().map(|batch| batch.rows as u64).sum(),
+            bytes: accumulator.bytes() as u64,
+            journal_bytes: accumulator.journal.bytes(),
+            oldest_ms: since.map_or(0, |since| shared.clock.mono_ms().saturating_sub(since)),
+            last_flush_ms: shared.last_flush_ms.load(std::sync::atomic::Ordering::Relaxed),
+        }
+    }
+}
+
+impl Settings {
+    fn of(config: &Config) -> Result<Settings> {
+        let (dir, fingerprint) = match config.journal {
+            JournalClass::Memory => (PathBuf::from("/memory"), [0; 32]),
+            _ => place::of(config)?,
+        };
+        let max_bytes = config.journal_max_bytes;
+        let retain_ms = match config.journal {
+            // What is applied need not be in memory.
+            JournalClass::Memory => 0,
+            _ => config.journal_retain.as_millis() as u64,
+        };
+        Ok(Settings {
+            class: config.journal,
+            dir,
+            fingerprint,
+            interval: config.batch_interval,
+            rows: config.batch_size,
+            bounds: Bounds {
+                bytes: config.batch_max_bytes,
+                dictionary: config.batch_max_bytes / DICTIONARY_SHARE,
+            },
+            limits: Limits { segment_bytes: SEGMENT_BYTES.min(max_bytes as usize / 8), max_bytes },
+            retain_ms,
+            overload_timeout: config.overload_timeout,
+            flush_timeout: config.timeout.max(Duration::from_secs(30)),
+        })
+    }
+}
+
+impl Shared {
+    fn class(&self) -> Class {
+        match self.settings.class {
+            JournalClass::Journal => Class::Journal,
+            JournalClass::JournalFsync => Class::JournalFsync,
+            JournalClass::Memory => Class::Memory,
+        }
+    }
+
+    /// Says something once.
+    fn complain(&self, about: String, message: impl FnOnce(&str) -> String) {
+        let mut complained = self.complained.lock();
+        if !complained.contains(&about) {
+            log::warn!("{}", message(&about));
+            complained.insert(about);
+        }
+    }
+}
+
+fn cannot_write(dir: &std::path::Path, error: &std::io::Error) -> Error {
+    Error::config(format!(
+        "the journal of aggregated writes cannot be written in {}: {error}; set journal_dir or journal: memory",
+        dir.display()
+    ))
+}

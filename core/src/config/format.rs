@@ -1,4 +1,4 @@
-//! What crosses to Node in more than one way.
+//! Settings that are one of a few words.
 
 /// What int8 columns are in Node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,6 +53,38 @@ impl TimestampFormat {
         match self {
             TimestampFormat::Date => "date",
             TimestampFormat::String => "string",
+        }
+    }
+}
+
+/// What an acknowledged aggregated write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum JournalClass {
+    /// The end of the process, however it ends.
+    #[default]
+    Journal,
+    /// A loss of power as well.
+    JournalFsync,
+    /// Nothing: it is in memory until it is flushed.
+    Memory,
+}
+
+impl JournalClass {
+    /// Of a word that the catalogue allows.
+    pub(super) fn from_word(word: &str) -> JournalClass {
+        match word {
+            "journal_fsync" => JournalClass::JournalFsync,
+            "memory" => JournalClass::Memory,
+            _ => JournalClass::Journal,
+        }
+    }
+
+    /// The word in the configuration, and in receipts.
+    pub fn word(self) -> &'static str {
+        match self {
+            JournalClass::Journal => "journal",
+            JournalClass::JournalFsync => "journal_fsync",
+            JournalClass::Memory => "memory",
         }
     }
 }

@@ -36,7 +36,7 @@ mod tests;
 pub use address::RedisAddr;
 pub use catalogue::{Form, Setting};
 pub use duration::{NumberUnit, TimeArgument, Ttl, duration_from_argument, parse_duration};
-pub use format::{Int8Format, TimestampFormat};
+pub use format::{Int8Format, JournalClass, TimestampFormat};
 pub use input::{ConfigInput, EnvironmentSource, RESERVED_ENVIRONMENT};
 pub use secret::{Secret, redact};
 
@@ -92,6 +92,18 @@ pub struct Config {
     pub batch_interval: Duration,
     /// Distinct rows that trigger an early flush. Default 1000.
     pub batch_size: usize,
+    /// Memory for aggregated writes that wait for PostgreSQL. Default 256 MiB.
+    pub batch_max_bytes: usize,
+    /// How long an aggregated write waits for room. Default 5 s.
+    pub overload_timeout: Duration,
+    /// What acknowledged aggregated writes survive. Default journal.
+    pub journal: JournalClass,
+    /// Where journals are; `None` is a folder under the user's state directory, named after the database.
+    pub journal_dir: Option<PathBuf>,
+    /// Disk space of this process's journal. Default 1 GiB.
+    pub journal_max_bytes: u64,
+    /// How long applied parts of the journal are kept. Default 10 min.
+    pub journal_retain: Duration,
     /// Delayed writes.
     pub queue: QueueConfig,
     /// What int8 columns are in Node. Default bigint.
@@ -185,6 +197,12 @@ impl Config {
             tls_key: None,
             batch_interval: none,
             batch_size: 0,
+            batch_max_bytes: 0,
+            overload_timeout: none,
+            journal: JournalClass::default(),
+            journal_dir: None,
+            journal_max_bytes: 0,
+            journal_retain: none,
             queue: QueueConfig { addr: None, concurrency: 0, task_delay: none },
             int8: Int8Format::default(),
             timestamps: TimestampFormat::default(),
@@ -222,6 +240,12 @@ impl Config {
             "tls_key" => self.tls_key = Some(given.path()?),
             "batch_interval" => self.batch_interval = given.duration()?,
             "batch_size" => self.batch_size = given.size()?,
+            "batch_max_bytes" => self.batch_max_bytes = given.size()?,
+            "overload_timeout" => self.overload_timeout = given.duration()?,
+            "journal" => self.journal = JournalClass::from_word(given.choice()?),
+            "journal_dir" => self.journal_dir = Some(given.path()?),
+            "journal_max_bytes" => self.journal_max_bytes = given.integer()?,
+            "journal_retain" => self.journal_retain = given.duration()?,
             "queue.addr" => self.queue.addr = given.address()?,
             "queue.concurrency" => self.queue.concurrency = given.size()?,
             "queue.task_delay" => self.queue.task_delay = given.duration()?,
@@ -284,6 +308,12 @@ impl Config {
             "tls_key": self.tls_key,
             "batch_interval": show_duration(self.batch_interval),
             "batch_size": self.batch_size,
+            "batch_max_bytes": self.batch_max_bytes,
+            "overload_timeout": show_duration(self.overload_timeout),
+            "journal": self.journal.word(),
+            "journal_dir": self.journal_dir,
+            "journal_max_bytes": self.journal_max_bytes,
+            "journal_retain": show_duration(self.journal_retain),
             "queue": {
                 "addr": address(self.queue_addr()),
                 "concurrency": self.queue.concurrency,

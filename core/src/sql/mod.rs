@@ -30,6 +30,7 @@ mod clauses;
 mod fragment;
 mod ident;
 mod lexer;
+pub(crate) mod multi_row;
 mod outline;
 mod placeholder;
 pub(crate) mod setwise;
@@ -46,4 +47,5 @@ pub use builder::{
 pub use clauses::OnConflict;
 pub use ident::Name;
 pub(crate) use statement::names_in;
+pub(crate) use task::sql_of;
 pub use task::{Rendered, Task, sql};

@@ -83,6 +83,11 @@ pub fn sql(text: &str, args: impl IntoArgs) -> Result<Task> {
     Ok(Task::raw(Raw { statement, params, open }))
 }
 
+/// A statement of the engine's own, written with `$1 …`.
+pub(crate) fn sql_of(rendered: Rendered) -> Task {
+    Task::raw(Raw { statement: Arc::new(Statement::own(rendered.sql)), params: rendered.params, open: None })
+}
+
 pub(super) fn count_error(what: &str, wanted: usize, given: usize) -> Error {
     let plural = |n: usize| if n == 1 { "" } else { "s" };
     Error::task(format!(

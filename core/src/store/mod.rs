@@ -104,6 +104,23 @@ impl CommitHooks for NoHooks {
     async fn after(&self, _outcome: &Outcome) {}
 }
 
+/// A key that a batch changed.
+#[derive(Debug, Clone)]
+pub struct ChangedKey {
+    /// The key.
+    pub key: Arc<str>,
+    /// SHA-1 of the value that was put into the caches with the last operation on it: while they hold that, it stays.
+    pub kept: Option<[u8; 20]>,
+}
+
+/// What happens after a batch was committed; implemented by the engine.
+#[async_trait]
+pub trait BatchHooks: Send + Sync {
+    /// Tells the caches, before the operations are reported as done. `version` is that of the transaction. It never
+    /// fails: what the caches could not be told is for it to remember.
+    async fn committed(&self, keys: Vec<ChangedKey>, version: u64);
+}
+
 /// How the statements of a transaction find their rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {

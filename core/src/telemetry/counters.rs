@@ -88,4 +88,28 @@ pub struct Counters {
     pub cache_drops: Counter,
     /// Values and absences kept after a source was read.
     pub cache_fills: Counter,
+    /// Aggregated writes that waited for room.
+    pub batch_waits: Counter,
+    /// Aggregated writes that were not accepted because there was no room in time.
+    pub batch_overloads: Counter,
+    /// Aggregated writes that were applied, dead ones included.
+    pub batch_operations: Counter,
+    /// Rows that they changed.
+    pub batch_rows: Counter,
+    /// Statements that changed them.
+    pub batch_statements: Counter,
+    /// Composed changes that found no row.
+    pub zero_row_updates: Counter,
+    /// Operations that became dead letters.
+    pub batch_dead: Counter,
+    /// Flushes that were committed.
+    pub flushes: Counter,
+    /// Tries to flush that failed.
+    pub flush_failures: Counter,
+    /// Milliseconds that the committed flushes took, summed.
+    pub flush_ms: Counter,
+    /// Journals of other processes that were adopted and applied.
+    pub journals_adopted: Counter,
+    /// Journals that cannot be applied: damaged, or not of this database.
+    pub journals_refused: Counter,
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
+use super::header::{RECORDS, SegmentHeader, StreamHeader};
 use super::lock;
 
 /// What the folder of a stream is called once all of it was applied.
@@ -43,6 +44,25 @@ pub(crate) fn orphans(disk: &dyn Disk, journal_dir: &Path) -> io::Result<Vec<Pat
         }
     }
     found.sort();
+    Ok(found)
+}
+
+/// The streams in a folder, held or not, with what they say of themselves. One without a readable segment says nothing.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn headers(disk: &dyn Disk, journal_dir: &Path) -> io::Result<Vec<(PathBuf, StreamHeader)>> {
+    let mut found = Vec::new();
+    for name in names(disk, journal_dir)?.iter().filter(|name| is_stream_name(name)) {
+        let dir = journal_dir.join(name);
+        let mut segments = names(disk, &dir)?;
+        segments.retain(|name| segment_index(name).is_some());
+        segments.sort_unstable();
+        let Some(first) = segments.first() else { continue };
+        // It may be retired or put away meanwhile.
+        let Ok(start) = disk.read_start(&dir.join(first), RECORDS) else { continue };
+        found.extend(SegmentHeader::read(&start).map(|header| (dir, header.stream)));
+    }
     Ok(found)
 }
 

@@ -47,7 +47,7 @@ mod writer;
 mod tests;
 
 pub(crate) use disk::{Block, Disk, MemoryDisk, RealDisk, SyncBlock};
-pub(crate) use folder::{finish, orphans, remove_done};
+pub(crate) use folder::{finish, headers, orphans, remove_done};
 pub(crate) use frame::{MAX_PAYLOAD, framed};
 pub(crate) use header::{Class, StreamHeader};
 pub(crate) use lock::StreamLock;

@@ -134,6 +134,11 @@ impl Journal {
         self.last
     }
 
+    /// The number of the first record that its segments hold.
+    pub(crate) fn first(&self) -> u64 {
+        self.rolled.front().unwrap_or(&self.live).header.first
+    }
+
     /// The bytes that its segments take on the disk.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::shape::{CellKind, Place, Shape};
 use super::{Arg, Cell};
 use crate::error::Result;
+use crate::sql::Rendered;
 use crate::sql::fragment::Fragment;
 use crate::sql::ident::Name;
 use crate::value::Value;
@@ -88,8 +89,15 @@ impl Cell {
         of_wheres.chain(of_insert).map(|index| super::cell::value_of(&self.args[index]).clone()).collect()
     }
 
-    /// Says everything that a finished cell has to satisfy.
-    pub(crate) fn checked(self) -> Result<Arc<Cell>> {
-        Arc::new(self).finish()
+    /// The statement that reads this cell.
+    pub(crate) fn select(&self) -> Rendered {
+        let cell = self.at(&self.row_arguments());
+        Rendered { sql: super::render::select(&cell.shape).into(), params: cell.params() }
+    }
+
+    /// The statement that changes this cell alone; an error says what is wrong with it.
+    pub(crate) fn statement(self) -> Result<Rendered> {
+        let cell = Arc::new(self).finish()?;
+        Ok(Rendered { sql: cell.text(), params: cell.params() })
     }
 }

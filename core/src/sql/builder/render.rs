@@ -25,6 +25,17 @@ fn update(shape: &Shape) -> String {
     sql
 }
 
+/// The column of the rows that WHERE finds.
+pub(super) fn select(shape: &Shape) -> String {
+    let (table, column) = (&shape.place.table, &shape.place.column);
+    let mut sql = format!("SELECT {table}.{column} FROM {table}");
+    if !shape.wheres.is_empty() {
+        sql.push_str(" WHERE ");
+        push_wheres(shape, &mut sql);
+    }
+    sql
+}
+
 /// One INSERT that becomes an update where the row exists.
 ///
 /// The value it proposes is what the operations make of the row as it stands, if there is one. A proposed value is

@@ -3,6 +3,7 @@
 //! ```text
 //! lock     SELECT … FOR UPDATE       all rows of a table, in the order of their keys
 //! insert   INSERT … DO NOTHING       rows of `or_insert` that are missing, with what the operations start from
+//! preview  SELECT                    one cell as it will be
 //! update   UPDATE … FROM unnest(…)   every column of every row, one statement; gives the positions of the rows found
 //! ```
 //! Keys and forms travel as one array per column, so the text depends on the shape alone and is prepared once.
@@ -15,6 +16,7 @@
 mod arrays;
 mod counters;
 mod maps;
+mod preview;
 mod slices;
 
 use std::sync::Arc;
@@ -25,6 +27,8 @@ use self::arrays::Arrays;
 use super::{CellKind, Name, Rendered};
 use crate::ops::Form;
 use crate::value::Value;
+
+pub(crate) use preview::{Preview, Seen};
 
 /// What the arrays are called in the statements.
 const INPUT: &str = "zmsg_in";

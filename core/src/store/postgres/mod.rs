@@ -109,6 +109,17 @@ impl From<&Config> for PostgresSettings {
     }
 }
 
+/// Which database a DSN means, without reaching it: its name, and `host:port/name` of all its servers.
+///
+/// # Errors
+/// `Config` for a DSN that cannot be read.
+pub(crate) fn database_of(dsn: &Secret) -> Result<(String, String)> {
+    let parsed = dsn::parse(dsn.expose(), dsn::TlsFiles::default())?;
+    let name = parsed.config.get_dbname().or(parsed.config.get_user()).unwrap_or("postgres").to_owned();
+    let place = format!("{}/{name}", dsn::place(&parsed.config));
+    Ok((name, place))
+}
+
 /// A [`Store`] on PostgreSQL.
 pub struct PostgresStore {
     pool: pool::Pool,

@@ -20,6 +20,12 @@ pub(crate) trait Disk: Send + Sync {
     fn create(&self, path: &Path, length: usize) -> io::Result<Box<dyn Block>>;
     /// The whole content of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The first `length` bytes of a file, fewer if it is shorter.
+    fn read_start(&self, path: &Path, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = self.read(path)?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
     /// The names in a folder, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Renames a file or folder; at once, whole.

@@ -1,0 +1,250 @@
+//! Journals whose owner is gone: at start and every few seconds, any process that shares their folder applies what lies
+//! above their watermark.
+//!
+//! ```text
+//! nobody holds it ─▶ locked ─▶ read ─▶ pieces above the watermark, one batch each ─▶ .done ─▶ watermark deleted ─▶ gone
+//!                                ├─ of another database ─▶ left alone
+//!                                ╰─ damaged ─▶ left alone, said once, counted
+//! ```
+//! Two adopters are safe: the lock lets one in, and a batch moves the watermark only from where it begins. The folder is
+//! renamed before the watermark's row is deleted: a journal without a row begins at zero, and must not be found again.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use super::flush::{self, Flight, Trouble, read_watermark, register};
+use super::flusher::{changed_keys, owner};
+use super::journal::{self, End, Recovered, StreamHeader, StreamLock};
+use super::log::{Log, Visit};
+use super::rebuild::{rebuild, settled};
+use crate::base::Deadline;
+use crate::base::crash::crash;
+use crate::base::service::{self, StopSignal};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(3);
+/// Records of one batch.
+const PIECE: u64 = 200_000;
+
+/// Looks now and then.
+pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
+    loop {
+        let looking = look(&shared);
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = looking => {}
+        }
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn look(shared: &Arc<Shared>) {
+    // Until PostgreSQL was reached nobody knows whose journals these are.
+    if shared.database.get().is_none() {
+        return;
+    }
+    let dir = shared.settings.dir.clone();
+    let disk = shared.disk.clone();
+    let found = service::blocking(move || {
+        journal::remove_done(&*disk, &dir)?;
+        journal::orphans(&*disk, &dir)
+    });
+    let found: Vec<PathBuf> = match found.await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return log::debug!("the folder of journals could not be read: {error}"),
+        Err(error) => return log::debug!("the folder of journals could not be read: {error}"),
+    };
+    for dir in found {
+        match adopt(shared, &dir).await {
+            Ok(Outcome::Applied(records)) => {
+                shared.counters.journals_adopted.inc();
+                log::info!("applied {records} records of a journal whose process is gone: {}", dir.display());
+            }
+            Ok(Outcome::Held) => {}
+            Ok(Outcome::Refused(why)) => {
+                shared.complain(dir.display().to_string(), |dir| {
+                    shared.counters.journals_refused.inc();
+                    format!("the journal {dir} is left as it is: {why}")
+                });
+            }
+            Err(error) => log::warn!("the journal {} could not be applied, trying again: {error}", dir.display()),
+        }
+    }
+}
+
+/// What became of a journal.
+enum Outcome {
+    /// It is gone; so many records were read.
+    Applied(u64),
+    /// Somebody else has it.
+    Held,
+    Refused(String),
+}
+
+/// A stream that was read from the disk.
+struct Adopted(Recovered);
+
+impl Log for Adopted {
+    fn read(&self, lo: u64, hi: u64, visit: Visit<'_>) -> Result<()> {
+        for record in self.0.read_from(lo) {
+            let record = record.map_err(|error| unreadable(&error))?;
+            if record.sequence > hi {
+                break;
+            }
+            visit(record.segment, record.sequence, &record.payload)?;
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Store, format!("a journal cannot be read: {error}")).with_retryable(true)
+}
+
+async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
+    let (disk, path) = (shared.disk.clone(), dir.to_owned());
+    let read = service::blocking(move || -> std::io::Result<Option<(StreamLock, Recovered)>> {
+        let Some(lock) = StreamLock::try_take(&path)? else { return Ok(None) };
+        Ok(Some((lock, journal::recover(disk, &path)?)))
+    });
+    let Some((lock, recovered)) = read.await?.map_err(|error| unreadable(&error))? else {
+        return Ok(Outcome::Held);
+    };
+    let Some(header) = recovered.header else {
+        // Its process ended before it accepted anything.
+        put_away(shared, dir, None).await?;
+        drop(lock);
+        return Ok(Outcome::Applied(0));
+    };
+    if let Some(why) = refusal(shared, &header, &recovered) {
+        return Ok(Outcome::Refused(why));
+    }
+    let deadline = || Deadline::after(shared.settings.flush_timeout);
+    let at = match read_watermark(&*shared.store, header.stream, deadline()).await? {
+        Some(at) => at,
+        None if recovered.first == 1 => {
+            // Never flushed, or the database was put back to a time before: all of it is here.
+            register(&*shared.store, header.stream, &owner(), deadline()).await?;
+            0
+        }
+        None => return Ok(Outcome::Refused(format!("PostgreSQL has no watermark, and it begins at {}", recovered.first))),
+    };
+    if at + 1 < recovered.first {
+        let why = format!("the watermark is {at}, and it begins at {}: what lies between is gone", recovered.first);
+        return Ok(Outcome::Refused(why));
+    }
+    let (last, records) = (recovered.last, recovered.last.saturating_sub(at));
+    let log = Adopted(recovered);
+    crash!("adopt.before_apply");
+    drop_unsettled(shared, &log, at).await?;
+    apply(shared, &log, header.stream, at, last).await?;
+    crash!("adopt.after_apply");
+    put_away(shared, dir, Some(header.stream)).await?;
+    drop(lock);
+    Ok(Outcome::Applied(records))
+}
+
+fn refusal(shared: &Shared, header: &StreamHeader, recovered: &Recovered) -> Option<String> {
+    if !is_ours(shared, header, shared.database.get().copied().unwrap_or_default()) {
+        return Some("it is of another database".to_owned());
+    }
+    match recovered.end {
+        End::Clean => None,
+        End::Torn { after } => {
+            log::info!("the last record of a journal was cut: its process ended while writing what follows {after}");
+            None
+        }
+        End::Damaged { first, last } => {
+            let last = last.map_or("the end".to_owned(), |last| last.to_string());
+            Some(format!("it is damaged: records {first} to {last} cannot be read"))
+        }
+    }
+}
+
+/// One that does not know its database yet is known by where it was to be found.
+fn is_ours(shared: &Shared, header: &StreamHeader, database: [u8; 16]) -> bool {
+    match header.database {
+        known if known != [0; 16] => known == database,
+        _ => header.place == shared.settings.fingerprint,
+    }
+}
+
+/// The owner may have ended between its last COMMIT and telling the caches.
+async fn drop_unsettled(shared: &Shared, log: &Adopted, at: u64) -> Result<()> {
+    let begin = log.0.first.saturating_sub(1);
+    if at <= begin {
+        return Ok(());
+    }
+    let settled = settled(log, begin)?;
+    if settled < at {
+        let rebuilt = rebuild(log, settled, at, &HashSet::new(), &[])?;
+        shared.hooks.committed(changed_keys(&rebuilt), 0).await;
+    }
+    Ok(())
+}
+
+async fn apply(
+    shared: &Shared,
+    log: &Adopted,
+    stream: flush::Stream,
+    mut at: u64,
+    last: u64,
+) -> Result<()> {
+    while at < last {
+        let rebuilt = rebuild(log, at, last.min(at + PIECE), &HashSet::new(), &[])?;
+        let deadline = Deadline::after(shared.settings.flush_timeout);
+        let flight = Flight { store: &*shared.store, stream, batch: &rebuilt, deadline };
+        at = match flush::flush(flight, &shared.tables, log).await {
+            Ok(applied) => {
+                shared.hooks.committed(changed_keys(&rebuilt), applied.version).await;
+                shared.count(&applied.report);
+                rebuilt.hi
+            }
+            Err(Trouble::Again(error)) => return Err(error),
+            // A batch of the owner's was still on its way and has arrived.
+            Err(Trouble::Astray { at: Some(now) }) if now > at && now <= last => now,
+            Err(Trouble::Astray { .. }) => {
+                let message = "the watermark of an adopted journal moved while it was applied";
+                return Err(Error::new(ErrorKind::Store, message).with_retryable(true));
+            }
+        };
+    }
+    Ok(())
+}
+
+/// Removes a journal that is wholly applied.
+async fn put_away(shared: &Shared, dir: &Path, stream: Option<flush::Stream>) -> Result<()> {
+    let (disk, path) = (shared.disk.clone(), dir.to_owned());
+    service::blocking(move || journal::finish(&*disk, &path)).await?.map_err(|error| unreadable(&error))?;
+    if let Some(stream) = stream {
+        flush::forget(&*shared.store, stream, Deadline::after(shared.settings.flush_timeout)).await?;
+    }
+    let (disk, folder) = (shared.disk.clone(), shared.settings.dir.clone());
+    service::blocking(move || journal::remove_done(&*disk, &folder)).await?.map_err(|error| unreadable(&error))
+}
+
+/// An error if the folder holds journals of another database.
+pub(super) fn refuse_foreign(shared: &Shared, database: [u8; 16]) -> Result<()> {
+    if shared.settings.class == crate::config::JournalClass::Memory {
+        return Ok(());
+    }
+    let dir = &shared.settings.dir;
+    let headers = journal::headers(&*shared.disk, dir).map_err(|error| super::cannot_write(dir, &error))?;
+    let foreign = headers.into_iter().find(|(_, header)| !is_ours(shared, header, database));
+    match foreign {
+        None => Ok(()),
+        Some((stream, _)) => Err(Error::config(format!(
+            "journal_dir {} holds the journal of another database ({}); give each database a folder of its own, or \
+             remove that journal if its database is gone for good",
+            dir.display(),
+            stream.display()
+        ))),
+    }
+}

@@ -1,0 +1,299 @@
+//! What was accepted since the last freeze, composed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use smallvec::SmallVec;
+
+use super::done::Done;
+use super::domain::Domain;
+use super::route::{Placing, Route, Row, State, class_bit};
+use crate::ops::Operation;
+use crate::sql::Cell;
+
+/// What a cell costs beside its own bytes, about: its place in the tables, its form.
+const ROW_OVERHEAD: usize = 200;
+const KEY_OVERHEAD: usize = 96;
+
+/// SHA-1 of a value that was put into the caches with an operation.
+pub(crate) type Digest = [u8; 20];
+
+/// Where a cell is composed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub route: u32,
+    pub row: u32,
+    pub column: u16,
+}
+
+/// Operations of one table per column set, composed; statements in the caller's words only by number.
+pub(super) struct Batch {
+    /// Tells batches of one accumulator apart.
+    pub number: u64,
+    /// The watermark it begins at: the sequence number of the last record before it.
+    pub lo: u64,
+    /// The sequence number of its last record.
+    pub hi: u64,
+    pub routes: Vec<Route>,
+    by_name: HashMap<Box<[u8]>, u32, RandomState>,
+    /// By the last part of the table's name.
+    domains: HashMap<Box<str>, Domain>,
+    /// What the statements in the caller's words mention.
+    mentioned: HashSet<Box<str>>,
+    /// Records that are withdrawn: a list of tasks of which one was refused.
+    pub excluded: HashSet<u64>,
+    /// By batch key, the last statement; earlier ones do not run.
+    pub coalesced: HashMap<Box<str>, u64>,
+    /// Keys to drop from the caches after the COMMIT, unless they still hold the value of this digest.
+    pub keys: HashMap<Arc<str>, Option<Digest>>,
+    has_digests: bool,
+    /// Whether something has to be read from the journal: statements, ordered domains, what does not compose.
+    pub replays: bool,
+    /// Operations and statements.
+    pub operations: u64,
+    /// Distinct rows, statements counted as one each.
+    pub rows: usize,
+    /// Memory held, estimated.
+    pub bytes: usize,
+    /// When its first operation was accepted, in monotonic milliseconds.
+    pub since_ms: u64,
+    pub done: Arc<Done>,
+}
+
+impl Batch {
+    pub(super) fn new(number: u64, lo: u64) -> Batch {
+        Batch {
+            number,
+            lo,
+            hi: lo,
+            routes: Vec::new(),
+            by_name: HashMap::default(),
+            domains: HashMap::new(),
+            mentioned: HashSet::new(),
+            excluded: HashSet::new(),
+            coalesced: HashMap::new(),
+            keys: HashMap::new(),
+            has_digests: false,
+            replays: false,
+            operations: 0,
+            rows: 0,
+            bytes: 0,
+            since_ms: 0,
+            done: Arc::default(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.hi == self.lo
+    }
+
+    /// Finds or makes the slot of a cell.
+    pub(super) fn attach(&mut self, cell: &Cell) -> Slot {
+        let placing = Placing::of(cell);
+        let route = match self.by_name.get(&placing.route[..]) {
+            Some(&route) => route,
+            None => self.add_route(cell, placing.route.into()),
+        };
+        let (column, new) = self.routes[route as usize].column(cell);
+        let row = match self.routes[route as usize].index.get(&placing.key[..]) {
+            Some(&row) => {
+                let same = self.routes[route as usize].rows.get(row as usize);
+                if same.is_some_and(|it| *it.insert != *placing.insert) {
+                    self.put_in_order(cell.table().last());
+                }
+                row
+            }
+            None => self.add_row(route, placing.key.into(), placing.insert.into()),
+        };
+        if new {
+            self.bytes += ROW_OVERHEAD;
+        }
+        Slot { route, row, column }
+    }
+
+    fn add_route(&mut self, cell: &Cell, name: Box<[u8]>) -> u32 {
+        let number = self.routes.len() as u32;
+        let mut route = Route::of(cell);
+        let table: Box<str> = cell.table().last().into();
+        let domain = self.domains.entry(table.clone()).or_default();
+        domain.add_route(number, &route, cell.where_mentions());
+        domain.ordered |= self.mentioned.contains(&table);
+        let ordered = domain.ordered;
+        route.ordered = ordered;
+        self.routes.push(route);
+        self.bytes += ROW_OVERHEAD + name.len();
+        self.by_name.insert(name, number);
+        if ordered {
+            self.put_in_order(&table);
+        }
+        number
+    }
+
+    fn add_row(&mut self, route: u32, key: Box<[u8]>, insert: Box<[u8]>) -> u32 {
+        self.rows += 1;
+        let it = &mut self.routes[route as usize];
+        if it.ordered {
+            return 0;
+        }
+        let row = it.rows.len() as u32;
+        self.bytes += ROW_OVERHEAD + 2 * key.len() + insert.len();
+        it.index.insert(key.clone(), row);
+        it.rows.push(Row { key: key.clone(), insert, cells: SmallVec::new() });
+        let table: Box<str> = it.table.last().into();
+        let mixes = self.domains.get(&table).is_some_and(Domain::mixes_inserts);
+        if mixes && self.is_elsewhere(&table, route, &key) {
+            self.put_in_order(&table);
+        }
+        row
+    }
+
+    /// Whether a route that inserts its rows and one that does not, or not the same, may mean this row.
+    fn is_elsewhere(&self, table: &str, route: u32, key: &[u8]) -> bool {
+        let mine = &self.routes[route as usize];
+        let Some(domain) = self.domains.get(table) else { return false };
+        domain.routes.iter().filter(|&&other| other != route).any(|&other| {
+            let other = &self.routes[other as usize];
+            let names = |route: &Route| route.insert.iter().map(|it| it.quoted().to_owned()).collect::<Vec<_>>();
+            let differ = names(mine) != names(other);
+            differ && (mine.keys != other.keys || other.index.contains_key(key))
+        })
+    }
+
+    /// From now on the operations on this table run in order; what was composed of them is given up.
+    fn put_in_order(&mut self, table: &str) {
+        let Some(domain) = self.domains.get_mut(table) else { return };
+        domain.ordered = true;
+        self.replays = true;
+        for &route in &domain.routes {
+            let route = &mut self.routes[route as usize];
+            route.ordered = true;
+            let held: usize = route.rows.iter().map(|row| ROW_OVERHEAD + 2 * row.key.len() + row.insert.len()).sum();
+            self.bytes = self.bytes.saturating_sub(held);
+            (route.rows, route.index) = (Vec::new(), HashMap::default());
+        }
+    }
+
+    /// Composes one operation; `None` is one that has no exact form.
+    #[inline]
+    pub(super) fn compose(&mut self, slot: Slot, operation: Option<&Operation>) {
+        self.operations += 1;
+        let bit = operation.map_or(4, |it| class_bit(it.class()));
+        let route = &mut self.routes[slot.route as usize];
+        let column = &mut route.columns[slot.column as usize];
+        if column.classes & bit == 0 {
+            self.note_class(slot, bit);
+        }
+        let route = &mut self.routes[slot.route as usize];
+        if route.ordered {
+            return;
+        }
+        let kind = route.columns[slot.column as usize].kind;
+        let Some(row) = route.rows.get_mut(slot.row as usize) else { return };
+        let state = row.state(slot.column, kind);
+        let State::Composed(form) = state else { return };
+        let before = form.bytes();
+        let composed = operation.is_some_and(|operation| form.then(operation).is_ok());
+        self.bytes = (self.bytes + form.bytes()).saturating_sub(before);
+        if !composed {
+            *state = State::Replayed;
+            self.replays = true;
+        }
+    }
+
+    #[cold]
+    fn note_class(&mut self, slot: Slot, bit: u8) {
+        let route = &mut self.routes[slot.route as usize];
+        let column = &mut route.columns[slot.column as usize];
+        column.classes |= bit;
+        let (name, kind, classes) = (column.name.clone(), column.kind, column.classes);
+        let table: Box<str> = route.table.last().into();
+        if let Some(domain) = self.domains.get_mut(&table) {
+            let before = domain.ordered;
+            domain.add_use(slot.route, name.last(), kind, classes);
+            if domain.ordered && !before {
+                self.put_in_order(&table);
+            }
+        }
+    }
+
+    /// Takes note of a statement in the caller's words.
+    pub(super) fn add_statement(&mut self, sequence: u64, mentions: &[Box<str>], batch_key: Option<&str>) {
+        self.operations += 1;
+        self.replays = true;
+        match batch_key {
+            Some(key) => {
+                if self.coalesced.insert(key.into(), sequence).is_none() {
+                    self.rows += 1;
+                    self.bytes += KEY_OVERHEAD + key.len();
+                }
+            }
+            None => self.rows += 1,
+        }
+        for name in mentions {
+            if !self.mentioned.contains(name) {
+                self.bytes += KEY_OVERHEAD + name.len();
+                self.mentioned.insert(name.clone());
+                self.put_in_order(name);
+            }
+        }
+    }
+
+    /// A key to drop after the COMMIT. `digest` is that of the value put into the caches with the operation.
+    pub(super) fn add_key(&mut self, key: &str, digest: Option<Digest>) {
+        self.has_digests |= digest.is_some();
+        match self.keys.get_mut(key) {
+            Some(last) => *last = digest,
+            None => {
+                self.bytes += KEY_OVERHEAD + key.len();
+                self.keys.insert(key.into(), digest);
+            }
+        }
+    }
+
+    /// Whether [`Batch::add_key`] without a digest could change anything for keys that are there.
+    #[inline]
+    pub(super) fn has_digests(&self) -> bool {
+        self.has_digests
+    }
+
+    /// Operations on these tables run one by one, in order.
+    pub(super) fn expect_order(&mut self, tables: &[Box<str>]) {
+        self.mentioned.extend(tables.iter().cloned());
+    }
+
+    /// The slot of a cell, if it was attached and its domain is composed.
+    pub(super) fn locate(&self, cell: &Cell) -> Option<Slot> {
+        let placing = Placing::of(cell);
+        let number = *self.by_name.get(&placing.route[..])?;
+        let route = &self.routes[number as usize];
+        let row = *route.index.get(&placing.key[..])?;
+        Some(Slot { route: number, row, column: route.find_column(cell)? })
+    }
+
+    /// What is composed of a cell; `None` if no operation on it was accepted.
+    pub(super) fn find(&self, cell: &Cell) -> Option<&State> {
+        let placing = Placing::of(cell);
+        let route = &self.routes[*self.by_name.get(&placing.route[..])? as usize];
+        let column = route.find_column(cell)?;
+        if route.ordered {
+            return Some(&State::Replayed);
+        }
+        let row = &route.rows[*route.index.get(&placing.key[..])? as usize];
+        row.cells.iter().find(|(at, _)| *at == column).map(|(_, state)| state)
+    }
+
+    /// Whether rows of this cell's column may be changed through other routes than the cell's.
+    pub(super) fn has_other_routes(&self, cell: &Cell) -> bool {
+        let own = self.by_name.get(&Placing::of(cell).route[..]);
+        let Some(domain) = self.domains.get(cell.table().last()) else { return false };
+        domain.routes.iter().filter(|&route| Some(route) != own).any(|&route| {
+            self.routes[route as usize].columns.iter().any(|it| it.name.quoted() == cell.column().quoted())
+        })
+    }
+
+    /// Whether the operations on this table run in order.
+    pub(super) fn is_ordered(&self, table: &str) -> bool {
+        self.mentioned.contains(table) || self.domains.get(table).is_some_and(|domain| domain.ordered)
+    }
+}

@@ -1,0 +1,241 @@
+//! Dead letters: operations that the database refused, with all that is needed to run them again.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::entry::{Keys, write_define, write_identity, write_operations, write_raw_statement};
+use super::flush::Stream;
+use super::log::{Definitions, Item, Log};
+use crate::base::Deadline;
+use crate::batch::batch::Batch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{Cell, Rendered, sql};
+use crate::store::{Access, CommitFailure, StepFailure, Store, Transaction};
+use crate::value::{Row, Value};
+
+/// Rows of one INSERT.
+const INSERT_ROWS: usize = 1_000;
+/// Characters of a statement that are kept for people to read.
+const SHOWN: usize = 4_000;
+
+const INSERT: &str = "INSERT INTO zmsg_dead (path, op_id, key, tasks, statement, sqlstate, message) \
+     SELECT 'batch', * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[]) \
+     ON CONFLICT (op_id) DO NOTHING";
+const LIST: &str = "SELECT id, path, op_id, key, statement, sqlstate, message, dead_at::text FROM zmsg_dead ORDER BY id LIMIT ?";
+const TAKE: &str = "DELETE FROM zmsg_dead WHERE id = $1::int8 RETURNING tasks";
+
+/// An operation that the database refused.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// For `retry_dead` and `drop_dead`.
+    pub id: i64,
+    /// Which way it came: `"batch"` or `"queue"`.
+    pub path: String,
+    /// As its receipt had it.
+    pub op_id: String,
+    /// Its cache key, if it had one.
+    pub key: Option<String>,
+    /// What would run, without its parameters.
+    pub statement: String,
+    /// Why the database refused.
+    pub sqlstate: Option<String>,
+    /// The same in words.
+    pub message: String,
+    /// When, as PostgreSQL writes a `timestamptz`.
+    pub dead_at: String,
+}
+
+/// A row for `zmsg_dead`.
+pub(super) struct Letter {
+    op_id: String,
+    key: Option<String>,
+    tasks: Vec<u8>,
+    statement: String,
+    sqlstate: Option<String>,
+    message: String,
+}
+
+/// Names an operation in receipts, logs and dead letters.
+pub(crate) fn op_id(stream: Stream, sequence: u64) -> String {
+    format!("{:032x}-{sequence}", u128::from_be_bytes(stream))
+}
+
+/// The letters of the dead operations of a batch, read from the journal.
+pub(super) fn letters(
+    log: &dyn Log,
+    batch: &Batch,
+    stream: Stream,
+    dead: &HashMap<u64, Error>,
+) -> Result<Vec<Letter>> {
+    let mut letters = Vec::with_capacity(dead.len());
+    if dead.is_empty() {
+        return Ok(letters);
+    }
+    let mut definitions = Definitions::default();
+    log.read(batch.lo, batch.hi, &mut |segment, sequence, payload| {
+        let error = dead.get(&sequence).filter(|_| sequence > batch.lo && sequence <= batch.hi);
+        let mut letter = error.map(|error| Letter {
+            op_id: op_id(stream, sequence),
+            key: None,
+            tasks: Vec::new(),
+            statement: String::new(),
+            sqlstate: error.sqlstate().map(str::to_owned),
+            message: error.to_string(),
+        });
+        definitions.read(segment, payload, &mut |item, keys| {
+            letter.iter_mut().for_each(|letter| letter.add(&item, keys));
+            Ok(())
+        })?;
+        letters.extend(letter);
+        Ok(())
+    })?;
+    Ok(letters)
+}
+
+impl Letter {
+    /// Each cell is defined before its operations, so that the bytes stand for themselves.
+    fn add(&mut self, item: &Item<'_>, keys: &[&str]) {
+        let owned: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        let all = Keys { key: None, invalidates: &owned };
+        let shown = match item {
+            Item::Cell(cell) => {
+                let mut identity = Vec::new();
+                write_identity(cell, all, &mut identity);
+                write_define(0, &identity, &mut self.tasks);
+                write_operations(0, cell, &mut self.tasks);
+                Cell::clone(cell).statement().map(|it| it.sql.to_string()).unwrap_or_default()
+            }
+            Item::Statement { statement, .. } => {
+                write_raw_statement(statement, None, all, &mut self.tasks);
+                statement.sql.to_string()
+            }
+            Item::Settled(_) => return,
+        };
+        if !self.statement.is_empty() {
+            self.statement.push_str("; ");
+        }
+        self.statement.extend(shown.chars().take(SHOWN));
+        // PostgreSQL text cannot hold a NUL; the key itself is in the tasks.
+        let first = keys.first().map(|key| key.replace('\0', "\\0"));
+        self.key = self.key.take().or(first);
+    }
+}
+
+/// The statements that write the letters.
+pub(super) fn insert(letters: &[Letter]) -> Vec<Rendered> {
+    let text = |value: &str| Value::text(value.replace('\0', "\\0"));
+    let optional = |value: &Option<String>| value.as_deref().map_or(Value::Null, text);
+    let column = |letters: &[Letter], of: &dyn Fn(&Letter) -> Value| Value::List(letters.iter().map(of).collect());
+    let chunks = letters.chunks(INSERT_ROWS).map(|letters| {
+        let params = [
+            column(letters, &|it| Value::text(it.op_id.as_str())),
+            column(letters, &|it| optional(&it.key)),
+            column(letters, &|it| Value::bytes(it.tasks.as_slice())),
+            column(letters, &|it| text(&it.statement)),
+            column(letters, &|it| optional(&it.sqlstate)),
+            column(letters, &|it| text(&it.message)),
+        ];
+        Rendered { sql: INSERT.into(), params: params.into() }
+    });
+    chunks.collect()
+}
+
+/// The oldest dead letters, at most so many.
+pub(crate) async fn list(store: &dyn Store, most: u32, deadline: Deadline) -> Result<Vec<DeadLetter>> {
+    let rows = store.query(&sql(LIST, [Value::from(most)])?, deadline).await?;
+    rows.iter().map(letter).collect()
+}
+
+fn letter(row: &Row) -> Result<DeadLetter> {
+    let text = |at: usize| match row.values.get(at) {
+        Some(Value::Text(text)) => Some(text.to_string()),
+        _ => None,
+    };
+    let id = match row.values.first() {
+        Some(Value::Int(id)) => *id,
+        _ => return Err(Error::new(ErrorKind::Internal, "a dead letter could not be read")),
+    };
+    Ok(DeadLetter {
+        id,
+        path: text(1).unwrap_or_default(),
+        op_id: text(2).unwrap_or_default(),
+        key: text(3),
+        statement: text(4).unwrap_or_default(),
+        sqlstate: text(5),
+        message: text(6).unwrap_or_default(),
+        dead_at: text(7).unwrap_or_default(),
+    })
+}
+
+/// What running a dead letter again changed: the keys to drop, and the number of the transaction.
+pub(crate) struct Revived {
+    pub keys: Vec<String>,
+    pub version: u64,
+}
+
+/// Runs a dead letter again and deletes it, in one transaction. If the database refuses again it stays, and the error
+/// says why.
+pub(crate) async fn retry(store: &dyn Store, id: i64, deadline: Deadline) -> Result<Revived> {
+    let mut transaction = store.begin(Access::Any, deadline).await.map_err(failed)?;
+    let tasks = take(&mut *transaction, id).await?;
+    let (mut statements, keys) = read(&tasks)?;
+    statements.push(Rendered { sql: super::flush::VERSION.into(), params: [].into() });
+    let results = match transaction.run(&statements).await {
+        Ok(results) => results,
+        Err(failure) => {
+            transaction.roll_back().await;
+            return Err(failed(failure));
+        }
+    };
+    transaction.commit().await.map_err(|failure| match failure {
+        CommitFailure::Again(error) | CommitFailure::Refused(error) => error,
+        CommitFailure::Unknown(error) => Error::new(
+            ErrorKind::CommitUnknown,
+            "the connection was lost while a dead letter was run again; if it is no longer listed, it was applied",
+        )
+        .with_source(error),
+    })?;
+    let version = super::flush::version(&results).unwrap_or(0);
+    Ok(Revived { keys, version })
+}
+
+/// Deletes a dead letter without running it.
+pub(crate) async fn drop_letter(store: &dyn Store, id: i64, deadline: Deadline) -> Result<()> {
+    let mut transaction = store.begin(Access::Any, deadline).await.map_err(failed)?;
+    take(&mut *transaction, id).await?;
+    transaction.commit().await.map_err(|failure| match failure {
+        CommitFailure::Again(error) | CommitFailure::Refused(error) | CommitFailure::Unknown(error) => error,
+    })
+}
+
+async fn take(transaction: &mut dyn Transaction, id: i64) -> Result<Vec<u8>> {
+    let taking = Rendered { sql: TAKE.into(), params: [Value::Int(id)].into() };
+    let results = transaction.run(&[taking]).await.map_err(failed)?;
+    match results.first().and_then(|it| it.rows.first()).and_then(|row| row.values.first()) {
+        Some(Value::Bytes(tasks)) => Ok(tasks.to_vec()),
+        _ => Err(Error::new(ErrorKind::NotFound, format!("there is no dead letter {id}"))),
+    }
+}
+
+/// The statements of a letter, and its keys.
+fn read(tasks: &[u8]) -> Result<(Vec<Rendered>, Vec<String>)> {
+    let (mut statements, mut all) = (Vec::new(), Vec::new());
+    Definitions::default().read(1, tasks, &mut |item, keys| {
+        statements.push(match item {
+            Item::Cell(cell) => Cell::clone(cell).statement()?,
+            Item::Statement { statement, .. } => statement,
+            Item::Settled(_) => return Ok(()),
+        });
+        all.extend(keys.iter().map(|key| (*key).to_owned()));
+        Ok(())
+    })?;
+    Ok((statements, all))
+}
+
+fn failed(failure: StepFailure) -> Error {
+    match failure {
+        StepFailure::Again(error) | StepFailure::Refused { error, .. } => error,
+    }
+}

@@ -1,0 +1,93 @@
+//! What a flush did, as far as it is known before its COMMIT.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::plan::{Plan, Set};
+use crate::batch::batch::Batch;
+use crate::error::Error;
+use crate::store::ExecResult;
+use crate::value::Value;
+
+/// What one or several flushes did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct FlushReport {
+    /// Operations and statements that were accepted and are now applied, dead ones included.
+    pub operations: u64,
+    /// Rows changed by composed operations, and statements of the caller that ran.
+    pub rows: u64,
+    /// Statements sent that change data.
+    pub statements: u64,
+    /// Composed changes that found no row: they are lost, as an UPDATE of a missing row is.
+    pub zero_row_updates: u64,
+    /// Operations that the database refused; see the dead letters.
+    pub dead: u64,
+    /// Milliseconds from the freeze to the end.
+    pub duration_ms: f64,
+}
+
+impl FlushReport {
+    pub(crate) fn add(&mut self, other: &FlushReport) {
+        self.operations += other.operations;
+        self.rows += other.rows;
+        self.statements += other.statements;
+        self.zero_row_updates += other.zero_row_updates;
+        self.dead += other.dead;
+        self.duration_ms += other.duration_ms;
+    }
+}
+
+/// A batch that is applied once its COMMIT is.
+pub(in crate::batch) struct Applied {
+    pub report: FlushReport,
+    /// By sequence number.
+    pub dead: HashMap<u64, Error>,
+    /// Numbers the transaction among those that touch its rows.
+    pub version: u64,
+    /// Per table, changes that found no row.
+    pub missed: BTreeMap<String, u64>,
+}
+
+/// Rows that an UPDATE did not find.
+pub(super) struct Missed(pub Vec<u32>);
+
+impl Applied {
+    pub(super) fn new(batch: &Batch) -> Applied {
+        let report = FlushReport { operations: batch.operations, ..FlushReport::default() };
+        Applied { report, dead: HashMap::new(), version: 0, missed: BTreeMap::new() }
+    }
+
+    /// A statement of its own for so many tasks. What it finds is the caller's business if it is in the caller's words.
+    pub(super) fn count_alone(&mut self, tasks: u64, rows_affected: u64) {
+        self.report.statements += 1;
+        self.report.rows += tasks.min(rows_affected);
+    }
+
+    /// The result of a set; gives the rows that were not found.
+    pub(super) fn count_set(&mut self, plan: &Plan<'_>, set: &Set, result: &ExecResult) -> Missed {
+        self.report.statements += 1 + u64::from(!plan.route(set.route).insert.is_empty());
+        let found = positions(Some(result));
+        self.report.rows += found.len() as u64;
+        let missed = (1_u64..).zip(&set.rows).filter(|(position, _)| !found.contains(position));
+        Missed(missed.map(|(_, row)| *row).collect())
+    }
+
+    pub(super) fn miss(&mut self, plan: &Plan<'_>, set: &Set, rows: u64) {
+        if rows > 0 {
+            self.report.zero_row_updates += rows;
+            *self.missed.entry(plan.route(set.route).table.quoted().to_owned()).or_default() += rows;
+        }
+    }
+}
+
+/// The positions that an UPDATE gives back.
+pub(super) fn positions(result: Option<&ExecResult>) -> HashSet<u64> {
+    let rows = result.iter().flat_map(|it| &it.rows);
+    rows.filter_map(|row| match row.values.first() {
+        Some(Value::Int(position)) => Some(position.unsigned_abs()),
+        _ => None,
+    })
+    .collect()
+}

@@ -1,0 +1,337 @@
+//! The careful way: after something was refused. Every part goes out behind a savepoint; what is refused is halved until
+//! the cell is found, and that cell's operations run again from the journal until the operation is found. It becomes a
+//! dead letter in the same transaction, and everything else is applied.
+//!
+//! ```text
+//! watermark ─▶ steps ─┬─▶ sets ─┬─▶ singles ─┬─▶ what was refused, once more ─▶ dead letters ─▶ COMMIT
+//!                     ╰ refused ╰ refused    ╰ refused                │
+//!                                                                     ╰ a task of a list died: again without the list
+//! ```
+//! What was refused is tried once more at the end, because it may need what comes later in the transaction (a row that a
+//! foreign key refers to).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use smallvec::SmallVec;
+
+use super::apply::{Failure, VERSION, commit, is_moved, version_of};
+use super::plan::{Plan, RowAt, Set, alone};
+use super::replay::{self, Group, Step, What};
+use super::watermark::advance;
+use super::{Applied, Flight, Tables};
+use crate::batch::batch::{Batch, Slot};
+use crate::batch::dead;
+use crate::batch::log::Log;
+use crate::batch::rebuild::rebuild;
+use crate::error::{Error, ErrorKind};
+use crate::ops::Form;
+use crate::sql::Rendered;
+use crate::store::{Access, ExecResult, StepFailure, Transaction};
+
+/// Statements behind one savepoint before halving begins.
+const FIRST_TRY: usize = 256;
+
+/// Applies a batch of which something is refused.
+pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
+    let mut withdrawn: HashMap<u64, Error> = HashMap::new();
+    loop {
+        let rebuilt;
+        let batch = if withdrawn.is_empty() {
+            flight.batch
+        } else {
+            let excluded: HashSet<u64> = withdrawn.keys().copied().collect();
+            rebuilt = rebuild(log, flight.batch.lo, flight.batch.hi, &excluded, &[]).map_err(Failure::Again)?;
+            &rebuilt
+        };
+        let flight = Flight { batch, ..*flight };
+        let plan = Plan::of(batch, tables, flight.store, flight.deadline).await.map_err(Failure::Again)?;
+        let access = if plan.by_key { Access::ByKey } else { Access::Any };
+        let transaction = flight.store.begin(access, flight.deadline).await.map_err(failure)?;
+        let mut surgery = Surgery {
+            transaction,
+            flight: &flight,
+            plan: &plan,
+            log,
+            applied: Applied::new(batch),
+            refused_steps: Vec::new(),
+            refused_cells: Vec::new(),
+            list_died: None,
+        };
+        surgery.applied.dead.clone_from(&withdrawn);
+        match surgery.run().await {
+            Ok(()) if surgery.list_died.is_none() => return commit(surgery.transaction, surgery.applied).await,
+            Ok(()) => {
+                surgery.transaction.roll_back().await;
+                withdrawn.extend(surgery.list_died);
+            }
+            Err(why) => {
+                surgery.transaction.roll_back().await;
+                return Err(why);
+            }
+        }
+    }
+}
+
+struct Surgery<'a> {
+    transaction: Box<dyn Transaction>,
+    flight: &'a Flight<'a>,
+    plan: &'a Plan<'a>,
+    log: &'a dyn Log,
+    applied: Applied,
+    refused_steps: Vec<Step>,
+    refused_cells: Vec<(RowAt, u16)>,
+    /// A record of several tasks, one of which was refused: none of them may be applied.
+    list_died: Option<(u64, Error)>,
+}
+
+fn failure(failure: StepFailure) -> Failure {
+    match failure {
+        StepFailure::Again(error) => Failure::Again(error),
+        StepFailure::Refused { error, .. } => Failure::Refused(error),
+    }
+}
+
+impl Surgery<'_> {
+    async fn run(&mut self) -> Result<(), Failure> {
+        let batch = self.flight.batch;
+        match self.transaction.run(&[advance(self.flight.stream, batch.lo, batch.hi)]).await {
+            Ok(_) => {}
+            Err(StepFailure::Refused { error, .. }) if is_moved(&error) => return Err(Failure::Moved),
+            Err(other) => return Err(failure(other)),
+        }
+        for lock in self.plan.locks() {
+            // A table that is gone is found out below.
+            self.attempt(&[lock]).await?.ok();
+        }
+        if batch.replays {
+            let steps = replay::steps(self.log, batch).map_err(Failure::Again)?;
+            self.steps(steps).await?;
+        }
+        for set in &self.plan.sets {
+            self.set(set).await?;
+        }
+        for (at, column) in self.plan.singles.clone() {
+            let statements = self.plan.single(at, column).map_err(Failure::Again)?;
+            match self.attempt(&statements).await? {
+                Ok(results) => self.count(1, &results),
+                Err(_) => self.refused_cells.push((at, column)),
+            }
+        }
+        self.once_more().await?;
+        if self.list_died.is_some() {
+            return Ok(());
+        }
+        let letters = dead::letters(self.log, batch, self.flight.stream, &self.applied.dead).map_err(Failure::Again)?;
+        for statement in dead::insert(&letters) {
+            self.transaction.run(&[statement]).await.map_err(failure)?;
+        }
+        self.applied.report.dead = self.applied.dead.len() as u64;
+        let version = Rendered { sql: VERSION.into(), params: [].into() };
+        let results = self.transaction.run(&[version]).await.map_err(failure)?;
+        self.applied.version = version_of(&results)?;
+        Ok(())
+    }
+
+    /// Runs statements behind a savepoint; `Err` in the result is a refusal.
+    async fn attempt(&mut self, statements: &[Rendered]) -> Result<Result<Vec<ExecResult>, Error>, Failure> {
+        if statements.is_empty() {
+            return Ok(Ok(Vec::new()));
+        }
+        match self.transaction.attempt(statements).await {
+            Ok(results) => Ok(Ok(results)),
+            Err(StepFailure::Refused { error, .. }) => Ok(Err(error)),
+            Err(StepFailure::Again(error)) => Err(Failure::Again(error)),
+        }
+    }
+
+    fn count(&mut self, tasks: u64, results: &[ExecResult]) {
+        results.iter().for_each(|result| self.applied.count_alone(tasks, result.rows_affected));
+    }
+
+    /// Steps in order. A refused one is set aside, and those after it go on: each stands for itself.
+    async fn steps(&mut self, steps: Vec<Step>) -> Result<(), Failure> {
+        let groups = match replay::groups(&steps) {
+            Ok(groups) => groups,
+            // One of them cannot even be written.
+            Err(_) => return self.steps_alone(steps).await,
+        };
+        let mut ranges = vec![0..groups.len()];
+        while let Some(range) = ranges.pop() {
+            if range.len() > FIRST_TRY {
+                ranges.push(range.start + FIRST_TRY..range.end);
+                ranges.push(range.start..range.start + FIRST_TRY);
+                continue;
+            }
+            let statements: Vec<Rendered> = groups[range.clone()].iter().map(|it| it.statement.clone()).collect();
+            match self.attempt(&statements).await? {
+                Ok(results) => {
+                    for (group, result) in groups[range].iter().zip(&results) {
+                        self.applied.count_alone(group.steps.len() as u64, result.rows_affected);
+                    }
+                }
+                Err(_) if range.len() == 1 => self.group_alone(&steps, &groups[range.start]).await?,
+                Err(_) => {
+                    let middle = range.start + range.len() / 2;
+                    ranges.push(middle..range.end);
+                    ranges.push(range.start..middle);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn group_alone(&mut self, steps: &[Step], group: &Group) -> Result<(), Failure> {
+        if group.steps.len() == 1 {
+            self.refused_steps.push(steps[group.steps.start].clone());
+            return Ok(());
+        }
+        self.steps_alone(steps[group.steps.clone()].to_vec()).await
+    }
+
+    async fn steps_alone(&mut self, steps: Vec<Step>) -> Result<(), Failure> {
+        for step in steps {
+            match self.step(&step).await? {
+                Ok(results) => self.count(1, &results),
+                Err(_) => self.refused_steps.push(step),
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<Result<Vec<ExecResult>, Error>, Failure> {
+        match step.statement() {
+            Ok(statement) => self.attempt(&[statement]).await,
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// A set, halved where it is refused.
+    async fn set(&mut self, set: &Set) -> Result<(), Failure> {
+        let mut ranges = vec![0..set.rows.len()];
+        while let Some(range) = ranges.pop() {
+            let rows = &set.rows[range.clone()];
+            let (insert, update) = self.plan.statements(set, rows);
+            let statements: SmallVec<[Rendered; 2]> = insert.into_iter().chain([update]).collect();
+            match self.attempt(&statements).await? {
+                Ok(results) => self.count_rows(set, rows, results.last()).await?,
+                Err(_) if rows.len() == 1 => {
+                    let at = RowAt { route: set.route, row: rows[0] };
+                    self.refused_cells.extend(set.columns.iter().map(|column| (at, *column)));
+                }
+                Err(_) => {
+                    let middle = range.start + range.len() / 2;
+                    ranges.push(middle..range.end);
+                    ranges.push(range.start..middle);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn count_rows(&mut self, set: &Set, rows: &[u32], result: Option<&ExecResult>) -> Result<(), Failure> {
+        let Some(result) = result else { return Ok(()) };
+        let part = Set { route: set.route, columns: set.columns.clone(), rows: rows.to_vec() };
+        let missed = self.applied.count_set(self.plan, &part, result);
+        super::apply::again(&mut *self.transaction, self.plan, &part, missed, &mut self.applied).await
+    }
+
+    async fn once_more(&mut self) -> Result<(), Failure> {
+        let mut steps = std::mem::take(&mut self.refused_steps);
+        steps.sort_by_key(|step| step.sequence);
+        for step in &steps {
+            match self.step(step).await? {
+                Ok(results) => self.count(1, &results),
+                Err(error) => self.bury(step, error),
+            }
+        }
+        for (_, steps) in self.steps_of_cells()? {
+            self.cell(&steps).await?;
+        }
+        Ok(())
+    }
+
+    /// The operations of the refused cells, each cell's in order.
+    fn steps_of_cells(&mut self) -> Result<BTreeMap<(u32, u32, u16), Vec<Step>>, Failure> {
+        let batch: &Batch = self.flight.batch;
+        let cells = std::mem::take(&mut self.refused_cells);
+        let wanted: HashSet<(u32, u32, u16)> = cells.iter().map(|(at, column)| (at.route, at.row, *column)).collect();
+        let mut found: BTreeMap<(u32, u32, u16), Vec<Step>> = BTreeMap::new();
+        if wanted.is_empty() {
+            return Ok(found);
+        }
+        let place = |slot: Slot| (slot.route, slot.row, slot.column);
+        let is_wanted = |slot: &Slot| wanted.contains(&place(*slot));
+        let steps = replay::select(self.log, batch, |cell| batch.locate(cell).as_ref().is_some_and(is_wanted));
+        for step in steps.map_err(Failure::Again)? {
+            if let What::Cell(cell) = &step.what
+                && let Some(slot) = batch.locate(cell)
+            {
+                found.entry(place(slot)).or_default().push(step);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The operations of one cell: composed as far as that is accepted, halved where it is not.
+    async fn cell(&mut self, steps: &[Step]) -> Result<(), Failure> {
+        let mut ranges = vec![0..steps.len()];
+        while let Some(range) = ranges.pop() {
+            let part = &steps[range.clone()];
+            let error = match composed(part) {
+                Ok(statements) => match self.attempt(&statements).await? {
+                    Ok(results) => {
+                        self.count(1, &results);
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if part.len() == 1 {
+                self.bury(&part[0], error.clone());
+                if is_structural(&error) {
+                    // There is no such table or column: what follows would be told the same.
+                    let rest: Vec<_> = ranges.drain(..).collect();
+                    rest.into_iter().flatten().for_each(|at| self.bury(&steps[at], error.clone()));
+                }
+                continue;
+            }
+            let middle = range.start + range.len() / 2;
+            ranges.push(middle..range.end);
+            ranges.push(range.start..middle);
+        }
+        Ok(())
+    }
+
+    fn bury(&mut self, step: &Step, error: Error) {
+        if step.of_list && self.list_died.is_none() {
+            self.list_died = Some((step.sequence, error.clone()));
+        }
+        self.applied.dead.insert(step.sequence, error);
+    }
+}
+
+/// The statements of several operations on one cell; an error if they do not compose.
+fn composed(steps: &[Step]) -> Result<Vec<Rendered>, Error> {
+    if let [step] = steps {
+        return step.statement().map(|statement| vec![statement]);
+    }
+    let apart = || Error::new(ErrorKind::Task, "the operations do not compose");
+    let cells = steps.iter().map(|step| match &step.what {
+        What::Cell(cell) => Ok(cell),
+        What::Statement(_) => Err(apart()),
+    });
+    let cells = cells.collect::<Result<Vec<_>, Error>>()?;
+    let first = cells.first().ok_or_else(apart)?;
+    let mut form = Form::new(first.kind().into());
+    for cell in &cells {
+        for operation in cell.operations().ok_or_else(apart)? {
+            form.then(&operation).map_err(|_| apart())?;
+        }
+    }
+    alone(first.at(&first.row_arguments()), &form)
+}
+
+fn is_structural(error: &Error) -> bool {
+    matches!(error.sqlstate(), Some("42P01" | "42703" | "42501" | "42804" | "42883"))
+}

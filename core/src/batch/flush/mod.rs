@@ -1,0 +1,147 @@
+//! From a frozen batch to rows: one transaction that moves the watermark and changes everything, or nothing.
+//!
+//! ```text
+//!              ╭─ refused ─▶ careful ─╮
+//! plan ─▶ apply ─┬─ COMMIT seen ──────┴─────▶ applied
+//!                ├─ answer lost ─▶ watermark ─ at hi ─▶ applied
+//!                │                          ╰─ at lo ─▶ again, the same batch
+//!                ├─ entangled ─▶ the table's operations in order ─▶ apply
+//!                ╰─ connection, conflict, time ─▶ again, the same batch
+//! ```
+//! Invariants:
+//! - Applied is exactly what lies at or below the watermark: the statement that moves it raises in the server unless it
+//!   is where the batch begins, and everything else is in its transaction.
+//! - Two flushes that change the same rows lock them in one order: rows by the bytes of their keys, tables by name. What
+//!   still meets in another order is a deadlock that PostgreSQL resolves and that is run again.
+//! - An operation is applied or a dead letter, in the transaction that moves past it.
+
+use std::collections::HashSet;
+
+use crate::base::Deadline;
+use crate::base::backoff::Backoff;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::{ExecResult, Store};
+
+use super::batch::Batch;
+use super::log::Log;
+use super::rebuild::rebuild;
+use apply::Failure;
+use plan::Plan;
+
+mod applied;
+mod apply;
+mod careful;
+mod plan;
+mod replay;
+mod tables;
+mod watermark;
+
+use applied::{Missed, positions};
+pub(super) use applied::Applied;
+pub use applied::FlushReport;
+pub(super) use apply::VERSION;
+pub(super) use tables::Tables;
+pub(crate) use watermark::Stream;
+pub(super) use watermark::{forget, read as read_watermark, register};
+
+/// One try to apply a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Flight<'a> {
+    pub store: &'a dyn Store,
+    pub stream: Stream,
+    pub batch: &'a Batch,
+    pub deadline: Deadline,
+}
+
+/// Why a batch was not applied.
+#[derive(Debug, Clone)]
+pub(super) enum Trouble {
+    /// It may pass later; the batch stays as it is.
+    Again(Error),
+    /// The watermark is neither where the batch begins nor where it ends.
+    Astray {
+        /// Where it is; `None` if there is no row.
+        at: Option<u64>,
+    },
+}
+
+/// Applies a batch, whatever it takes within the deadline.
+pub(super) async fn flush(flight: Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Trouble> {
+    let mut in_order: Vec<Box<str>> = Vec::new();
+    let mut rebuilt;
+    let mut flight = flight;
+    let mut conflicts = Backoff::new(std::time::Duration::from_millis(5), std::time::Duration::from_millis(500));
+    loop {
+        match once(&flight, tables, log).await {
+            Ok(applied) => return Ok(applied),
+            Err(Failure::Moved) => return moved(&flight).await,
+            Err(Failure::Unknown(error, applied)) => return resolve(&flight, error, *applied).await,
+            Err(Failure::Entangled(table)) => {
+                in_order.push(table);
+                let (lo, hi) = (flight.batch.lo, flight.batch.hi);
+                rebuilt = rebuild(log, lo, hi, &HashSet::new(), &in_order).map_err(Trouble::Again)?;
+                flight.batch = &rebuilt;
+            }
+            Err(Failure::Refused(error)) => return Err(Trouble::Again(error)),
+            Err(Failure::Again(error)) if is_conflict(&error) && conflicts.tries() < MOST_CONFLICTS => {
+                let pause = tokio::time::sleep(conflicts.next_delay());
+                flight.deadline.run("before running a batch again", pause).await.map_err(Trouble::Again)?;
+            }
+            Err(Failure::Again(error)) => return Err(Trouble::Again(error)),
+        }
+    }
+}
+
+/// Deadlocks and serialization failures in a row; then the flusher backs off for longer.
+const MOST_CONFLICTS: u32 = 10;
+
+fn is_conflict(error: &Error) -> bool {
+    matches!(error.sqlstate(), Some("40P01" | "40001" | "0A000" | "26000" | "42P05"))
+}
+
+async fn once(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
+    let plan = Plan::of(flight.batch, tables, flight.store, flight.deadline).await.map_err(Failure::Again)?;
+    let steps =
+        if flight.batch.replays { replay::steps(log, flight.batch).map_err(Failure::Again)? } else { Vec::new() };
+    match apply::apply(flight, &plan, &steps).await {
+        Err(Failure::Refused(error)) => {
+            log::debug!("a batch was refused and is taken apart: {error}");
+            // The schema may have changed since the catalogue was read.
+            tables.forget();
+            careful::apply(flight, tables, log).await
+        }
+        other => other,
+    }
+}
+
+/// The watermark was not where the batch begins: an earlier COMMIT whose answer was lost, or something worse.
+async fn moved(flight: &Flight<'_>) -> Result<Applied, Trouble> {
+    let at = read_watermark(flight.store, flight.stream, flight.deadline).await.map_err(Trouble::Again)?;
+    match at {
+        Some(at) if at == flight.batch.hi => Ok(Applied::new(flight.batch)),
+        Some(at) if at == flight.batch.lo => {
+            let message = "a batch was refused because its watermark was somewhere else, and now it is not";
+            Err(Trouble::Again(Error::new(ErrorKind::Store, message).with_retryable(true)))
+        }
+        at => Err(Trouble::Astray { at }),
+    }
+}
+
+/// The answer to COMMIT was lost: the watermark says whether it took effect. A transaction that is still at work holds
+/// the watermark's row, so that the same batch, sent again, waits for it.
+async fn resolve(flight: &Flight<'_>, error: Error, applied: Applied) -> Result<Applied, Trouble> {
+    let at = match read_watermark(flight.store, flight.stream, flight.deadline).await {
+        Ok(at) => at,
+        Err(_) => return Err(Trouble::Again(error)),
+    };
+    match at {
+        Some(at) if at == flight.batch.hi => Ok(applied),
+        Some(at) if at == flight.batch.lo => Err(Trouble::Again(error)),
+        at => Err(Trouble::Astray { at }),
+    }
+}
+
+/// The number that [`VERSION`] drew.
+pub(super) fn version(results: &[ExecResult]) -> Option<u64> {
+    apply::version_of(results).ok()
+}

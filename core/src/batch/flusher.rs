@@ -1,0 +1,317 @@
+//! When a batch is flushed, and what happens around its COMMIT.
+//!
+//! ```text
+//! waiting ── interval, rows, room wanted, flush() ──▶ freeze ──▶ flush ──▶ caches ──▶ settled ──▶ waiting
+//!    ▲                                                 │ failed
+//!    ╰──────────── backoff; the same batch ────────────╯
+//! ```
+//! The watermark of a database that was put back to an earlier state lies below what this process had applied. What is
+//! missing then is in the kept segments, and is applied again from there; if it is not, nothing is applied any more and
+//! every flush says so.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::batch::Batch;
+use super::dead::op_id;
+use super::flush::{self, Applied, Flight, FlushReport, Trouble, read_watermark, register};
+use super::log::{Log, Visit};
+use super::rebuild::rebuild;
+use super::{Batcher, Shared};
+use crate::base::backoff::Backoff;
+use crate::base::crash::crash;
+use crate::base::service::{Services, StopSignal};
+use crate::base::{Deadline, random};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::ChangedKey;
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Somebody who called `flush`.
+pub(super) struct Waiter {
+    /// The last record that it waits for.
+    target: u64,
+    report: FlushReport,
+    tell: oneshot::Sender<Result<FlushReport>>,
+}
+
+impl Batcher {
+    /// Starts the flusher and the adopter.
+    pub(crate) fn start(&self, services: &Services) {
+        let shared = self.0.clone();
+        services.start(move |stop| run(shared, stop));
+        if self.0.settings.class != crate::config::JournalClass::Memory {
+            let shared = self.0.clone();
+            services.start(move |stop| super::adopt::run(shared, stop));
+        }
+    }
+
+    /// Flushes everything that was accepted so far.
+    ///
+    /// # Errors
+    /// Why the first try failed; the operations stay, and further tries follow in the background. `Timeout`.
+    pub(crate) async fn flush(&self, deadline: Deadline) -> Result<FlushReport> {
+        let (tell, told) = oneshot::channel();
+        {
+            let guard = self.0.accumulator.lock();
+            let Some(accumulator) = guard.as_ref() else { return Ok(FlushReport::default()) };
+            if accumulator.active.is_empty() && accumulator.frozen.is_none() {
+                return Ok(FlushReport::default());
+            }
+            let target = accumulator.active.hi;
+            self.0.waiters.lock().push(Waiter { target, report: FlushReport::default(), tell });
+        }
+        self.0.wanted.notify_one();
+        deadline.run("flushing aggregated writes", told).await?.map_err(|_| Error::closed())?
+    }
+}
+
+async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
+    let mut backoff = new_backoff();
+    let mut pause = shared.settings.interval;
+    loop {
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = shared.wanted.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        shared.asked.store(false, Ordering::Release);
+        pause = loop {
+            // A try runs to its end: a batch that is on its way is not left in the middle.
+            match shared.flush_once().await {
+                Ok(true) if shared.is_more_wanted() => {}
+                Ok(_) => {
+                    backoff = new_backoff();
+                    break shared.settings.interval;
+                }
+                Err(_) => break backoff.next_delay().max(Duration::from_millis(10)),
+            }
+        };
+    }
+}
+
+fn new_backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(100), LONGEST_PAUSE)
+}
+
+/// The segments of this process.
+pub(super) struct LiveLog<'a>(pub &'a Shared);
+
+impl Log for LiveLog<'_> {
+    fn read(&self, lo: u64, hi: u64, visit: Visit<'_>) -> Result<()> {
+        let mut records: Vec<(u32, u64, Vec<u8>)> = Vec::new();
+        if let Some(accumulator) = self.0.accumulator.lock().as_ref() {
+            // Copied: whoever accepts operations waits no longer than this takes.
+            let wanted = accumulator.journal.read_from(lo).take_while(|record| record.sequence <= hi);
+            records.extend(wanted.map(|record| (record.segment, record.sequence, record.payload.to_vec())));
+        }
+        records.iter().try_for_each(|(segment, sequence, payload)| visit(*segment, *sequence, payload))
+    }
+}
+
+impl Shared {
+    /// Whether another flush follows at once.
+    fn is_more_wanted(&self) -> bool {
+        let guard = self.accumulator.lock();
+        let Some(accumulator) = guard.as_ref() else { return false };
+        let rows = accumulator.active.rows >= self.settings.rows;
+        let awaited = self.waiters.lock().iter().any(|waiter| waiter.target > accumulator.active.lo);
+        !accumulator.active.is_empty() && (rows || awaited)
+    }
+
+    /// Flushes the frozen batch, or freezes one. `false` if there is nothing.
+    ///
+    /// # Errors
+    /// Why it failed; whoever waits for it was told.
+    pub(super) async fn flush_once(&self) -> Result<bool> {
+        let _one = self.flushing.lock().await;
+        let batch = {
+            let mut guard = self.accumulator.lock();
+            let Some(accumulator) = guard.as_mut() else { return Ok(false) };
+            accumulator.frozen.clone().or_else(|| accumulator.freeze())
+        };
+        let Some(batch) = batch else { return Ok(false) };
+        let began = self.clock.mono_ns();
+        match self.apply(&batch).await {
+            Ok(mut applied) => {
+                applied.report.duration_ms = (self.clock.mono_ns() - began) as f64 / 1e6;
+                self.finish(batch, applied).await;
+                Ok(true)
+            }
+            Err(error) => {
+                self.counters.flush_failures.inc();
+                log::warn!("aggregated writes could not be flushed and stay in the journal: {error}");
+                for waiter in self.waiters.lock().drain(..) {
+                    let _ = waiter.tell.send(Err(error.clone()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn apply(&self, batch: &Batch) -> Result<Applied> {
+        let deadline = Deadline::after(self.settings.flush_timeout);
+        self.register(deadline).await?;
+        let log = LiveLog(self);
+        loop {
+            let flight = Flight { store: &*self.store, stream: self.stream, batch, deadline };
+            match flush::flush(flight, &self.tables, &log).await {
+                Ok(applied) => return Ok(applied),
+                Err(Trouble::Again(error)) => return Err(error),
+                Err(Trouble::Astray { at }) => self.catch_up(at, batch.lo, deadline).await?,
+            }
+        }
+    }
+
+    /// Makes this journal's watermark, once.
+    async fn register(&self, deadline: Deadline) -> Result<()> {
+        if self.registered.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let Some(database) = self.database.get() else {
+            let message = "PostgreSQL was not reached yet, so nobody knows which database it is";
+            return Err(Error::new(ErrorKind::Store, message).with_retryable(true));
+        };
+        register(&*self.store, self.stream, &owner(), deadline).await?;
+        if let Some(accumulator) = self.accumulator.lock().as_mut() {
+            let noted = accumulator.journal.set_database(*database);
+            noted.and_then(|()| accumulator.journal.set_registered()).map_err(|error| {
+                Error::new(ErrorKind::Store, "the journal could not be marked").with_source(error)
+            })?;
+        }
+        self.registered.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The watermark is not where this process left it. Applies again what lies between.
+    async fn catch_up(&self, at: Option<u64>, lo: u64, deadline: Deadline) -> Result<()> {
+        let first = self.accumulator.lock().as_ref().map_or(u64::MAX, |it| it.journal.first());
+        let from = at.unwrap_or(0);
+        if from >= lo || first > from + 1 {
+            return Err(self.astray(at, lo, first));
+        }
+        log::warn!(
+            "the database was put back to an earlier state: its watermark is at {from}, this process had applied up to \
+             {lo}; applying the difference again from the journal"
+        );
+        if at.is_none() {
+            register(&*self.store, self.stream, &owner(), deadline).await?;
+        }
+        let log = LiveLog(self);
+        let rebuilt = rebuild(&log, from, lo, &HashSet::new(), &[])?;
+        let flight = Flight { store: &*self.store, stream: self.stream, batch: &rebuilt, deadline };
+        match flush::flush(flight, &self.tables, &log).await {
+            Ok(applied) => {
+                self.hooks.committed(changed_keys(&rebuilt), applied.version).await;
+                Ok(())
+            }
+            Err(Trouble::Again(error)) => Err(error),
+            Err(Trouble::Astray { at }) => Err(self.astray(at, lo, first)),
+        }
+    }
+
+    fn astray(&self, at: Option<u64>, lo: u64, first: u64) -> Error {
+        let at = at.map_or("missing".to_owned(), |at| at.to_string());
+        Error::new(
+            ErrorKind::Store,
+            format!(
+                "the watermark of this process's journal is {at} in PostgreSQL and {lo} here, and the journal begins at \
+                 {first}: what lies between cannot be applied again. Nothing is applied until the row of zmsg_journals is \
+                 put right"
+            ),
+        )
+        .with("stream", format!("{:032x}", u128::from_be_bytes(self.stream)))
+    }
+
+    /// After the COMMIT: caches, then the journal, then whoever waits.
+    async fn finish(&self, batch: Arc<Batch>, applied: Applied) {
+        let Applied { report, dead, version, missed } = applied;
+        self.hooks.committed(changed_keys(&batch), version).await;
+        crash!("flush.after_invalidation");
+        let hi = batch.hi;
+        {
+            let mut guard = self.accumulator.lock();
+            if let Some(accumulator) = guard.as_mut() {
+                accumulator.settle(hi);
+                crash!("journal.before_retire");
+                self.retire(accumulator, hi);
+            }
+        }
+        self.count(&report);
+        for (table, rows) in missed {
+            self.complain(table, |table| {
+                format!(
+                    "{rows} aggregated changes of {table} found no row and are lost, as an UPDATE of a missing row is; \
+                     or_insert makes the row (told once for each table)"
+                )
+            });
+        }
+        batch.done.end(with_ids(self.stream, dead));
+        self.tell_waiters(hi, &report);
+        self.room.notify_waiters();
+    }
+
+    /// Lets go of segments that were settled `journal_retain` ago; at once if the journal is half full.
+    fn retire(&self, accumulator: &mut super::accumulator::Accumulator, hi: u64) {
+        let now = self.clock.mono_ms();
+        let mut kept = self.kept.lock();
+        kept.push_back((hi, now));
+        let crowded = accumulator.journal.bytes() > self.settings.limits.max_bytes / 2;
+        let mut up_to = 0;
+        while let Some((settled, at)) = kept.front().copied()
+            && (crowded || now.saturating_sub(at) >= self.settings.retain_ms)
+        {
+            up_to = settled;
+            kept.pop_front();
+        }
+        if let Err(error) = accumulator.journal.retire(up_to) {
+            log::warn!("an applied segment of the journal could not be removed, trying again later: {error}");
+        }
+    }
+
+    fn count(&self, report: &FlushReport) {
+        let counters = &self.counters;
+        counters.flushes.inc();
+        counters.batch_operations.add(report.operations);
+        counters.batch_rows.add(report.rows);
+        counters.batch_statements.add(report.statements);
+        counters.zero_row_updates.add(report.zero_row_updates);
+        counters.batch_dead.add(report.dead);
+        counters.flush_ms.add(report.duration_ms as u64);
+        self.last_flush_ms.store(report.duration_ms as u64, Ordering::Relaxed);
+    }
+
+    fn tell_waiters(&self, hi: u64, report: &FlushReport) {
+        let mut waiters = self.waiters.lock();
+        waiters.iter_mut().for_each(|waiter| waiter.report.add(report));
+        for waiter in waiters.extract_if(.., |waiter| waiter.target <= hi) {
+            let _ = waiter.tell.send(Ok(waiter.report));
+        }
+    }
+}
+
+/// What a batch changed.
+pub(super) fn changed_keys(batch: &Batch) -> Vec<ChangedKey> {
+    batch.keys.iter().map(|(key, kept)| ChangedKey { key: key.clone(), kept: *kept }).collect()
+}
+
+fn with_ids(stream: super::flush::Stream, dead: HashMap<u64, Error>) -> HashMap<u64, Error> {
+    dead.into_iter().map(|(at, error)| (at, error.with_op_id(op_id(stream, at)))).collect()
+}
+
+/// Who made a journal, for people who look at `zmsg_journals`.
+pub(super) fn owner() -> String {
+    format!("pid {} ({:08x})", std::process::id(), random::word() as u32)
+}
+
+impl Shared {
+    /// Where PostgreSQL has this process's journal.
+    pub(super) async fn watermark(&self, deadline: Deadline) -> Result<u64> {
+        Ok(read_watermark(&*self.store, self.stream, deadline).await?.unwrap_or(0))
+    }
+}

@@ -1,0 +1,64 @@
+//! A batch from its records: of an adopted journal, or without the records that turned out to be dead.
+
+use std::collections::HashSet;
+
+use super::batch::Batch;
+use super::log::{Definitions, Item, Log};
+use crate::error::Result;
+use crate::sql::names_in;
+
+/// The newest position that the caches are known to have followed, as the records above `lo` say.
+pub(super) fn settled(log: &dyn Log, lo: u64) -> Result<u64> {
+    let (mut definitions, mut settled) = (Definitions::default(), lo);
+    log.read(lo, u64::MAX, &mut |segment, _, payload| {
+        definitions.read(segment, payload, &mut |item, _| {
+            if let Item::Settled(up_to) = item {
+                settled = settled.max(up_to);
+            }
+            Ok(())
+        })
+    })?;
+    Ok(settled)
+}
+
+/// Composes the records in (lo, hi], without the `excluded` ones. Operations on the tables of `in_order` run one by one.
+pub(super) fn rebuild(
+    log: &dyn Log,
+    lo: u64,
+    hi: u64,
+    excluded: &HashSet<u64>,
+    in_order: &[Box<str>],
+) -> Result<Batch> {
+    let mut batch = Batch::new(0, lo);
+    batch.expect_order(in_order);
+    batch.excluded.clone_from(excluded);
+    let mut definitions = Definitions::default();
+    log.read(lo, hi, &mut |segment, sequence, payload| {
+        let counts = sequence > lo && sequence <= hi && !excluded.contains(&sequence);
+        definitions.read(segment, payload, &mut |item, keys| {
+            if counts {
+                add(&mut batch, sequence, &item);
+                keys.iter().for_each(|key| batch.add_key(key, None));
+            }
+            Ok(())
+        })
+    })?;
+    batch.hi = hi;
+    Ok(batch)
+}
+
+fn add(batch: &mut Batch, sequence: u64, item: &Item<'_>) {
+    match item {
+        Item::Cell(cell) => {
+            let slot = batch.attach(cell);
+            match cell.operations() {
+                Some(operations) => operations.iter().for_each(|it| batch.compose(slot, Some(it))),
+                None => batch.compose(slot, None),
+            }
+        }
+        Item::Statement { statement, batch_key } => {
+            batch.add_statement(sequence, &names_in(&statement.sql), *batch_key);
+        }
+        Item::Settled(_) => {}
+    }
+}
