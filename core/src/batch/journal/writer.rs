@@ -82,10 +82,10 @@ impl Journal {
         let header = SegmentHeader { stream: header, index: 0, first: 1, durable: 0, doubt: false, chain };
         let length = limits.segment_bytes.max(RECORDS + 2 * OVERHEAD);
         let live = Segment::create(&*disk, dir, length, header)?;
-        let mut waiting = Waiting::default();
-        waiting.named();
         if header.stream.class == Class::JournalFsync {
-            // The name of the folder itself; those in it are synced with the first records.
+            // A reader learns the class from the first header: it is there before any record is.
+            live.block.syncer()()?;
+            disk.sync_dir(dir)?;
             disk.sync_dir(dir.parent().unwrap_or(dir))?;
         }
         Ok(Journal {
@@ -96,7 +96,7 @@ impl Journal {
             last: 0,
             generation: fork::generation(),
             rolled: VecDeque::new(),
-            waiting,
+            waiting: Waiting::default(),
             durable: 0,
             bytes: length as u64,
             limits,
@@ -153,13 +153,14 @@ impl Journal {
         })
     }
 
-    /// Removes the segments that hold nothing above `up_to`; never the live one.
+    /// Removes the segments that hold nothing above `up_to`; never the live one. A stream that is synced keeps one until
+    /// its successor is on the disk, so that a loss of power always leaves a header to read.
     ///
     /// # Errors
     /// What the disk says; the next call tries again.
     pub(crate) fn retire(&mut self, up_to: u64) -> io::Result<()> {
         self.check_owner()?;
-        while let Some(segment) = self.rolled.front().filter(|segment| segment.last <= up_to) {
+        while let Some(segment) = self.rolled.front().filter(|segment| self.is_retired(segment, up_to)) {
             self.disk.remove_file(&self.dir.join(folder::segment_name(segment.header.index)))?;
             self.bytes -= segment.length as u64;
             self.rolled.pop_front();
@@ -169,6 +170,12 @@ impl Journal {
             }
         }
         Ok(())
+    }
+
+    fn is_retired(&self, segment: &Segment, up_to: u64) -> bool {
+        // A record of the successor that is on the disk has its header and its name with it.
+        let replaced = self.class() != Class::JournalFsync || self.durable > segment.last;
+        segment.last <= up_to && replaced
     }
 
     /// Notes the database's identity, in every segment.

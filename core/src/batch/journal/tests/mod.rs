@@ -5,6 +5,12 @@ use std::sync::Arc;
 
 use super::*;
 
+mod damage;
+mod faulty;
+mod locks;
+mod measure;
+mod power;
+mod processes;
 mod writing;
 
 /// The header of a test's stream.
