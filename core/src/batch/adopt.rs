@@ -18,7 +18,7 @@ use super::Shared;
 use super::flush::{self, Flight, Trouble, read_watermark, register};
 use super::flusher::{changed_keys, owner};
 use super::journal::{self, End, Recovered, StreamHeader, StreamLock};
-use super::log::{Log, Visit};
+use super::records::{Log, Visit};
 use super::rebuild::{rebuild, settled};
 use crate::base::Deadline;
 use crate::base::crash::crash;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::entry::{Keys, write_define, write_identity, write_operations, write_raw_statement};
 use super::flush::Stream;
-use super::log::{Definitions, Item, Log};
+use super::records::{Definitions, Item, Log};
 use crate::base::Deadline;
 use crate::batch::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};

@@ -21,9 +21,9 @@ const SETTLED: u8 = 9;
 
 /// The cache keys that a task concerns: its own, and further ones that it changes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Keys<'a> {
-    pub key: Option<&'a str>,
-    pub invalidates: &'a [String],
+pub(crate) struct Keys<'a> {
+    pub(crate) key: Option<&'a str>,
+    pub(crate) invalidates: &'a [String],
 }
 
 /// The same, read back.

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::batch::Batch;
 use super::dead::op_id;
 use super::flush::{self, Applied, Flight, FlushReport, Trouble, read_watermark, register};
-use super::log::{Log, Visit};
+use super::records::{Log, Visit};
 use super::rebuild::rebuild;
 use super::{Batcher, Shared};
 use crate::base::backoff::Backoff;
@@ -274,7 +274,7 @@ impl Shared {
         }
     }
 
-    fn count(&self, report: &FlushReport) {
+    pub(super) fn count(&self, report: &FlushReport) {
         let counters = &self.counters;
         counters.flushes.inc();
         counters.batch_operations.add(report.operations);

@@ -12,7 +12,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `journal/` | opaque records on disk |
-//! | `entry`, `log`, `rebuild` | what a record says, and a batch from records |
+//! | `entry`, `records`, `rebuild` | what a record says, and a batch from records |
 //! | `accumulator`, `batch`, `route`, `domain` | what composes with what |
 //! | `flush/` | from a batch to rows, exactly once |
 //! | `flusher`, `adopt`, `close` | when: the services |
@@ -39,10 +39,10 @@ mod entry;
 mod flush;
 mod flusher;
 mod journal;
-mod log;
 mod pending;
 mod place;
 mod rebuild;
+mod records;
 mod route;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::batch::Batch;
-use super::log::{Definitions, Item, Log};
+use super::records::{Definitions, Item, Log};
 use crate::error::Result;
 use crate::sql::names_in;
 

@@ -17,7 +17,7 @@ use crate::store::{Access, CommitFailure, ExecResult, StepFailure, Transaction};
 use crate::value::Value;
 
 /// Numbers the transaction among those that touch its rows; see `zmsg_ver`.
-pub(super) const VERSION: &str = "SELECT nextval('zmsg_ver')";
+pub(in crate::batch) const VERSION: &str = "SELECT nextval('zmsg_ver')";
 
 /// Why it was not applied.
 pub(super) enum Failure {

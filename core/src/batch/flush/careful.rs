@@ -21,7 +21,7 @@ use super::watermark::advance;
 use super::{Applied, Flight, Tables};
 use crate::batch::batch::{Batch, Slot};
 use crate::batch::dead;
-use crate::batch::log::Log;
+use crate::batch::records::Log;
 use crate::batch::rebuild::rebuild;
 use crate::error::{Error, ErrorKind};
 use crate::ops::Form;

@@ -16,6 +16,7 @@
 //! - An operation is applied or a dead letter, in the transaction that moves past it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
@@ -23,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::{ExecResult, Store};
 
 use super::batch::Batch;
-use super::log::Log;
+use super::records::Log;
 use super::rebuild::rebuild;
 use apply::Failure;
 use plan::Plan;
@@ -68,10 +69,11 @@ pub(super) enum Trouble {
 /// Applies a batch, whatever it takes within the deadline.
 pub(super) async fn flush(flight: Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Trouble> {
     let mut in_order: Vec<Box<str>> = Vec::new();
-    let mut rebuilt;
-    let mut flight = flight;
+    let mut rebuilt: Option<Arc<Batch>> = None;
     let mut conflicts = Backoff::new(std::time::Duration::from_millis(5), std::time::Duration::from_millis(500));
     loop {
+        let again = rebuilt.clone();
+        let flight = Flight { batch: again.as_deref().unwrap_or(flight.batch), ..flight };
         match once(&flight, tables, log).await {
             Ok(applied) => return Ok(applied),
             Err(Failure::Moved) => return moved(&flight).await,
@@ -79,8 +81,8 @@ pub(super) async fn flush(flight: Flight<'_>, tables: &Tables, log: &dyn Log) ->
             Err(Failure::Entangled(table)) => {
                 in_order.push(table);
                 let (lo, hi) = (flight.batch.lo, flight.batch.hi);
-                rebuilt = rebuild(log, lo, hi, &HashSet::new(), &in_order).map_err(Trouble::Again)?;
-                flight.batch = &rebuilt;
+                let ordered = rebuild(log, lo, hi, &HashSet::new(), &in_order).map_err(Trouble::Again)?;
+                rebuilt = Some(Arc::new(ordered));
             }
             Err(Failure::Refused(error)) => return Err(Trouble::Again(error)),
             Err(Failure::Again(error)) if is_conflict(&error) && conflicts.tries() < MOST_CONFLICTS => {

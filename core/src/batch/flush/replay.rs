@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::batch::batch::Batch;
-use crate::batch::log::{Definitions, Item, Log};
+use crate::batch::records::{Definitions, Item, Log};
 use crate::batch::route::State;
 use crate::error::Result;
 use crate::sql::multi_row::MultiRow;

@@ -16,13 +16,13 @@ const MOST: usize = 1_024;
 
 /// One table: its columns by name. Without columns it is not there.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(in crate::batch) struct Table {
     columns: HashMap<Box<str>, Column>,
 }
 
 /// One column.
 #[derive(Debug, Clone)]
-pub(super) struct Column {
+pub(in crate::batch) struct Column {
     /// As a cast writes it.
     pub ty: Box<str>,
     /// Whether two texts that differ are never equal there.
@@ -33,7 +33,7 @@ pub(super) struct Column {
 
 /// What was read so far; forgotten when a statement was refused, since the schema may have changed.
 #[derive(Default)]
-pub(super) struct Tables(Mutex<HashMap<Box<str>, Arc<Table>>>);
+pub(in crate::batch) struct Tables(Mutex<HashMap<Box<str>, Arc<Table>>>);
 
 const QUESTION: &str = "SELECT a.attname::text, format_type(a.atttypid, -1), COALESCE(c.collisdeterministic, true), \
      EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum) \
@@ -41,14 +41,14 @@ const QUESTION: &str = "SELECT a.attname::text, format_type(a.atttypid, -1), COA
      WHERE a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped";
 
 impl Table {
-    pub(super) fn column(&self, name: &str) -> Option<&Column> {
+    pub(in crate::batch) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.get(name)
     }
 }
 
 impl Column {
     /// Whether different arguments of this type never mean the same row.
-    pub(super) fn tells_apart(&self, type_name: &str) -> bool {
+    pub(in crate::batch) fn tells_apart(&self, type_name: &str) -> bool {
         let ty = &*self.ty;
         match type_name {
             "int" => matches!(ty, "smallint" | "integer" | "bigint"),
@@ -62,12 +62,12 @@ impl Column {
 }
 
 impl Tables {
-    pub(super) fn forget(&self) {
+    pub(in crate::batch) fn forget(&self) {
         self.0.lock().clear();
     }
 
     /// From memory, or asked now.
-    pub(super) async fn get(&self, store: &dyn Store, name: &Name, deadline: Deadline) -> Result<Arc<Table>> {
+    pub(in crate::batch) async fn get(&self, store: &dyn Store, name: &Name, deadline: Deadline) -> Result<Arc<Table>> {
         if let Some(known) = self.0.lock().get(name.quoted()) {
             return Ok(known.clone());
         }
