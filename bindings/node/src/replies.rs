@@ -63,7 +63,7 @@ impl Reply {
             }
             Reply::Receipt(receipt, texts) => {
                 let mut object = Object::new(env)?;
-                object.set("opId", receipt.op_id)?;
+                object.set("opId", receipt.op_id())?;
                 object.set("durability", receipt.durability)?;
                 object.set("rowsAffected", receipt.rows_affected as f64)?;
                 object.set("rows", groups(env, &receipt.rows, texts)?)?;

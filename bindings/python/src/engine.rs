@@ -359,6 +359,6 @@ fn json(py: Python<'_>, told: impl Serialize) -> PyResult<Object> {
 /// `(op_id, rows_affected, rows, durability, cached)`.
 fn receipt(py: Python<'_>, receipt: core::Receipt) -> PyResult<Object> {
     let rows = rows::to_dicts(py, &receipt.rows)?;
-    let parts = (receipt.op_id, receipt.rows_affected, rows, receipt.durability, receipt.cached);
+    let parts = (receipt.op_id(), receipt.rows_affected, rows, receipt.durability, receipt.cached);
     Ok(parts.into_pyobject(py)?.into_any().unbind())
 }

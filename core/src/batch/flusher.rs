@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::dead::op_id;
-use super::flush::{self, Applied, Flight, FlushReport, Trouble, read_watermark, register};
+use super::flush::{self, Applied, Flight, FlushReport, Trouble, register};
 use super::records::{Log, Visit};
 use super::rebuild::rebuild;
 use super::{Batcher, Shared};
@@ -307,11 +307,4 @@ fn with_ids(stream: super::flush::Stream, dead: HashMap<u64, Error>) -> HashMap<
 /// Who made a journal, for people who look at `zmsg_journals`.
 pub(super) fn owner() -> String {
     format!("pid {} ({:08x})", std::process::id(), random::word() as u32)
-}
-
-impl Shared {
-    /// Where PostgreSQL has this process's journal.
-    pub(super) async fn watermark(&self, deadline: Deadline) -> Result<u64> {
-        Ok(read_watermark(&*self.store, self.stream, deadline).await?.unwrap_or(0))
-    }
 }

@@ -61,6 +61,7 @@ pub(crate) struct L2 {
     generation: Generation,
     set_newer: Script,
     fill_over: Script,
+    drop_unless: Script,
     counters: Arc<Counters>,
 }
 
@@ -73,6 +74,7 @@ impl L2 {
             generation: Generation::new(redis.clone(), clock, keys.engine("generation")),
             set_newer: Script::new(include_str!("set_newer.lua")),
             fill_over: Script::new(include_str!("fill_over.lua")),
+            drop_unless: Script::new(include_str!("drop_unless.lua")),
             redis,
             keys,
             counters,
@@ -144,6 +146,22 @@ impl L2 {
         let (text, px) = (encode(&entry)?, Some(DROPPED_LIFE.as_millis() as u64));
         let drops = keys.iter().map(|key| self.set_newer_at(key.as_ref(), &text, px, deadline));
         join_all(drops).await.into_iter().collect()
+    }
+
+    /// Drops a key for a transaction unless it still holds the value of this SHA-1; says whether it does.
+    pub(crate) async fn drop_unless(
+        &self,
+        key: &str,
+        kept: &[u8; 20],
+        version: u64,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let generation = self.generation.get_fresh(deadline).await?;
+        let text = encode(&L2Entry { generation, version, expiry_ms: 0, content: Content::Dropped })?;
+        let px = DROPPED_LIFE.as_millis().to_string();
+        let hex: String = kept.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (full, args) = (self.keys.value(key), [&text[..], px.as_bytes(), hex.as_bytes()]);
+        Ok(self.redis.eval_int(&self.drop_unless, &[&full], &args, deadline).await? == 1)
     }
 
     /// Makes a fill ready. `None` if it may not replace what the reader saw.

@@ -109,6 +109,11 @@ pub(crate) struct Miss {
     seen: Option<Seen>,
 }
 
+/// What [`Caches::drop_unless`] knows a value by: its SHA-1. Not for secrets.
+pub(crate) fn digest(data: &[u8]) -> [u8; 20] {
+    sha1_smol::Sha1::from(data).digest().bytes()
+}
+
 impl Caches {
     /// Empty L1 over a Redis, or alone. Nothing is sent yet.
     pub(crate) fn new(
@@ -311,6 +316,34 @@ impl Caches {
             _ => l2.drop_at(keys, version, deadline).await,
         };
         dropped.inspect_err(|error| self.note_failure(error))
+    }
+
+    /// Drops the change's one key from both tiers, unless L2 still holds the value of this SHA-1; without L2, unless L1
+    /// does.
+    ///
+    /// # Errors
+    /// If L2 failed: it may still have it. It is gone from L1.
+    pub(crate) async fn drop_unless(
+        &self,
+        change: Settle,
+        kept: &[u8; 20],
+        version: u64,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let [key] = change.keys() else { return Err(Error::new(ErrorKind::Internal, "a drop of one key")) };
+        let stays = match &self.l2 {
+            Some(l2) => l2.drop_unless(key, kept, version, deadline).await,
+            None => Ok(self.l1.get(key).flatten().is_some_and(|data| digest(&data) == *kept)),
+        };
+        match stays {
+            Ok(true) => change.call_off(),
+            Ok(false) => self.counters.cache_drops.inc(),
+            Err(error) => {
+                self.note_failure(&error);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Empties L1.

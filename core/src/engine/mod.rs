@@ -4,6 +4,7 @@
 //! ```text
 //! get     L1 ─miss─▶ one flight per key ─▶ L2 ─miss─▶ source (PostgreSQL) ─▶ fill L2 and L1
 //! write   PostgreSQL ─COMMIT─▶ caches            (`order.rs`, the only place that says so)
+//! batch   accepted ─▶ value cached … COMMIT ─▶ keys dropped from the caches   (`periodic.rs`, `batched.rs`)
 //! ```
 //!
 //! Invariants:
@@ -12,13 +13,17 @@
 //! - A call that has begun ends the same way whether or not its caller still listens.
 //! - After `close` has begun every new call is answered with `Closed`; calls in flight end first.
 
+mod again;
+mod batched;
 mod caller;
 mod calls;
+mod dead;
 mod families;
 mod ids;
 mod limits;
 mod many;
 mod order;
+mod periodic;
 mod read;
 mod schema;
 mod sql;
@@ -36,6 +41,7 @@ use crate::error::{Error, Result};
 use calls::Call;
 use state::State;
 
+pub use crate::batch::{DeadLetter, FlushReport};
 pub use crate::store::migrations::MigrationReport;
 pub use schema::Migrations;
 pub use status::{Health, Stats, TierHealth};

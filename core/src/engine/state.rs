@@ -5,11 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
 
+use super::again;
+use super::batched::CachesFollow;
 use super::calls::Calls;
 use super::families::Families;
 use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
+use crate::batch::Batcher;
 use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
 use crate::config::{Config, Ttl};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,14 +29,15 @@ pub(super) struct State {
     pub(super) config: Config,
     pub(super) counters: Arc<Counters>,
     pub(super) calls: Arc<Calls>,
-    pub(super) caches: Caches,
+    pub(super) caches: Arc<Caches>,
+    pub(super) batcher: Batcher,
     pub(super) sources: SourceTable,
     pub(super) source_permits: Semaphore,
     /// Families of keys that were missed and have no source.
     pub(super) unsourced: Families,
     pub(super) store: Arc<dyn Store>,
     pub(super) ids: Arc<Ids>,
-    services: Services,
+    services: Arc<Services>,
     /// Set once the engine's own tables are known to be there.
     own_tables: OnceCell<()>,
     closed: OnceCell<()>,
@@ -50,7 +54,7 @@ impl State {
         });
         // PostgreSQL's error first: without it nothing works.
         let (store, redis) = (Arc::new(store?) as Arc<dyn Store>, redis?);
-        let state = Arc::new(State::furnish(config, store, redis));
+        let state = Arc::new(State::furnish(config, store.clone(), redis)?);
         match state.prepare_database().await {
             Ok(()) => {}
             Err(error) if state.config.start_degraded && error.retryable() => {
@@ -59,15 +63,18 @@ impl State {
                 state.services.start(move |stop| prepare_later(late, stop));
             }
             Err(error) => {
+                // Nothing was accepted; what was made for it is removed.
+                state.batcher.close(Deadline::after(state.config.connect_timeout)).await;
                 state.store.close().await;
                 return Err(error);
             }
         }
         state.ids.start(&state.services);
+        state.batcher.start(&state.services);
         Ok(state)
     }
 
-    fn furnish(config: Config, store: Arc<dyn Store>, redis: Option<Redis>) -> State {
+    fn furnish(config: Config, store: Arc<dyn Store>, redis: Option<Redis>) -> Result<State> {
         let (clock, counters) = (Clock::system(), Arc::new(Counters::default()));
         let life = LifeRules {
             default_ttl: config.default_ttl,
@@ -78,8 +85,14 @@ impl State {
         let settings =
             CacheSettings { namespace: config.namespace.clone(), l1_max_cost: config.l1_max_cost, life };
         let statement_time = config.connect_timeout;
-        State {
-            caches: Caches::new(settings, redis, clock.clone(), counters.clone()),
+        let caches = Arc::new(Caches::new(settings, redis, clock.clone(), counters.clone()));
+        let services = Arc::new(Services::new());
+        let follower = CachesFollow::new(caches.clone(), services.clone(), config.redis_timeout);
+        let batcher =
+            Batcher::open(&config, store.clone(), Arc::new(follower), counters.clone(), clock.clone())?;
+        Ok(State {
+            caches,
+            batcher,
             ids: Ids::new(store.clone(), clock, config.id_grant, statement_time),
             source_permits: Semaphore::new(config.source_concurrency),
             counters,
@@ -87,11 +100,11 @@ impl State {
             sources: SourceTable::default(),
             unsourced: Families::default(),
             store,
-            services: Services::new(),
+            services,
             own_tables: OnceCell::new(),
             closed: OnceCell::new(),
             config,
-        }
+        })
     }
 
     /// The engine's own tables, then a node id.
@@ -112,10 +125,13 @@ impl State {
     /// The engine's own tables, and which database they are in, which Redis has to know.
     async fn open_database(&self, deadline: Deadline) -> Result<()> {
         self.store.open_own_tables(self.config.auto_migrate, deadline).await?;
-        let identity = sql("SELECT database_id::text FROM zmsg_identity", &[])?;
+        let identity = sql("SELECT database_id::text, database_id FROM zmsg_identity", &[])?;
         let rows = self.store.query(&identity, deadline).await?;
         match rows.first().map(|row| row.values.as_slice()) {
-            Some([Value::Text(id)]) => self.caches.belong_to(id),
+            Some([Value::Text(id), Value::Uuid(bytes)]) => {
+                self.caches.belong_to(id);
+                self.batcher.belong_to(*bytes)?;
+            }
             _ => {
                 let message = "the table zmsg_identity has no row; it should have exactly one";
                 return Err(Error::new(ErrorKind::Store, message));
@@ -133,6 +149,8 @@ impl State {
         if deadline.run("waiting for calls in flight", self.calls.drained()).await.is_err() {
             log::warn!("closing although calls are in flight: the time limit of close has passed");
         }
+        // While PostgreSQL can be reached: then the services, which would try it too.
+        self.batcher.close(deadline).await;
         self.services.stop(deadline).await;
         // Not worth the whole time of close if PostgreSQL is away: the node comes free by itself.
         if let Err(error) = self.ids.close(deadline.at_most(self.config.connect_timeout)).await {
@@ -160,10 +178,12 @@ impl State {
 
     /// Drops keys again a few times, in the background, for a transaction of which nobody knows when it ends.
     pub(super) fn drop_again_later(self: &Arc<State>, keys: Vec<Arc<str>>, version: u64) {
-        if !keys.is_empty() {
-            let state = Arc::downgrade(self);
-            self.services.start(move |stop| drop_again(state, keys, version, stop));
-        }
+        again::drop_later(&self.caches, &self.services, keys, version, self.config.redis_timeout);
+    }
+
+    /// What tells the caches of a batch.
+    pub(super) fn follower(&self) -> CachesFollow {
+        CachesFollow::new(self.caches.clone(), self.services.clone(), self.config.redis_timeout)
     }
 
     pub(super) async fn drop_keys(&self, change: Settle, version: u64) -> Result<()> {
@@ -173,22 +193,6 @@ impl State {
     /// What the caches get to follow a write: the caller's own time may be up, yet they must hear of the commit.
     fn cache_deadline(&self) -> Deadline {
         Deadline::after(self.config.redis_timeout.saturating_mul(2))
-    }
-}
-
-/// When a drop is repeated, in seconds after the one before it.
-const DROP_AGAIN_AFTER: [u64; 3] = [1, 4, 25];
-
-async fn drop_again(state: std::sync::Weak<State>, keys: Vec<Arc<str>>, version: u64, mut stop: StopSignal) {
-    for seconds in DROP_AGAIN_AFTER {
-        tokio::select! {
-            () = stop.stopped() => return,
-            () = tokio::time::sleep(std::time::Duration::from_secs(seconds)) => {}
-        }
-        let Some(state) = state.upgrade() else { return };
-        if let Err(error) = state.drop_keys(state.caches.begin(&keys), version).await {
-            log::debug!("keys of an unknown outcome could not be dropped again: {error}");
-        }
     }
 }
 

@@ -65,6 +65,42 @@ pub struct Stats {
     pub l1_evictions: u64,
     /// Values that L1 did not take in because their key, or one beside it, was written meanwhile.
     pub l1_refused: u64,
+    /// Aggregated writes that were applied, dead ones included.
+    pub batch_operations: u64,
+    /// Rows that they changed.
+    pub batch_rows: u64,
+    /// Statements that changed them.
+    pub batch_statements: u64,
+    /// Flushes that were committed.
+    pub flushes: u64,
+    /// Tries to flush that failed; the same batch was sent again.
+    pub flush_failures: u64,
+    /// Milliseconds that the committed flushes took, summed.
+    pub flush_ms: u64,
+    /// Aggregated changes that found no row.
+    pub zero_row_updates: u64,
+    /// Aggregated writes that the database refused; see the dead letters.
+    pub batch_dead: u64,
+    /// Aggregated writes that waited for room.
+    pub batch_waits: u64,
+    /// Aggregated writes that were not accepted, because there was no room in time.
+    pub batch_overloads: u64,
+    /// Journals of ended processes that this one applied.
+    pub journals_adopted: u64,
+    /// Journals that this process leaves alone: damaged, or of another database.
+    pub journals_refused: u64,
+    /// Aggregated writes that were applied for each row changed, since the engine was opened; 0 before the first flush.
+    pub aggregation_ratio: f64,
+    /// Distinct rows with pending aggregated writes.
+    pub pending_cells: u64,
+    /// Memory of pending aggregated writes.
+    pub pending_bytes: u64,
+    /// Disk space of this process's journal; memory in class `memory`.
+    pub journal_bytes: u64,
+    /// Age of the oldest pending aggregated write in milliseconds.
+    pub oldest_pending_ms: u64,
+    /// Duration of the last committed flush in milliseconds.
+    pub last_flush_ms: u64,
     /// Values and absences in L1.
     pub l1_entries: u64,
     /// Bytes in L1, keys and overhead counted.
@@ -108,7 +144,27 @@ fn tier(name: &'static str, answer: Result<std::time::Duration>) -> TierHealth {
 impl State {
     fn stats(&self) -> Stats {
         let (counters, pool, l1) = (&self.counters, self.store.pool_stats(), self.caches.l1_stats());
+        let batch = self.batcher.stats();
+        let (operations, rows) = (counters.batch_operations.get(), counters.batch_rows.get());
         Stats {
+            batch_operations: operations,
+            batch_rows: rows,
+            batch_statements: counters.batch_statements.get(),
+            flushes: counters.flushes.get(),
+            flush_failures: counters.flush_failures.get(),
+            flush_ms: counters.flush_ms.get(),
+            zero_row_updates: counters.zero_row_updates.get(),
+            batch_dead: counters.batch_dead.get(),
+            batch_waits: counters.batch_waits.get(),
+            batch_overloads: counters.batch_overloads.get(),
+            journals_adopted: counters.journals_adopted.get(),
+            journals_refused: counters.journals_refused.get(),
+            aggregation_ratio: if rows == 0 { 0.0 } else { operations as f64 / rows as f64 },
+            pending_cells: batch.cells,
+            pending_bytes: batch.bytes,
+            journal_bytes: batch.journal_bytes,
+            oldest_pending_ms: batch.oldest_ms,
+            last_flush_ms: batch.last_flush_ms,
             l1_hits: counters.l1_hits.get(),
             l2_hits: counters.l2_hits.get(),
             absent_hits: counters.absent_hits.get(),

@@ -1,10 +1,13 @@
 //! What goes into a verb and what comes out.
 
+use std::fmt;
 use std::time::Duration;
 
+use crate::batch::Ticket;
 use crate::config::Ttl;
 use crate::error::{Error, Result};
 use crate::sql::Task;
+use crate::store::ExecResult;
 use crate::value::Row;
 
 /// One task or several; several run in one transaction, in order.
@@ -52,13 +55,13 @@ pub struct SourceOptions {
 }
 
 /// What an accepted write gives back.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Receipt {
-    /// Identifies the operation in logs and errors.
-    pub op_id: String,
-    /// What the write survives; `"postgres"` means that its COMMIT was seen.
+    origin: Origin,
+    /// What the write survives. `"postgres"`: its COMMIT was seen. `"journal"`, `"journal_fsync"`, `"memory"`: it is
+    /// accepted, and reaches PostgreSQL with the next flush; see the setting `journal`.
     pub durability: &'static str,
-    /// Rows that the tasks changed, summed.
+    /// Rows that the tasks changed, summed; 0 for what is still to be flushed.
     pub rows_affected: u64,
     /// RETURNING rows of all tasks, in order.
     pub rows: Vec<Row>,
@@ -67,9 +70,53 @@ pub struct Receipt {
     pub cached: bool,
 }
 
+#[derive(Clone)]
+enum Origin {
+    Committed(String),
+    Accepted(Ticket),
+}
+
 impl Receipt {
-    /// Resolves when the effect is committed; for a synchronous write that is now.
+    /// Of a write whose COMMIT was seen.
+    pub(super) fn committed(op_id: String, result: ExecResult, cached: bool) -> Receipt {
+        let ExecResult { rows_affected, rows } = result;
+        Receipt { origin: Origin::Committed(op_id), durability: "postgres", rows_affected, rows, cached }
+    }
+
+    /// Of a write that will be flushed.
+    #[inline]
+    pub(super) fn accepted(ticket: Ticket, durability: &'static str, cached: bool) -> Receipt {
+        Receipt { origin: Origin::Accepted(ticket), durability, rows_affected: 0, rows: Vec::new(), cached }
+    }
+
+    /// Identifies the operation in logs, errors and dead letters.
+    pub fn op_id(&self) -> String {
+        match &self.origin {
+            Origin::Committed(op_id) => op_id.clone(),
+            Origin::Accepted(ticket) => ticket.op_id(),
+        }
+    }
+
+    /// Resolves when the effect is committed and the caches know; for a synchronous write that is now.
+    ///
+    /// # Errors
+    /// What became of it: the database's refusal, if the operation is a dead letter now; `Closed` if the engine was closed
+    /// before the flush.
     pub async fn done(&self) -> Result<()> {
-        Ok(())
+        match &self.origin {
+            Origin::Committed(_) => Ok(()),
+            Origin::Accepted(ticket) => ticket.done().await,
+        }
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt")
+            .field("op_id", &self.op_id())
+            .field("durability", &self.durability)
+            .field("rows_affected", &self.rows_affected)
+            .field("cached", &self.cached)
+            .finish_non_exhaustive()
     }
 }

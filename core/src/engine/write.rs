@@ -121,17 +121,11 @@ impl Zmsg {
         let op_id = random::operation_id();
         let outcome = self.state.store.transact(&tasks, hooks.clone(), deadline).await;
         let total = outcome.map_err(|error| error.with_op_id(&op_id))?.total();
-        Ok(Receipt {
-            op_id,
-            durability: "postgres",
-            rows_affected: total.rows_affected,
-            rows: total.rows,
-            cached: hooks.cached(),
-        })
+        Ok(Receipt::committed(op_id, total, hooks.cached()))
     }
 }
 
 /// A copy: a slice of a caller's buffer would keep all of it in memory for as long as it is cached.
-fn own(data: &Bytes) -> Bytes {
+pub(super) fn own(data: &Bytes) -> Bytes {
     Bytes::copy_from_slice(data)
 }

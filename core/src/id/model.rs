@@ -13,7 +13,7 @@ use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Task;
 use crate::store::migrations::{Migration, MigrationReport};
-use crate::store::{CommitHooks, Committed, ExecResult, Gone, PoolStats, Store};
+use crate::store::{Access, CommitHooks, Committed, ExecResult, Gone, PoolStats, StepFailure, Store, Transaction};
 use crate::value::{Row, Value};
 
 /// What becomes of the next statements.
@@ -181,6 +181,10 @@ impl Store for Model {
     }
 
     async fn transact(&self, _: &[Task], _: Arc<dyn CommitHooks>, _: Deadline) -> Result<Committed> {
+        unreachable!("grants only execute")
+    }
+
+    async fn begin(&self, _: Access, _: Deadline) -> Result<Box<dyn Transaction>, StepFailure> {
         unreachable!("grants only execute")
     }
 

@@ -127,7 +127,7 @@ async fn write(zmsg: &Zmsg, verb: &str, step: &Json) -> Result<Json> {
 }
 
 fn receipt(receipt: Receipt) -> Json {
-    assert!(!receipt.op_id.is_empty(), "a receipt has an operation id");
+    assert!(!receipt.op_id().is_empty(), "a receipt has an operation id");
     json!({
         "rows_affected": receipt.rows_affected,
         "rows": json::from_rows(&receipt.rows),

@@ -1,0 +1,64 @@
+//! What the COMMIT of a batch does to the caches: each of its keys is dropped, unless the caches still hold the value
+//! that was put there with the last operation on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+
+use super::again;
+use crate::base::Deadline;
+use crate::base::service::Services;
+use crate::cache::Caches;
+use crate::error::Result;
+use crate::store::{BatchHooks, ChangedKey};
+
+/// Keys that Redis is told of at once.
+const AT_ONCE: usize = 500;
+
+/// Tells the caches.
+pub(super) struct CachesFollow {
+    caches: Arc<Caches>,
+    services: Arc<Services>,
+    redis_timeout: Duration,
+}
+
+impl CachesFollow {
+    pub(super) fn new(caches: Arc<Caches>, services: Arc<Services>, redis_timeout: Duration) -> CachesFollow {
+        CachesFollow { caches, services, redis_timeout }
+    }
+
+    async fn tell(&self, keys: &[ChangedKey], version: u64) -> Result<()> {
+        let deadline = Deadline::after(self.redis_timeout.saturating_mul(2));
+        let plain: Vec<&Arc<str>> = keys.iter().filter(|it| it.kept.is_none()).map(|it| &it.key).collect();
+        let dropped = self.caches.drop_keys(self.caches.begin(&plain), version, deadline).await;
+        let kept = keys.iter().filter_map(|it| Some((&it.key, it.kept.as_ref()?)));
+        let unless = kept.map(|(key, kept)| {
+            let change = self.caches.begin(std::slice::from_ref(key));
+            self.caches.drop_unless(change, kept, version, deadline)
+        });
+        join_all(unless).await.into_iter().fold(dropped, |all, one| all.and(one))
+    }
+}
+
+#[async_trait]
+impl BatchHooks for CachesFollow {
+    async fn committed(&self, keys: Vec<ChangedKey>, version: u64) {
+        let mut failed: Vec<Arc<str>> = Vec::new();
+        for chunk in keys.chunks(AT_ONCE) {
+            // Once Redis has failed, the rest is left to the repetition: each would wait as long.
+            let told = if failed.is_empty() { self.tell(chunk, version).await.is_ok() } else { false };
+            if !told {
+                let keys: Vec<Arc<str>> = chunk.iter().map(|it| it.key.clone()).collect();
+                // This process's own memory at least has nothing older.
+                drop(self.caches.begin(&keys));
+                failed.extend(keys);
+            }
+        }
+        if !failed.is_empty() {
+            log::warn!("the caches could not follow a flush; {} keys are dropped again later", failed.len());
+            again::drop_later(&self.caches, &self.services, failed, version, self.redis_timeout);
+        }
+    }
+}
