@@ -89,6 +89,17 @@ impl<'b> Frame<'b> {
     }
 }
 
+/// The payload of the first record of data from `at` on, which is moved behind it. For records that were checked before.
+pub(super) fn next_data<'b>(bytes: &'b [u8], at: &mut usize) -> Option<&'b [u8]> {
+    loop {
+        let frame = Frame::at(bytes, *at)?;
+        *at += frame.length();
+        if frame.kind == Kind::Data {
+            return Some(frame.payload);
+        }
+    }
+}
+
 /// Writes a record at the start of `bytes`, which has room for it, and gives its checksum.
 #[inline]
 pub(super) fn put(bytes: &mut [u8], before: u32, kind: Kind, sequence: u64, payload: &[u8]) -> u32 {

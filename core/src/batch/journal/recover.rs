@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::disk::Disk;
 use super::folder;
-use super::frame::{Frame, Kind};
+use super::frame::next_data;
 use super::header::{Class, RECORDS, SegmentHeader, StreamHeader};
 use super::scan::{is_blank, scan};
 pub(crate) use super::timeline::End;
@@ -106,17 +106,9 @@ impl Recovered {
 }
 
 fn records(bytes: Bytes, stretch: Stretch) -> impl Iterator<Item = RecoveredRecord> {
-    let (mut at, mut sequence) = (stretch.run.start, stretch.run.first);
-    std::iter::from_fn(move || {
-        while sequence <= stretch.run.last {
-            let frame = Frame::at(&bytes, at)?;
-            at += frame.length();
-            if frame.kind == Kind::Data {
-                sequence += 1;
-                let payload = bytes.slice_ref(frame.payload);
-                return Some(RecoveredRecord { segment: stretch.index, sequence: sequence - 1, payload });
-            }
-        }
-        None
+    let mut at = stretch.run.start;
+    (stretch.run.first..=stretch.run.last).map_while(move |sequence| {
+        let payload = bytes.slice_ref(next_data(&bytes, &mut at)?);
+        Some(RecoveredRecord { segment: stretch.index, sequence, payload })
     })
 }

@@ -5,7 +5,17 @@ use std::path::Path;
 
 use super::disk::{Block, Disk};
 use super::folder;
-use super::header::{SegmentHeader, StreamHeader};
+use super::frame::next_data;
+use super::header::{RECORDS, SegmentHeader, StreamHeader};
+
+/// A record, read where it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record<'j> {
+    /// The index of its segment; payloads refer to earlier ones of the same segment only.
+    pub(crate) segment: u32,
+    pub(crate) sequence: u64,
+    pub(crate) payload: &'j [u8],
+}
 
 /// A segment that the writer has made and not yet removed.
 pub(super) struct Segment {
@@ -40,5 +50,14 @@ impl Segment {
     pub(super) fn rewrite(&mut self, stream: StreamHeader) {
         self.header.stream = stream;
         self.header.write(self.block.bytes());
+    }
+
+    /// Its records of data up to the number `last`. What this process wrote needs no check.
+    pub(super) fn records(&self, last: u64) -> impl Iterator<Item = Record<'_>> {
+        let (bytes, segment) = (self.block.view(), self.header.index);
+        let mut at = RECORDS;
+        (self.header.first..=last).map_while(move |sequence| {
+            next_data(bytes, &mut at).map(|payload| Record { segment, sequence, payload })
+        })
     }
 }

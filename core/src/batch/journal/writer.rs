@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::folder;
-use super::frame::{self, Frame, Kind, MAX_PAYLOAD, OVERHEAD};
+use super::frame::{self, Kind, MAX_PAYLOAD, OVERHEAD};
 use super::header::{Class, RECORDS, SegmentHeader, StreamHeader};
-use super::segment::Segment;
+use super::segment::{Record, Segment};
 use super::sync::{Synced, Syncer, Waiting};
 use crate::sys::fork;
 
@@ -33,15 +33,6 @@ pub(crate) enum Refused {
     Forked,
     /// The record is longer than [`MAX_PAYLOAD`].
     TooLong,
-}
-
-/// A record, read where it lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Record<'j> {
-    /// The index of its segment; payloads refer to earlier ones of the same segment only.
-    pub(crate) segment: u32,
-    pub(crate) sequence: u64,
-    pub(crate) payload: &'j [u8],
 }
 
 /// A stream that this process appends to. One thread at a time, under the lock of the accumulator.
@@ -148,9 +139,8 @@ impl Journal {
     pub(crate) fn read_from(&self, lo: u64) -> impl Iterator<Item = Record<'_>> {
         let live = (lo < self.last).then_some((&self.live, self.last));
         let rolled = self.rolled.iter().filter(move |segment| segment.last > lo);
-        rolled.map(|segment| (segment, segment.last)).chain(live).flat_map(|(segment, last)| {
-            records(segment.block.view(), segment.header.index, segment.header.first, last)
-        })
+        let wanted = rolled.map(|segment| (segment, segment.last)).chain(live);
+        wanted.flat_map(|(segment, last)| segment.records(last))
     }
 
     /// Removes the segments that hold nothing above `up_to`; never the live one. A stream that is synced keeps one until
@@ -300,20 +290,4 @@ impl Journal {
         }
         Ok(())
     }
-}
-
-/// The records of data from the first one of a segment up to `last`. What this process wrote needs no check.
-fn records(bytes: &[u8], segment: u32, first: u64, last: u64) -> impl Iterator<Item = Record<'_>> {
-    let (mut at, mut sequence) = (RECORDS, first);
-    std::iter::from_fn(move || {
-        while sequence <= last {
-            let frame = Frame::at(bytes, at)?;
-            at += frame.length();
-            if frame.kind == Kind::Data {
-                sequence += 1;
-                return Some(Record { segment, sequence: sequence - 1, payload: frame.payload });
-            }
-        }
-        None
-    })
 }

@@ -28,7 +28,7 @@ fn a_stream_is_an_orphan_once_its_owner_is_gone() {
     assert!(listed(&journal_dir).is_empty());
     assert!(StreamLock::try_take(&dir).unwrap().is_none(), "by this process itself");
     drop(lock);
-    assert_eq!(listed(&journal_dir), [dir.clone()]);
+    assert_eq!(listed(&journal_dir), [&*dir]);
     let taken = StreamLock::try_take(&dir).unwrap().unwrap();
     assert!(listed(&journal_dir).is_empty());
     drop(taken);

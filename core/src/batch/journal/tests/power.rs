@@ -160,11 +160,30 @@ fn segments_are_removed_in_order_on_the_disk_too() {
     let disk = FaultyDisk::default();
     let mut journal = on(&disk, Class::JournalFsync);
     append_up_to(&mut journal, 17);
+    journal.retire(12).unwrap();
+    assert_eq!(journal.read_from(0).count(), 17, "nothing that follows is on the disk yet");
     sync(&mut journal);
     journal.retire(12).unwrap();
+    assert_eq!(journal.read_from(0).next().unwrap().sequence, 11);
     drop(journal.syncer());
     for kept in 0..1_u64 << disk.unsynced() {
         let recovered = recover(Arc::new(disk.after_power_loss(kept)), dir()).unwrap();
         assert_eq!((recovered.last, recovered.end), (17, End::Clean), "{kept:b}");
+    }
+}
+
+#[test]
+fn a_header_that_is_rewritten_as_the_power_goes_is_the_old_one_or_the_new() {
+    let disk = FaultyDisk::default();
+    let mut journal = on(&disk, Class::JournalFsync);
+    append_up_to(&mut journal, 6);
+    sync(&mut journal);
+    journal.set_database([4; 16]).unwrap();
+    journal.set_registered().unwrap();
+    append_up_to(&mut journal, 7);
+    every_power_loss_keeps(&disk, &journal, 6);
+    for kept in 0..1_u64 << disk.unsynced() {
+        let header = recover(Arc::new(disk.after_power_loss(kept)), dir()).unwrap().header.unwrap();
+        assert!([[0; 16], [4; 16]].contains(&header.database), "{kept:b}");
     }
 }
