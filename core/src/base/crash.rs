@@ -8,9 +8,6 @@
 //! Invariants: a name that is not in [`CRASH_POINTS`] does not compile, with the feature or without it; each name marks
 //! one place (`core/tests/rig/crash_points.rs` reads the sources).
 
-// wired by the batch room
-#![allow(dead_code, unused_macros, unused_imports)]
-
 #[cfg(feature = "crash-points")]
 pub use armed::hits;
 #[cfg(feature = "crash-points")]
@@ -34,7 +31,7 @@ const fn point(name: &'static str, what: &'static str) -> CrashPoint {
 pub const CRASH_POINTS: &[CrashPoint] = &[
     point("journal.before_append", "an operation was accepted and is not in the journal"),
     point("journal.after_append", "an operation is in the journal and was not acknowledged"),
-    point("journal.mid_group", "some operations of a group are in the journal, others are not"),
+    point("journal.mid_group", "a record with a group of operations is half-way in the journal"),
     point("journal.before_roll", "a segment is full and the next one does not exist"),
     point("flush.before_begin", "a batch is frozen and its transaction has not begun"),
     point("flush.after_watermark", "the watermark is moved in a transaction that has no data yet"),

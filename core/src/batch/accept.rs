@@ -49,7 +49,11 @@ pub(super) struct SyncState {
 
 impl Default for SyncState {
     fn default() -> SyncState {
-        SyncState { durable: watch::Sender::new(0), failed: Mutex::new(None), syncing: tokio::sync::Mutex::new(()) }
+        SyncState {
+            durable: watch::Sender::new(0),
+            failed: Mutex::new(None),
+            syncing: tokio::sync::Mutex::new(()),
+        }
     }
 }
 
@@ -109,7 +113,12 @@ impl Batcher {
 }
 
 impl Shared {
-    fn accept_now(&self, tasks: &[Task], keys: Keys<'_>, digest: Option<Digest>) -> Result<Ticket, NotAccepted> {
+    fn accept_now(
+        &self,
+        tasks: &[Task],
+        keys: Keys<'_>,
+        digest: Option<Digest>,
+    ) -> Result<Ticket, NotAccepted> {
         let mut guard = self.accumulator.lock();
         let accumulator = match &mut *guard {
             Some(accumulator) => accumulator,
@@ -211,7 +220,9 @@ fn refusal(refused: Refused) -> Error {
     match refused {
         Refused::Io(error) => Error::new(
             ErrorKind::Overloaded,
-            format!("the journal of aggregated writes cannot grow, so the operation was not accepted: {error}"),
+            format!(
+                "the journal of aggregated writes cannot grow, so the operation was not accepted: {error}"
+            ),
         ),
         Refused::Forked => Error::new(
             ErrorKind::Closed,

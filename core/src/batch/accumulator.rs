@@ -215,7 +215,9 @@ impl Accumulator {
 
     fn apply(&mut self, slot: Slot, cell: &Cell) {
         match cell.operations() {
-            Some(operations) => operations.iter().for_each(|it: &Operation| self.active.compose(slot, Some(it))),
+            Some(operations) => {
+                operations.iter().for_each(|it: &Operation| self.active.compose(slot, Some(it)))
+            }
             None => self.active.compose(slot, None),
         }
     }

@@ -18,8 +18,8 @@ use super::Shared;
 use super::flush::{self, Flight, Trouble, read_watermark, register};
 use super::flusher::{changed_keys, owner};
 use super::journal::{self, End, Recovered, StreamHeader, StreamLock};
-use super::records::{Log, Visit};
 use super::rebuild::{rebuild, settled};
+use super::records::{Log, Visit};
 use crate::base::Deadline;
 use crate::base::crash::crash;
 use crate::base::service::{self, StopSignal};
@@ -74,7 +74,9 @@ async fn look(shared: &Arc<Shared>) {
                     format!("the journal {dir} is left as it is: {why}")
                 });
             }
-            Err(error) => log::warn!("the journal {} could not be applied, trying again: {error}", dir.display()),
+            Err(error) => {
+                log::warn!("the journal {} could not be applied, trying again: {error}", dir.display())
+            }
         }
     }
 }
@@ -134,10 +136,16 @@ async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
             register(&*shared.store, header.stream, &owner(), deadline()).await?;
             0
         }
-        None => return Ok(Outcome::Refused(format!("PostgreSQL has no watermark, and it begins at {}", recovered.first))),
+        None => {
+            return Ok(Outcome::Refused(format!(
+                "PostgreSQL has no watermark, and it begins at {}",
+                recovered.first
+            )));
+        }
     };
     if at + 1 < recovered.first {
-        let why = format!("the watermark is {at}, and it begins at {}: what lies between is gone", recovered.first);
+        let why =
+            format!("the watermark is {at}, and it begins at {}: what lies between is gone", recovered.first);
         return Ok(Outcome::Refused(why));
     }
     let (last, records) = (recovered.last, recovered.last.saturating_sub(at));
@@ -158,7 +166,9 @@ fn refusal(shared: &Shared, header: &StreamHeader, recovered: &Recovered) -> Opt
     match recovered.end {
         End::Clean => None,
         End::Torn { after } => {
-            log::info!("the last record of a journal was cut: its process ended while writing what follows {after}");
+            log::info!(
+                "the last record of a journal was cut: its process ended while writing what follows {after}"
+            );
             None
         }
         End::Damaged { first, last } => {
@@ -190,13 +200,7 @@ async fn drop_unsettled(shared: &Shared, log: &Adopted, at: u64) -> Result<()> {
     Ok(())
 }
 
-async fn apply(
-    shared: &Shared,
-    log: &Adopted,
-    stream: flush::Stream,
-    mut at: u64,
-    last: u64,
-) -> Result<()> {
+async fn apply(shared: &Shared, log: &Adopted, stream: flush::Stream, mut at: u64, last: u64) -> Result<()> {
     while at < last {
         let rebuilt = rebuild(log, at, last.min(at + PIECE), &HashSet::new(), &[])?;
         let deadline = Deadline::after(shared.settings.flush_timeout);
@@ -227,7 +231,9 @@ async fn put_away(shared: &Shared, dir: &Path, stream: Option<flush::Stream>) ->
         flush::forget(&*shared.store, stream, Deadline::after(shared.settings.flush_timeout)).await?;
     }
     let (disk, folder) = (shared.disk.clone(), shared.settings.dir.clone());
-    service::blocking(move || journal::remove_done(&*disk, &folder)).await?.map_err(|error| unreadable(&error))
+    service::blocking(move || journal::remove_done(&*disk, &folder))
+        .await?
+        .map_err(|error| unreadable(&error))
 }
 
 /// An error if the folder holds journals of another database.

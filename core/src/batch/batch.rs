@@ -6,8 +6,8 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
-use super::done::Done;
 use super::domain::Domain;
+use super::done::Done;
 use super::route::{Placing, Route, Row, State, class_bit};
 use crate::ops::Operation;
 use crate::sql::Cell;
@@ -20,7 +20,7 @@ const KEY_OVERHEAD: usize = 96;
 pub(crate) type Digest = [u8; 20];
 
 /// Where a cell is composed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Slot {
     pub route: u32,
     pub row: u32,
@@ -154,7 +154,8 @@ impl Batch {
         let Some(domain) = self.domains.get(table) else { return false };
         domain.routes.iter().filter(|&&other| other != route).any(|&other| {
             let other = &self.routes[other as usize];
-            let names = |route: &Route| route.insert.iter().map(|it| it.quoted().to_owned()).collect::<Vec<_>>();
+            let names =
+                |route: &Route| route.insert.iter().map(|it| it.quoted().to_owned()).collect::<Vec<_>>();
             let differ = names(mine) != names(other);
             differ && (mine.keys != other.keys || other.index.contains_key(key))
         })
@@ -168,7 +169,8 @@ impl Batch {
         for &route in &domain.routes {
             let route = &mut self.routes[route as usize];
             route.ordered = true;
-            let held: usize = route.rows.iter().map(|row| ROW_OVERHEAD + 2 * row.key.len() + row.insert.len()).sum();
+            let held: usize =
+                route.rows.iter().map(|row| ROW_OVERHEAD + 2 * row.key.len() + row.insert.len()).sum();
             self.bytes = self.bytes.saturating_sub(held);
             (route.rows, route.index) = (Vec::new(), HashMap::default());
         }

@@ -16,7 +16,9 @@ impl Batcher {
         match flushed {
             Ok(Ok(())) => match shared.put_away(deadline).await {
                 Ok(()) => {}
-                Err(error) => log::warn!("the journal could not be removed; the next process will do it: {error}"),
+                Err(error) => {
+                    log::warn!("the journal could not be removed; the next process will do it: {error}")
+                }
             },
             Ok(Err(error)) | Err(error) => shared.leave(&error),
         }
@@ -65,7 +67,9 @@ impl Shared {
         frozen.iter().for_each(|batch| batch.done.leave());
         match self.settings.class {
             JournalClass::Memory => {
-                log::error!("{left} aggregated writes are lost (journal: memory): they could not be flushed: {error}");
+                log::error!(
+                    "{left} aggregated writes are lost (journal: memory): they could not be flushed: {error}"
+                );
             }
             _ => log::warn!(
                 "{left} aggregated writes were not flushed; they are in {} and the next process applies them: {error}",

@@ -127,7 +127,8 @@ impl Letter {
 pub(super) fn insert(letters: &[Letter]) -> Vec<Rendered> {
     let text = |value: &str| Value::text(value.replace('\0', "\\0"));
     let optional = |value: &Option<String>| value.as_deref().map_or(Value::Null, text);
-    let column = |letters: &[Letter], of: &dyn Fn(&Letter) -> Value| Value::List(letters.iter().map(of).collect());
+    let column =
+        |letters: &[Letter], of: &dyn Fn(&Letter) -> Value| Value::List(letters.iter().map(of).collect());
     let chunks = letters.chunks(INSERT_ROWS).map(|letters| {
         let params = [
             column(letters, &|it| Value::text(it.op_id.as_str())),

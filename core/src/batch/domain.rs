@@ -41,7 +41,12 @@ struct Use {
 
 impl Domain {
     /// Takes note of a new route; whether the domain is ordered now.
-    pub(super) fn add_route<'a>(&mut self, number: u32, route: &Route, mentions: impl Iterator<Item = &'a str>) {
+    pub(super) fn add_route<'a>(
+        &mut self,
+        number: u32,
+        route: &Route,
+        mentions: impl Iterator<Item = &'a str>,
+    ) {
         self.routes.push(number);
         self.mentioned.extend(mentions.map(Box::from));
         let (inserts, plain) = (!route.insert.is_empty(), route.insert.is_empty());

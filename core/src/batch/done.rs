@@ -45,7 +45,8 @@ impl Done {
     /// Resolves when the batch has ended, with what became of one operation.
     pub(crate) async fn wait(&self, sequence: u64) -> Result<(), Error> {
         let mut ended = self.ended.subscribe();
-        let committed = ended.wait_for(|end| *end != End::Waiting).await.is_ok_and(|end| *end == End::Committed);
+        let committed =
+            ended.wait_for(|end| *end != End::Waiting).await.is_ok_and(|end| *end == End::Committed);
         if !committed {
             return Err(Error::new(
                 ErrorKind::Closed,

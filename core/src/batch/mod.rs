@@ -68,7 +68,6 @@ pub(crate) use accept::Ticket;
 pub(crate) use batch::Digest;
 pub use dead::DeadLetter;
 pub(crate) use dead::{drop_letter, list as list_dead, retry as retry_dead};
-pub(crate) use done::Done;
 pub(crate) use entry::Keys;
 pub use flush::FlushReport;
 

@@ -46,7 +46,7 @@ impl Batcher {
             return self.stored(cell, deadline).await;
         };
         let rows = self.0.store.query(&question, deadline).await?;
-        let answers = rows.iter().map(|row| Seen::of(row)).collect::<Option<Vec<_>>>();
+        let answers = rows.iter().map(Seen::of).collect::<Option<Vec<_>>>();
         let seen = one(answers.unwrap_or_default())?;
         let Some(seen) = seen else { return Ok(None) };
         let applied = seen.watermark >= pending.hi;
@@ -65,8 +65,12 @@ impl Batcher {
             return Some(Pending { hi: 0, both: None, active: None });
         };
         let table = cell.table().last();
-        let ordered = active.is_ordered(table) || frozen.as_ref().is_some_and(|batch| batch.is_ordered(table));
-        if ordered || active.has_other_routes(cell) || frozen.as_ref().is_some_and(|it| it.has_other_routes(cell)) {
+        let ordered =
+            active.is_ordered(table) || frozen.as_ref().is_some_and(|batch| batch.is_ordered(table));
+        if ordered
+            || active.has_other_routes(cell)
+            || frozen.as_ref().is_some_and(|it| it.has_other_routes(cell))
+        {
             return None;
         }
         let composed = |state: Option<&State>| match state {
@@ -128,4 +132,3 @@ fn one<T>(mut rows: Vec<T>) -> Result<Option<T>> {
         many => Err(Error::task(format!("pending reads one cell; WHERE found {many} rows"))),
     }
 }
-

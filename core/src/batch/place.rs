@@ -49,10 +49,14 @@ mod tests {
 
     #[test]
     fn the_folder_is_named_after_the_database() {
-        let only = |name: &'static str, value: &'static str| move |it: &str| (it == name).then(|| value.into());
+        let only =
+            |name: &'static str, value: &'static str| move |it: &str| (it == name).then(|| value.into());
         let dir = |variable: &dyn Fn(&str) -> Option<OsString>| default_dir("feed/../x", &[7; 32], variable);
         assert_eq!(dir(&only("XDG_STATE_HOME", "/s")).unwrap(), PathBuf::from("/s/zmsg/feed____x-07070707"));
-        assert_eq!(dir(&only("HOME", "/h")).unwrap(), PathBuf::from("/h/.local/state/zmsg/feed____x-07070707"));
+        assert_eq!(
+            dir(&only("HOME", "/h")).unwrap(),
+            PathBuf::from("/h/.local/state/zmsg/feed____x-07070707")
+        );
         let error = dir(&only("HOME", "relative")).unwrap_err();
         assert!(error.message().contains("set journal_dir or journal: memory"), "{error}");
     }

@@ -21,7 +21,10 @@ pub(super) trait Log: Send + Sync {
 pub(super) enum Item<'a> {
     /// A cell with its operations.
     Cell(&'a Cell),
-    Statement { statement: Rendered, batch_key: Option<&'a str> },
+    Statement {
+        statement: Rendered,
+        batch_key: Option<&'a str>,
+    },
     Settled(u64),
 }
 
@@ -73,5 +76,8 @@ impl Definitions {
 
 /// A record whose checksum is right and whose content is not: another version's, or a bug.
 fn unreadable() -> Error {
-    Error::new(ErrorKind::Internal, "a record of the journal cannot be understood; was it written by another version?")
+    Error::new(
+        ErrorKind::Internal,
+        "a record of the journal cannot be understood; was it written by another version?",
+    )
 }

@@ -63,7 +63,9 @@ impl Zmsg {
         let _call = self.enter()?;
         let keys = Keys { key, invalidates: &options.invalidates };
         let batcher = &self.state.batcher;
-        Ok(batcher.try_accept(tasks, keys)?.map(|ticket| Receipt::accepted(ticket, batcher.durability(), true)))
+        Ok(batcher
+            .try_accept(tasks, keys)?
+            .map(|ticket| Receipt::accepted(ticket, batcher.durability(), true)))
     }
 
     async fn periodic(

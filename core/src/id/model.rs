@@ -13,7 +13,9 @@ use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Task;
 use crate::store::migrations::{Migration, MigrationReport};
-use crate::store::{Access, CommitHooks, Committed, ExecResult, Gone, PoolStats, StepFailure, Store, Transaction};
+use crate::store::{
+    Access, CommitHooks, Committed, ExecResult, Gone, PoolStats, StepFailure, Store, Transaction,
+};
 use crate::value::{Row, Value};
 
 /// What becomes of the next statements.

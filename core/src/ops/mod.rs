@@ -31,9 +31,6 @@
 //! Not seen here, because only a column's type tells: a column that rounds (integers that meet fractions,
 //! `numeric(10, 2)`, floats) rounds once per form, not once per operation.
 
-// wired by the batch room
-#![allow(dead_code)]
-
 mod counter;
 mod exact;
 mod map;
@@ -124,13 +121,6 @@ impl Operation {
             Operation::Multiply(_) => Class::Multiply,
             _ => Class::Other,
         }
-    }
-}
-
-impl Class {
-    /// Whether the order of two operations of these classes makes no difference.
-    pub(crate) fn commutes_with(self, other: Class) -> bool {
-        self == other && self != Class::Other
     }
 }
 

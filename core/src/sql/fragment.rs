@@ -86,7 +86,8 @@ impl Fragment {
         let mut places = Placeholders::default();
         tokens.iter().for_each(|token| places.note(*token));
         let (equalities, conjuncts) = equalities(text, &tokens);
-        let distinct = |it: &Equality| equalities.iter().filter(|other| other.column == it.column).count() == 1;
+        let distinct =
+            |it: &Equality| equalities.iter().filter(|other| other.column == it.column).count() == 1;
         let is_key = equalities.len() == conjuncts && equalities.iter().all(distinct);
         let mentions = tokens.iter().filter_map(|token| identifier(text, *token)).collect();
         Ok(Fragment { text: text.into(), is_key, equalities, mentions, places })

@@ -83,7 +83,9 @@ fn parameters(text: &str, tokens: &[Token]) -> Vec<(std::ops::Range<usize>, usiz
     let pairs = tokens.windows(2).filter(|pair| {
         pair[0].kind == Kind::Other(b'$') && pair[1].kind == Kind::Number && pair[0].end == pair[1].start
     });
-    pairs.filter_map(|pair| Some((pair[1].start..pair[1].end, text[pair[1].start..pair[1].end].parse().ok()?))).collect()
+    pairs
+        .filter_map(|pair| Some((pair[1].start..pair[1].end, text[pair[1].start..pair[1].end].parse().ok()?)))
+        .collect()
 }
 
 fn tuple_of(text: &str) -> Option<std::ops::Range<usize>> {
@@ -110,7 +112,8 @@ fn tuple_of(text: &str) -> Option<std::ops::Range<usize>> {
     let alone = rest.first().is_none_or(|token| word(token) == "ON" || token.kind == Kind::Semicolon);
     let outside = [&tokens[..open], rest].iter().any(|part| !parameters(text, part).is_empty());
     // Before VALUES there may be a SELECT or WITH; then the tuple is not the INSERT's own.
-    let plain = tokens[1..values].iter().all(|token| !matches!(&*word(token), "SELECT" | "WITH" | "OVERRIDING"));
+    let plain =
+        tokens[1..values].iter().all(|token| !matches!(&*word(token), "SELECT" | "WITH" | "OVERRIDING"));
     (alone && !outside && plain).then(|| tokens[open].start..tokens[close].end)
 }
 

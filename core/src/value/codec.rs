@@ -191,24 +191,22 @@ mod tests {
     use super::*;
 
     fn values() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::Bool),
-            any::<i64>().prop_map(Value::Int),
-            any::<f64>().prop_filter("equal to itself", |it| !it.is_nan()).prop_map(Value::Float),
-            "-?[0-9]{1,40}(\\.[0-9]{0,9})?".prop_map(|it| Value::Decimal(Decimal::parse(&it).unwrap())),
-            ".{0,20}".prop_map(|it| Value::text(it)),
-            any::<Vec<u8>>().prop_map(|it| Value::bytes(it)),
-            any::<[u8; 16]>().prop_map(Value::Uuid),
-            any::<i32>().prop_map(Value::Date),
-            any::<i64>().prop_map(Value::TimestampTz),
-            (any::<i32>(), any::<i32>(), any::<i64>()).prop_map(|(months, days, micros)| Value::Interval {
-                months,
-                days,
-                micros
-            }),
-            Just(Value::Json("{\"a\": 1}".into())),
-        ];
+        let leaf =
+            prop_oneof![
+                Just(Value::Null),
+                any::<bool>().prop_map(Value::Bool),
+                any::<i64>().prop_map(Value::Int),
+                any::<f64>().prop_filter("equal to itself", |it| !it.is_nan()).prop_map(Value::Float),
+                "-?[0-9]{1,40}(\\.[0-9]{0,9})?".prop_map(|it| Value::Decimal(Decimal::parse(&it).unwrap())),
+                ".{0,20}".prop_map(|it| Value::text(it)),
+                any::<Vec<u8>>().prop_map(|it| Value::bytes(it)),
+                any::<[u8; 16]>().prop_map(Value::Uuid),
+                any::<i32>().prop_map(Value::Date),
+                any::<i64>().prop_map(Value::TimestampTz),
+                (any::<i32>(), any::<i32>(), any::<i64>())
+                    .prop_map(|(months, days, micros)| Value::Interval { months, days, micros }),
+                Just(Value::Json("{\"a\": 1}".into())),
+            ];
         leaf.prop_recursive(3, 20, 5, |inner| prop::collection::vec(inner, 0..5).prop_map(Value::from))
     }
 

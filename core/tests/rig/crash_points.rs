@@ -10,7 +10,6 @@ use zmsg_core::base::crash::{CRASH_POINTS, hits};
 const DEFINED_IN: &str = "base/crash.rs";
 
 #[test]
-#[ignore = "until the batch places them"]
 fn every_point_is_placed_once() {
     let mut placed: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

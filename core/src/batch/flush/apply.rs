@@ -78,7 +78,9 @@ impl Failure {
         match failure {
             StepFailure::Again(error) => Failure::Again(error),
             // The first statement is the watermark's.
-            StepFailure::Refused { index: 0, error } if !parts.is_empty() && is_moved(&error) => Failure::Moved,
+            StepFailure::Refused { index: 0, error } if !parts.is_empty() && is_moved(&error) => {
+                Failure::Moved
+            }
             StepFailure::Refused { error, .. } => Failure::Refused(error),
         }
     }

@@ -11,6 +11,7 @@
 //! foreign key refers to).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use smallvec::SmallVec;
 
@@ -21,8 +22,8 @@ use super::watermark::advance;
 use super::{Applied, Flight, Tables};
 use crate::batch::batch::{Batch, Slot};
 use crate::batch::dead;
-use crate::batch::records::Log;
 use crate::batch::rebuild::rebuild;
+use crate::batch::records::Log;
 use crate::error::{Error, ErrorKind};
 use crate::ops::Form;
 use crate::sql::Rendered;
@@ -40,7 +41,8 @@ pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -
             flight.batch
         } else {
             let excluded: HashSet<u64> = withdrawn.keys().copied().collect();
-            rebuilt = rebuild(log, flight.batch.lo, flight.batch.hi, &excluded, &[]).map_err(Failure::Again)?;
+            rebuilt =
+                rebuild(log, flight.batch.lo, flight.batch.hi, &excluded, &[]).map_err(Failure::Again)?;
             &rebuilt
         };
         let flight = Flight { batch, ..*flight };
@@ -59,7 +61,9 @@ pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -
         };
         surgery.applied.dead.clone_from(&withdrawn);
         match surgery.run().await {
-            Ok(()) if surgery.list_died.is_none() => return commit(surgery.transaction, surgery.applied).await,
+            Ok(()) if surgery.list_died.is_none() => {
+                return commit(surgery.transaction, surgery.applied).await;
+            }
             Ok(()) => {
                 surgery.transaction.roll_back().await;
                 withdrawn.extend(surgery.list_died);
@@ -82,6 +86,25 @@ struct Surgery<'a> {
     refused_cells: Vec<(RowAt, u16)>,
     /// A record of several tasks, one of which was refused: none of them may be applied.
     list_died: Option<(u64, Error)>,
+}
+
+/// Parts of a list that are still to be tried, in order.
+struct Halves(Vec<Range<usize>>);
+
+impl Halves {
+    fn of(length: usize) -> Halves {
+        Halves(Vec::from([Range { start: 0, end: length }]))
+    }
+
+    fn pop(&mut self) -> Option<Range<usize>> {
+        self.0.pop()
+    }
+
+    /// The two halves come next.
+    fn halve(&mut self, range: Range<usize>) {
+        let middle = range.start + range.len() / 2;
+        self.0.extend([middle..range.end, range.start..middle]);
+    }
 }
 
 fn failure(failure: StepFailure) -> Failure {
@@ -121,7 +144,8 @@ impl Surgery<'_> {
         if self.list_died.is_some() {
             return Ok(());
         }
-        let letters = dead::letters(self.log, batch, self.flight.stream, &self.applied.dead).map_err(Failure::Again)?;
+        let letters =
+            dead::letters(self.log, batch, self.flight.stream, &self.applied.dead).map_err(Failure::Again)?;
         for statement in dead::insert(&letters) {
             self.transaction.run(&[statement]).await.map_err(failure)?;
         }
@@ -155,14 +179,14 @@ impl Surgery<'_> {
             // One of them cannot even be written.
             Err(_) => return self.steps_alone(steps).await,
         };
-        let mut ranges = vec![0..groups.len()];
+        let mut ranges = Halves::of(groups.len());
         while let Some(range) = ranges.pop() {
             if range.len() > FIRST_TRY {
-                ranges.push(range.start + FIRST_TRY..range.end);
-                ranges.push(range.start..range.start + FIRST_TRY);
+                ranges.halve(range);
                 continue;
             }
-            let statements: Vec<Rendered> = groups[range.clone()].iter().map(|it| it.statement.clone()).collect();
+            let statements: Vec<Rendered> =
+                groups[range.clone()].iter().map(|it| it.statement.clone()).collect();
             match self.attempt(&statements).await? {
                 Ok(results) => {
                     for (group, result) in groups[range].iter().zip(&results) {
@@ -170,11 +194,7 @@ impl Surgery<'_> {
                     }
                 }
                 Err(_) if range.len() == 1 => self.group_alone(&steps, &groups[range.start]).await?,
-                Err(_) => {
-                    let middle = range.start + range.len() / 2;
-                    ranges.push(middle..range.end);
-                    ranges.push(range.start..middle);
-                }
+                Err(_) => ranges.halve(range),
             }
         }
         Ok(())
@@ -207,7 +227,7 @@ impl Surgery<'_> {
 
     /// A set, halved where it is refused.
     async fn set(&mut self, set: &Set) -> Result<(), Failure> {
-        let mut ranges = vec![0..set.rows.len()];
+        let mut ranges = Halves::of(set.rows.len());
         while let Some(range) = ranges.pop() {
             let rows = &set.rows[range.clone()];
             let (insert, update) = self.plan.statements(set, rows);
@@ -218,17 +238,18 @@ impl Surgery<'_> {
                     let at = RowAt { route: set.route, row: rows[0] };
                     self.refused_cells.extend(set.columns.iter().map(|column| (at, *column)));
                 }
-                Err(_) => {
-                    let middle = range.start + range.len() / 2;
-                    ranges.push(middle..range.end);
-                    ranges.push(range.start..middle);
-                }
+                Err(_) => ranges.halve(range),
             }
         }
         Ok(())
     }
 
-    async fn count_rows(&mut self, set: &Set, rows: &[u32], result: Option<&ExecResult>) -> Result<(), Failure> {
+    async fn count_rows(
+        &mut self,
+        set: &Set,
+        rows: &[u32],
+        result: Option<&ExecResult>,
+    ) -> Result<(), Failure> {
         let Some(result) = result else { return Ok(()) };
         let part = Set { route: set.route, columns: set.columns.clone(), rows: rows.to_vec() };
         let missed = self.applied.count_set(self.plan, &part, result);
@@ -251,22 +272,23 @@ impl Surgery<'_> {
     }
 
     /// The operations of the refused cells, each cell's in order.
-    fn steps_of_cells(&mut self) -> Result<BTreeMap<(u32, u32, u16), Vec<Step>>, Failure> {
+    fn steps_of_cells(&mut self) -> Result<BTreeMap<Slot, Vec<Step>>, Failure> {
         let batch: &Batch = self.flight.batch;
         let cells = std::mem::take(&mut self.refused_cells);
-        let wanted: HashSet<(u32, u32, u16)> = cells.iter().map(|(at, column)| (at.route, at.row, *column)).collect();
-        let mut found: BTreeMap<(u32, u32, u16), Vec<Step>> = BTreeMap::new();
+        let slot = |(at, column): &(RowAt, u16)| Slot { route: at.route, row: at.row, column: *column };
+        let wanted: HashSet<Slot> = cells.iter().map(slot).collect();
+        let mut found: BTreeMap<Slot, Vec<Step>> = BTreeMap::new();
         if wanted.is_empty() {
             return Ok(found);
         }
-        let place = |slot: Slot| (slot.route, slot.row, slot.column);
-        let is_wanted = |slot: &Slot| wanted.contains(&place(*slot));
-        let steps = replay::select(self.log, batch, |cell| batch.locate(cell).as_ref().is_some_and(is_wanted));
+        let is_wanted = |slot: &Slot| wanted.contains(slot);
+        let steps =
+            replay::select(self.log, batch, |cell| batch.locate(cell).as_ref().is_some_and(is_wanted));
         for step in steps.map_err(Failure::Again)? {
             if let What::Cell(cell) = &step.what
                 && let Some(slot) = batch.locate(cell)
             {
-                found.entry(place(slot)).or_default().push(step);
+                found.entry(slot).or_default().push(step);
             }
         }
         Ok(found)
@@ -274,7 +296,7 @@ impl Surgery<'_> {
 
     /// The operations of one cell: composed as far as that is accepted, halved where it is not.
     async fn cell(&mut self, steps: &[Step]) -> Result<(), Failure> {
-        let mut ranges = vec![0..steps.len()];
+        let mut ranges = Halves::of(steps.len());
         while let Some(range) = ranges.pop() {
             let part = &steps[range.clone()];
             let error = match composed(part) {
@@ -291,14 +313,13 @@ impl Surgery<'_> {
                 self.bury(&part[0], error.clone());
                 if is_structural(&error) {
                     // There is no such table or column: what follows would be told the same.
-                    let rest: Vec<_> = ranges.drain(..).collect();
-                    rest.into_iter().flatten().for_each(|at| self.bury(&steps[at], error.clone()));
+                    std::iter::from_fn(|| ranges.pop())
+                        .flatten()
+                        .for_each(|at| self.bury(&steps[at], error.clone()));
                 }
                 continue;
             }
-            let middle = range.start + range.len() / 2;
-            ranges.push(middle..range.end);
-            ranges.push(range.start..middle);
+            ranges.halve(range);
         }
         Ok(())
     }

@@ -24,8 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::{ExecResult, Store};
 
 use super::batch::Batch;
-use super::records::Log;
 use super::rebuild::rebuild;
+use super::records::Log;
 use apply::Failure;
 use plan::Plan;
 
@@ -37,9 +37,9 @@ mod replay;
 mod tables;
 mod watermark;
 
-use applied::{Missed, positions};
 pub(super) use applied::Applied;
 pub use applied::FlushReport;
+use applied::{Missed, positions};
 pub(super) use apply::VERSION;
 pub(super) use tables::Tables;
 pub(crate) use watermark::Stream;
@@ -70,7 +70,8 @@ pub(super) enum Trouble {
 pub(super) async fn flush(flight: Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Trouble> {
     let mut in_order: Vec<Box<str>> = Vec::new();
     let mut rebuilt: Option<Arc<Batch>> = None;
-    let mut conflicts = Backoff::new(std::time::Duration::from_millis(5), std::time::Duration::from_millis(500));
+    let mut conflicts =
+        Backoff::new(std::time::Duration::from_millis(5), std::time::Duration::from_millis(500));
     loop {
         let again = rebuilt.clone();
         let flight = Flight { batch: again.as_deref().unwrap_or(flight.batch), ..flight };
@@ -103,8 +104,11 @@ fn is_conflict(error: &Error) -> bool {
 
 async fn once(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
     let plan = Plan::of(flight.batch, tables, flight.store, flight.deadline).await.map_err(Failure::Again)?;
-    let steps =
-        if flight.batch.replays { replay::steps(log, flight.batch).map_err(Failure::Again)? } else { Vec::new() };
+    let steps = if flight.batch.replays {
+        replay::steps(log, flight.batch).map_err(Failure::Again)?
+    } else {
+        Vec::new()
+    };
     match apply::apply(flight, &plan, &steps).await {
         Err(Failure::Refused(error)) => {
             log::debug!("a batch was refused and is taken apart: {error}");

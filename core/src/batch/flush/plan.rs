@@ -106,11 +106,17 @@ impl<'b> Plan<'b> {
             }
         }
         let keys = route.keys.iter().flatten();
-        let leads = |column: &str| self.tables.get(&number).and_then(|it| it.column(column)).is_some_and(|it| it.leads);
+        let leads = |column: &str| {
+            self.tables.get(&number).and_then(|it| it.column(column)).is_some_and(|it| it.leads)
+        };
         self.by_key &= keys.into_iter().any(|(column, _)| leads(column));
         for (columns, mut rows) in groups {
             rows.sort_unstable_by(|a, b| route.rows[*a as usize].key.cmp(&route.rows[*b as usize].key));
-            let sets = rows.chunks(SET_ROWS).map(|rows| Set { route: number, columns: columns.clone(), rows: rows.into() });
+            let sets = rows.chunks(SET_ROWS).map(|rows| Set {
+                route: number,
+                columns: columns.clone(),
+                rows: rows.into(),
+            });
             self.sets.extend(sets);
         }
     }
@@ -179,8 +185,10 @@ impl<'b> Plan<'b> {
         rows.sort_unstable_by(|a, b| route.rows[*a as usize].key.cmp(&route.rows[*b as usize].key));
         let chunks = rows.chunks(LOCK_ROWS).map(|rows| {
             let key = |row: &u32| read_values(&route.rows[*row as usize].key);
-            let rows = rows.iter().map(|row| Row { key: key(row), insert: Vec::new(), forms: SmallVec::new() });
-            RowSet { table: &route.table, keys: &keys, columns: &[], insert: &[], rows: rows.collect() }.lock()
+            let rows =
+                rows.iter().map(|row| Row { key: key(row), insert: Vec::new(), forms: SmallVec::new() });
+            RowSet { table: &route.table, keys: &keys, columns: &[], insert: &[], rows: rows.collect() }
+                .lock()
         });
         chunks.collect()
     }

@@ -54,8 +54,8 @@ pub(super) fn select(log: &dyn Log, batch: &Batch, wanted: impl Fn(&Cell) -> boo
                 Item::Cell(cell) => wanted(cell).then(|| What::Cell(Arc::new(cell.clone()))),
                 Item::Statement { statement, batch_key } => {
                     // Of one batch key the last statement counts.
-                    let superseded =
-                        batch_key.is_some_and(|key| batch.coalesced.get(key).is_some_and(|last| *last != sequence));
+                    let superseded = batch_key
+                        .is_some_and(|key| batch.coalesced.get(key).is_some_and(|last| *last != sequence));
                     (!superseded).then_some(What::Statement(statement))
                 }
                 Item::Settled(_) => None,

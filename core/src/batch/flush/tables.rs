@@ -67,14 +67,21 @@ impl Tables {
     }
 
     /// From memory, or asked now.
-    pub(in crate::batch) async fn get(&self, store: &dyn Store, name: &Name, deadline: Deadline) -> Result<Arc<Table>> {
+    pub(in crate::batch) async fn get(
+        &self,
+        store: &dyn Store,
+        name: &Name,
+        deadline: Deadline,
+    ) -> Result<Arc<Table>> {
         if let Some(known) = self.0.lock().get(name.quoted()) {
             return Ok(known.clone());
         }
         let question = sql(QUESTION, &[Value::text(name.quoted())])?;
         let mut table = Table::default();
         for row in store.query(&question, deadline).await? {
-            if let [Value::Text(name), Value::Text(ty), Value::Bool(exact), Value::Bool(leads)] = &row.values[..] {
+            if let [Value::Text(name), Value::Text(ty), Value::Bool(exact), Value::Bool(leads)] =
+                &row.values[..]
+            {
                 let column = Column { ty: (&**ty).into(), exact: *exact, leads: *leads };
                 table.columns.insert((&**name).into(), column);
             }

@@ -31,7 +31,12 @@ pub(crate) async fn read(store: &dyn Store, stream: Stream, deadline: Deadline) 
 }
 
 /// Makes the row at zero, unless there is one.
-pub(crate) async fn register(store: &dyn Store, stream: Stream, owner: &str, deadline: Deadline) -> Result<()> {
+pub(crate) async fn register(
+    store: &dyn Store,
+    stream: Stream,
+    owner: &str,
+    deadline: Deadline,
+) -> Result<()> {
     let text = "INSERT INTO zmsg_journals (stream, watermark, owner) VALUES (?, 0, ?) ON CONFLICT (stream) DO NOTHING";
     execute(store, sql(text, [Value::Uuid(stream), Value::text(owner)])?.render(), deadline).await
 }

@@ -12,6 +12,7 @@
 //! eight bytes of the payload are padded with zeros, so that the usual small record is one block of 16 bytes, the
 //! step the checksum is fastest in; the length, which is part of it, tells padding from payload.
 
+use crate::base::crash::crash;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use crc32fast::Hasher;
@@ -110,6 +111,7 @@ pub(super) fn put(bytes: &mut [u8], before: u32, kind: Kind, sequence: u64, payl
     bytes[..4].copy_from_slice(&word.to_le_bytes());
     // A killed process leaves the stores that it made, so their order in the program is all that has to be kept.
     compiler_fence(Ordering::Release);
+    crash!("journal.mid_group");
     bytes[4..8].copy_from_slice(&sequence_low.to_le_bytes());
     bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
     bytes[OVERHEAD..].copy_from_slice(payload);

@@ -46,12 +46,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use disk::{Block, Disk, MemoryDisk, RealDisk, SyncBlock};
+pub(crate) use disk::{Disk, MemoryDisk, RealDisk};
 pub(crate) use folder::{finish, headers, orphans, remove_done};
-pub(crate) use frame::{MAX_PAYLOAD, framed};
+pub(crate) use frame::framed;
 pub(crate) use header::{Class, StreamHeader};
 pub(crate) use lock::StreamLock;
-pub(crate) use recover::{End, Recovered, RecoveredRecord, recover};
-pub(crate) use segment::Record;
-pub(crate) use sync::{Synced, Syncer};
+pub(crate) use recover::{End, Recovered, recover};
 pub(crate) use writer::{Journal, Limits, Refused};

@@ -11,6 +11,7 @@ use super::frame::{self, Kind, MAX_PAYLOAD, OVERHEAD};
 use super::header::{Class, RECORDS, SegmentHeader, StreamHeader};
 use super::segment::{Record, Segment};
 use super::sync::{Synced, Syncer, Waiting};
+use crate::base::crash::crash;
 use crate::sys::fork;
 
 /// What the journal may use.
@@ -154,6 +155,7 @@ impl Journal {
             self.disk.remove_file(&self.dir.join(folder::segment_name(segment.header.index)))?;
             self.bytes -= segment.length as u64;
             self.rolled.pop_front();
+            crash!("journal.mid_retire");
             if self.class() == Class::JournalFsync {
                 // In this order on the disk too: a segment that is missing between two others is damage.
                 self.disk.sync_dir(&self.dir)?;
@@ -252,6 +254,7 @@ impl Journal {
     /// only the first half of this sees from the checksums that nothing is missing.
     #[cold]
     fn roll(&mut self, bytes: usize) -> Result<(), Refused> {
+        crash!("journal.before_roll");
         if bytes > frame::framed(MAX_PAYLOAD) {
             return Err(Refused::TooLong);
         }

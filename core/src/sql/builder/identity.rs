@@ -28,7 +28,9 @@ impl Cell {
         write_varint(shape.wheres.len() as u64, out);
         for it in &shape.wheres {
             write_bytes(it.fragment.text().as_bytes(), out);
-            self.args[Shape::arguments_of(it)].iter().for_each(|arg| write_value(super::cell::value_of(arg), out));
+            self.args[Shape::arguments_of(it)]
+                .iter()
+                .for_each(|arg| write_value(super::cell::value_of(arg), out));
         }
         write_varint(shape.insert.len() as u64, out);
         for it in &shape.insert {

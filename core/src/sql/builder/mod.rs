@@ -33,7 +33,6 @@ pub use cell::Cell;
 pub use counter::CounterKind;
 pub use map::MapKind;
 pub use operation::Op;
-pub(crate) use place::KeyPart;
 pub use shape::CellKind;
 use shape::Place;
 pub use slice::SliceKind;

@@ -1,8 +1,5 @@
 //! What a cell's task does, in the words of the algebra.
 
-// wired by the batch room
-#![allow(dead_code)]
-
 use std::sync::Arc;
 
 use smallvec::SmallVec;

@@ -35,13 +35,19 @@ impl Cell {
             }
             parts.extend(it.fragment.equalities.iter().map(|equal| {
                 let index = it.first as usize + equal.param;
-                KeyPart { column: &*equal.column, cast: &*equal.cast, value: value_of(&self.args[index]), index }
+                KeyPart {
+                    column: &equal.column,
+                    cast: &equal.cast,
+                    value: value_of(&self.args[index]),
+                    index,
+                }
             }));
         }
         parts.sort_unstable_by_key(|part: &KeyPart<'_>| part.column);
         let distinct = parts.windows(2).all(|pair| pair[0].column != pair[1].column);
         let simple = parts.iter().all(|part| !matches!(part.value, Value::List(_)));
-        let inserted = |part: &KeyPart<'_>| self.shape.insert.iter().any(|it| it.column.last() == part.column);
+        let inserted =
+            |part: &KeyPart<'_>| self.shape.insert.iter().any(|it| it.column.last() == part.column);
         let named = self.shape.insert.is_empty() || parts.iter().all(inserted);
         (!parts.is_empty() && distinct && simple && named).then_some(parts)
     }
@@ -114,7 +120,9 @@ impl Cell {
                 Op::Remove(n) => (8, [Some(n), None]),
             };
             out.push(code);
-            args.into_iter().flatten().for_each(|index| write_value(value_of(&self.args[index as usize]), out));
+            args.into_iter()
+                .flatten()
+                .for_each(|index| write_value(value_of(&self.args[index as usize]), out));
         }
     }
 

@@ -28,7 +28,8 @@ pub(super) fn expression<'a>(
     if forms.clone().all(constant) {
         return plus;
     }
-    let added = forms.clone().all(|form| matches!(form, CounterForm::Affine { times, .. } if *times == Exact::ONE));
+    let added =
+        forms.clone().all(|form| matches!(form, CounterForm::Affine { times, .. } if *times == Exact::ONE));
     if added {
         return format!("COALESCE({stored}, 0) + {plus}");
     }

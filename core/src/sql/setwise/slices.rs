@@ -53,7 +53,8 @@ fn elements(entries: Vec<(u32, &Arc<str>)>) -> Value {
 
 /// `[[position, element], …]`, positions from 1.
 fn positioned(entries: Vec<(u32, &Arc<str>)>) -> Value {
-    let entries: Vec<String> = entries.into_iter().map(|(at, text)| format!("[{},{text}]", u64::from(at) + 1)).collect();
+    let entries: Vec<String> =
+        entries.into_iter().map(|(at, text)| format!("[{},{text}]", u64::from(at) + 1)).collect();
     Value::Json(format!("[{}]", entries.join(",")).into())
 }
 

@@ -118,7 +118,8 @@ impl Transaction for Session {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), CommitFailure> {
-        let committed = self.deadline.run("waiting for a COMMIT", self.lease.client().batch_execute("COMMIT"));
+        let committed =
+            self.deadline.run("waiting for a COMMIT", self.lease.client().batch_execute("COMMIT"));
         let failure = match committed.await {
             Ok(Ok(())) => {
                 self.lease.end();

@@ -37,10 +37,6 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn create_dir_all(&self, _path: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
     fn sync_dir(&self, _path: &Path) -> io::Result<()> {
         Ok(())
     }

@@ -34,8 +34,6 @@ pub(crate) trait Disk: Send + Sync {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a folder with what is in it.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Makes a folder and those above it.
-    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Waits until the names in a folder are on the disk.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }

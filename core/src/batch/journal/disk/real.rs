@@ -45,10 +45,6 @@ impl Disk for RealDisk {
         fs::remove_dir_all(path)
     }
 
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
-    }
-
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         files::sync_dir(path)
     }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::super::{Block, Disk, SyncBlock};
+use super::super::Disk;
+use super::super::disk::{Block, SyncBlock};
 
 const SECTOR: usize = 512;
 
@@ -205,10 +206,6 @@ impl Disk for FaultyDisk {
     }
 
     fn remove_dir_all(&self, _path: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn create_dir_all(&self, _path: &Path) -> io::Result<()> {
         Ok(())
     }
 

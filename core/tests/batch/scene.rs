@@ -1,0 +1,73 @@
+//! One test's database, its engines and their journals.
+
+use serde_json::Value as Json;
+use tokio_postgres::Client;
+use zmsg_core::engine::{Receipt, WriteOptions, Zmsg};
+use zmsg_core::sql::{Counter, Task, counter};
+
+use crate::support::engine::Setup;
+use crate::support::{TestDatabase, database};
+
+const SCHEMA: &str = "CREATE TABLE meta (id text PRIMARY KEY, likes bigint, views bigint NOT NULL DEFAULT 0, \
+     tags jsonb, extra jsonb, price numeric(10,2), small smallint); \
+     INSERT INTO meta (id, likes) SELECT 'f' || n, 0 FROM generate_series(1, 20) AS n";
+
+/// See the head of this file. Nothing is flushed unless a test says so.
+pub struct Scene {
+    pub database: TestDatabase,
+    pub setup: Setup,
+    pub client: Client,
+    pub journals: tempfile::TempDir,
+}
+
+impl Scene {
+    pub async fn new() -> Scene {
+        let database = database().await;
+        let journals = tempfile::tempdir().unwrap();
+        let setup = Setup::of(&database)
+            .with("journal_dir", journals.path().join("journal").to_str().unwrap())
+            .with("batch_interval", "1h")
+            .with("batch_size", 1_000_000);
+        let client = database.client().await;
+        client.batch_execute(SCHEMA).await.unwrap();
+        Scene { database, setup, client, journals }
+    }
+
+    pub async fn open(&self) -> Zmsg {
+        self.setup.open().await
+    }
+
+    /// One value of one row, as text.
+    pub async fn text(&self, column: &str, id: &str) -> Option<String> {
+        let question = format!("SELECT {column}::text FROM meta WHERE id = $1");
+        self.client.query_opt(&question, &[&id]).await.unwrap().and_then(|row| row.get(0))
+    }
+
+    pub async fn count(&self, table: &str) -> i64 {
+        self.client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)
+    }
+
+    /// How many journals are in the folder.
+    pub fn journals(&self) -> usize {
+        std::fs::read_dir(self.journals.path().join("journal")).map_or(0, Iterator::count)
+    }
+
+    /// The same setup with one setting changed.
+    pub fn with(&self, key: &str, value: impl Into<Json>) -> Setup {
+        self.setup.clone().with(key, value)
+    }
+}
+
+/// A counter of a row.
+pub fn likes(id: &str) -> Counter {
+    counter("meta", "likes").unwrap().where_("id = ?", [id]).unwrap()
+}
+
+pub fn like(id: &str) -> Task {
+    likes(id).inc(1).build().unwrap()
+}
+
+/// Accepts a task that concerns no key.
+pub async fn accept(zm: &Zmsg, task: Task) -> Receipt {
+    zm.cache_and_periodic_store(None, None, task, WriteOptions::default()).await.unwrap()
+}
