@@ -21,13 +21,15 @@ pub enum Target {
     Ratio(f64),
     /// Nanoseconds at most.
     Nanoseconds(f64),
+    /// The figure is of bytes; so many at most.
+    Bytes(f64),
 }
 
 impl Line {
     fn measured(&self) -> (f64, f64) {
         match self.target {
             Target::Ratio(bound) => (self.ours_ns / self.peer.map_or(f64::NAN, |peer| peer.1), bound),
-            Target::Nanoseconds(bound) => (self.ours_ns, bound),
+            Target::Nanoseconds(bound) | Target::Bytes(bound) => (self.ours_ns, bound),
         }
     }
 
@@ -42,15 +44,13 @@ impl Line {
         let bound = match self.target {
             Target::Ratio(bound) => format!("≤ ×{bound:.2}"),
             Target::Nanoseconds(bound) => format!("≤ {}", time(bound)),
+            Target::Bytes(bound) => format!("≤ {bound} B"),
         };
-        format!(
-            "{:<34} {:>10}  {:<34} {:>7}  {:>10}  {verdict}",
-            self.name,
-            time(self.ours_ns),
-            peer,
-            ratio,
-            bound
-        )
+        let ours = match self.target {
+            Target::Bytes(_) => format!("{:.1} B", self.ours_ns),
+            _ => time(self.ours_ns),
+        };
+        format!("{:<38} {:>10}  {:<34} {:>7}  {:>10}  {verdict}", self.name, ours, peer, ratio, bound)
     }
 
     /// The line for programs.
@@ -63,7 +63,11 @@ impl Line {
             "peer_ns": self.peer.map(|peer| peer.1),
             "measured": value,
             "target": bound,
-            "unit": if matches!(self.target, Target::Ratio(_)) { "ratio" } else { "ns" },
+            "unit": match self.target {
+                Target::Ratio(_) => "ratio",
+                Target::Nanoseconds(_) => "ns",
+                Target::Bytes(_) => "bytes",
+            },
         })
     }
 }
