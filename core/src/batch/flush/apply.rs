@@ -181,9 +181,15 @@ pub(super) async fn again(
     missed: Missed,
     applied: &mut Applied,
 ) -> Result<(), Failure> {
-    let mut missed = missed;
-    while !missed.0.is_empty() && !plan.tells_apart(set) {
-        let (_, update) = plan.statements(set, &missed.0);
+    let mut missed = match missed {
+        Missed::Count(rows) => {
+            applied.miss(plan, set, rows);
+            return Ok(());
+        }
+        Missed::Rows(rows) => rows,
+    };
+    while !missed.is_empty() && !plan.tells_apart(set) {
+        let (_, update) = plan.statements(set, &missed);
         let results = transaction.run(&[update]).await.map_err(Failure::of)?;
         let found = super::positions(results.first());
         if found.is_empty() {
@@ -193,10 +199,10 @@ pub(super) async fn again(
             return Err(Failure::Entangled(plan.route(set.route).table.last().into()));
         }
         applied.report.rows += found.len() as u64;
-        let kept = (0_u64..).zip(&missed.0).filter(|(at, _)| !found.contains(&(at + 1)));
-        missed = Missed(kept.map(|(_, row)| *row).collect());
+        let kept = (1_u64..).zip(&missed).filter(|(position, _)| !found.contains(position));
+        missed = kept.map(|(_, row)| *row).collect();
     }
-    applied.miss(plan, set, missed.0.len() as u64);
+    applied.miss(plan, set, missed.len() as u64);
     Ok(())
 }
 
