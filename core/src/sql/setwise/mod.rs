@@ -128,12 +128,13 @@ impl RowSet<'_> {
             };
             changes.push(format!("{name} = {expression}"));
         }
-        let (table, source) = (self.table, arrays.source());
-        arrays.rendered(format!(
-            "UPDATE {table} SET {} FROM {source} WHERE {found}{}",
-            changes.join(", "),
-            if self.one_each { String::new() } else { format!(" RETURNING {INPUT}.n") }
-        ))
+        let (table, changes) = (self.table, changes.join(", "));
+        let sql = if self.one_each {
+            format!("UPDATE {table} SET {changes} FROM {} WHERE {found}", arrays.plain_source())
+        } else {
+            format!("UPDATE {table} SET {changes} FROM {} WHERE {found} RETURNING {INPUT}.n", arrays.source())
+        };
+        arrays.rendered(sql)
     }
 
     /// The condition that joins the arrays with the table.
