@@ -182,7 +182,36 @@ async fn growth(servers: &Servers, lines: &mut Vec<Line>) -> Result<(), Failure>
         lines.push(Line { name, ours_ns: ours, peer, target });
         discard(zm).await;
     }
+    memory(servers, lines).await
+}
+
+/// What pending cells take of the process, beside what the engine counts against `batch_max_bytes`.
+async fn memory(servers: &Servers, lines: &mut Vec<Line>) -> Result<(), Failure> {
+    const CELLS: i64 = 1_000_000;
+    // The journal is a file: only what is composed is in memory.
+    let zm = servers.another(&[("journal", "journal".into())]).await?;
+    let options = WriteOptions::default();
+    let before = resident()?;
+    (0..CELLS).for_each(|row| accept(&zm, like(row), &options));
+    let (taken, counted) = (resident()? - before, zm.stats().pending_bytes as f64);
+    lines.push(Line {
+        name: "memory of a pending cell",
+        ours_ns: taken / CELLS as f64,
+        peer: Some(("counted as", counted / CELLS as f64)),
+        // Resident memory stays below the bound and a tenth.
+        target: Target::Bytes(1.1 * counted / CELLS as f64),
+    });
+    discard(zm).await;
     Ok(())
+}
+
+/// Bytes of this process in memory, without mapped files.
+fn resident() -> Result<f64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line =
+        status.lines().find(|line| line.starts_with("RssAnon:")).ok_or("no RssAnon in /proc/self/status")?;
+    let kib: f64 = line.split_whitespace().nth(1).ok_or("RssAnon has no figure")?.parse()?;
+    Ok(kib * 1024.0)
 }
 
 /// Closes an engine whose operations nobody wants.

@@ -38,16 +38,20 @@ impl Line {
         let (value, bound) = self.measured();
         let verdict = if value <= bound { "met" } else { "missed" };
         let (peer, ratio) = match self.peer {
-            Some((name, ns)) => (format!("{name} {}", time(ns)), format!("×{:.2}", self.ours_ns / ns)),
+            Some((name, figure)) => {
+                let shown =
+                    if matches!(self.target, Target::Bytes(_)) { bytes(figure) } else { time(figure) };
+                (format!("{name} {shown}"), format!("×{:.2}", self.ours_ns / figure))
+            }
             None => (String::new(), String::new()),
         };
         let bound = match self.target {
             Target::Ratio(bound) => format!("≤ ×{bound:.2}"),
             Target::Nanoseconds(bound) => format!("≤ {}", time(bound)),
-            Target::Bytes(bound) => format!("≤ {bound} B"),
+            Target::Bytes(bound) => format!("≤ {}", bytes(bound)),
         };
         let ours = match self.target {
-            Target::Bytes(_) => format!("{:.1} B", self.ours_ns),
+            Target::Bytes(_) => bytes(self.ours_ns),
             _ => time(self.ours_ns),
         };
         format!("{:<38} {:>10}  {:<34} {:>7}  {:>10}  {verdict}", self.name, ours, peer, ratio, bound)
@@ -78,6 +82,10 @@ fn time(ns: f64) -> String {
         ns if ns < 1_000_000.0 => format!("{:.2} µs", ns / 1e3),
         ns => format!("{:.2} ms", ns / 1e6),
     }
+}
+
+fn bytes(figure: f64) -> String {
+    format!("{figure:.1} B")
 }
 
 fn median(mut samples: Vec<f64>) -> f64 {

@@ -5,6 +5,8 @@
 //! ```
 //! A refusal ends it with nothing applied; `careful` then finds out what was refused.
 
+use futures_util::future::join;
+
 use super::plan::{Plan, Set};
 use super::replay::{self, Step};
 use super::watermark::advance;
@@ -45,7 +47,7 @@ enum Part<'p> {
 }
 
 /// Statements that go out in one flight: their parameters are in memory at one time.
-const FLIGHT: usize = 32;
+const FLIGHT: usize = 4;
 /// The same of statements that are small.
 const STEPS: usize = 256;
 
@@ -127,16 +129,7 @@ impl<'p> Run<'_, 'p> {
             let steps = groups.iter().map(|group| (group.statement.clone(), Part::Steps(group.steps.len())));
             self.send(steps.collect()).await?;
         }
-        for sets in self.plan.sets.chunks(FLIGHT) {
-            crash!("flush.mid_transaction");
-            let mut statements = Vec::with_capacity(sets.len());
-            for set in sets {
-                let (insert, update) = self.plan.statements(set, &set.rows);
-                statements.extend(insert.map(|insert| (insert, Part::Other)));
-                statements.push((update, Part::Set(set)));
-            }
-            self.send(statements).await?;
-        }
+        self.sets().await?;
         for singles in self.plan.singles.chunks(FLIGHT) {
             let mut statements = Vec::with_capacity(singles.len());
             for (at, column) in singles {
@@ -151,13 +144,32 @@ impl<'p> Run<'_, 'p> {
         Ok(())
     }
 
+    /// While the server works on one flight the next one is made.
+    async fn sets(&mut self) -> Result<(), Failure> {
+        let plan = self.plan;
+        let mut flights = plan.sets.chunks(FLIGHT).map(|sets| flight_of(plan, sets));
+        let mut ready = flights.next();
+        while let Some((statements, parts)) = ready {
+            crash!("flush.mid_transaction");
+            let sent = self.transaction.run(&statements);
+            let (results, next) = join(sent, async { flights.next() }).await;
+            self.take(&parts, &results.map_err(Failure::of)?).await?;
+            ready = next;
+        }
+        Ok(())
+    }
+
     async fn send(&mut self, statements: Vec<(Rendered, Part<'p>)>) -> Result<(), Failure> {
         let (statements, parts): (Vec<Rendered>, Vec<Part<'p>>) = statements.into_iter().unzip();
         if statements.is_empty() {
             return Ok(());
         }
         let results = self.transaction.run(&statements).await.map_err(Failure::of)?;
-        for (part, result) in parts.iter().zip(&results) {
+        self.take(&parts, &results).await
+    }
+
+    async fn take(&mut self, parts: &[Part<'p>], results: &[ExecResult]) -> Result<(), Failure> {
+        for (part, result) in parts.iter().zip(results) {
             match part {
                 Part::Other => {}
                 Part::Steps(steps) => self.applied.count_alone(*steps as u64, result.rows_affected),
@@ -170,6 +182,18 @@ impl<'p> Run<'_, 'p> {
         }
         Ok(())
     }
+}
+
+fn flight_of<'p>(plan: &'p Plan<'p>, sets: &'p [Set]) -> (Vec<Rendered>, Vec<Part<'p>>) {
+    let mut statements = Vec::with_capacity(sets.len());
+    let mut parts = Vec::with_capacity(sets.len());
+    for set in sets {
+        let (insert, update) = plan.statements(set, &set.rows);
+        parts.extend(insert.as_ref().map(|_| Part::Other));
+        parts.push(Part::Set(set));
+        statements.extend(insert.into_iter().chain([update]));
+    }
+    (statements, parts)
 }
 
 /// Rows that an UPDATE did not find are missing, or were found under another spelling of the key, which it did not
