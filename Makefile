@@ -20,6 +20,8 @@ MAKEFLAGS   += --no-builtin-rules --no-print-directory
 VENV    := .venv
 STAMPS  := .cache/make
 SERVERS := $(PYTHON) tools/servers.py
+# What the programs leave behind goes with everything else that make made, not into the user's home.
+export XDG_STATE_HOME := $(abspath .cache/state)
 WITH_SERVERS := $(SERVERS) exec --
 
 # The interpreter that pyo3's build script asks: ours, which is new enough, and not whatever `python3` is.

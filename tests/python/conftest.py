@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -32,17 +33,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def admin() -> Iterator[zmsg.sync.Zmsg]:
     """Makes databases; it uses none of the engine's own tables."""
-    with zmsg.sync.Zmsg.open(redis_addr=None, pool_size=2) as zm:
+    with zmsg.sync.Zmsg.open(redis_addr=None, pool_size=2, journal="memory") as zm:
         yield zm
 
 
 @pytest.fixture
-def servers(admin: zmsg.sync.Zmsg) -> Iterator[dict[str, Any]]:
-    """The configuration of an empty database and an empty Redis namespace."""
+def servers(admin: zmsg.sync.Zmsg, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """The configuration of an empty database, an empty Redis namespace and a folder for journals."""
     name = f"zmsg_test_{uuid.uuid4().hex}"
     admin.sql_exec(zmsg.sql(f"CREATE DATABASE {name}"))
     dsn = urlunsplit(urlsplit(os.environ["ZMSG_POSTGRES_DSN"])._replace(path=f"/{name}"))
-    yield {"postgres_dsn": dsn, "redis_addr": os.environ["ZMSG_REDIS_ADDR"], "namespace": name}
+    journals = str(tmp_path / "journals")
+    yield {
+        "postgres_dsn": dsn,
+        "redis_addr": os.environ["ZMSG_REDIS_ADDR"],
+        "namespace": name,
+        "journal_dir": journals,
+    }
     # A killed child may have left a session; DROP … WITH (FORCE) is newer than the oldest server.
     admin.query(zmsg.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ?", name))
     admin.sql_exec(zmsg.sql(f"DROP DATABASE {name}"))

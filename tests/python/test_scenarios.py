@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,16 @@ import zmsg.sync
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "tests" / "scenarios").glob("*.json"))
 SCENARIOS = [(file.stem, scenario) for file in FILES for scenario in parse_json(file.read_text())]
-PARTIAL = {"cache_and_store", "del_store", "sql_exec", "health", "stats", "migrate"}
+PARTIAL = {
+    "cache_and_store",
+    "cache_and_periodic_store",
+    "del_store",
+    "flush",
+    "sql_exec",
+    "health",
+    "stats",
+    "migrate",
+}
 
 
 def chain(calls: list[list[Any]]) -> Any:
@@ -103,10 +114,42 @@ class Stage:
     async def do_del_store(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
         return await self.receipt(zm.del_store(decode(step["key"]), task(step["task"]), **options))
 
+    async def do_cache_and_periodic_store(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        told = {}
+        for _ in range(step.get("times", 1)):
+            key, given = decode(step["key"]), data(step["data"])
+            receipt = await self.wait(zm.cache_and_periodic_store(key, given, task(step["task"]), **options))
+            told = self.told(receipt)
+        return told
+
+    async def do_flush(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return dataclasses.asdict(await self.wait(zm.flush(**options)))
+
+    def do_pending(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.pending(task(step["task"]), **options)
+
+    async def do_dead_letters(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        letters = await self.wait(zm.dead_letters(**options))
+        # Of each letter what the step names.
+        pairs = itertools.zip_longest(letters, step["expect"], fillvalue={})
+        return [{name: getattr(letter, name) for name in part} if letter else None for letter, part in pairs]
+
+    async def letter(self, zm: Any, step: dict[str, Any]) -> int:
+        return step["id"] if "id" in step else (await self.wait(zm.dead_letters()))[step["nth"]].id
+
+    async def do_retry_dead(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return await self.wait(zm.retry_dead(await self.letter(zm, step), **options))
+
+    async def do_drop_dead(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return await self.wait(zm.drop_dead(await self.letter(zm, step), **options))
+
     async def receipt(self, written: Any) -> dict[str, Any]:
         receipt = await self.wait(written)
-        assert receipt.op_id
         await self.wait(receipt.done())
+        return self.told(receipt)
+
+    def told(self, receipt: Any) -> dict[str, Any]:
+        assert receipt.op_id
         return {name: getattr(receipt, name) for name in ("rows_affected", "rows", "durability", "cached")}
 
     async def do_sql_exec(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:

@@ -25,6 +25,7 @@ impl Scene {
         let database = database().await;
         let journals = tempfile::tempdir().unwrap();
         let setup = Setup::of(&database)
+            .with("journal", "journal")
             .with("journal_dir", journals.path().join("journal").to_str().unwrap())
             .with("batch_interval", "1h")
             .with("batch_size", 1_000_000);

@@ -119,7 +119,7 @@ fn is_a_process() {
 }
 
 async fn open(dsn: &str, grant: &str) -> zmsg_core::error::Result<Zmsg> {
-    let arguments = serde_json::json!({ "postgres_dsn": dsn, "redis_addr": null, "id_grant": grant });
+    let arguments = serde_json::json!({ "postgres_dsn": dsn, "redis_addr": null, "id_grant": grant, "journal": "memory" });
     let arguments = arguments.as_object().unwrap().clone();
     // The test's own variables are not this engine's.
     let environment = EnvironmentSource::Given(Default::default());

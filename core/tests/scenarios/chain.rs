@@ -86,6 +86,7 @@ fn step(made: Made, call: &Json) -> Result<Made> {
         (Made::OnConflict(clause), "do_update") => Made::Task(clause.do_update(&names)?),
         (Made::OnConflict(clause), "do_nothing") => Made::Task(clause.do_nothing()?),
         (Made::Task(task), "returning") => Made::Task(task.returning(&names)?),
+        (Made::Task(task), "batch_key") => Made::Task(task.with_batch_key(&name(&arguments[0]))),
         // Rust needs no callable: a template is bound as it is.
         (Made::Task(task), "prepare") => {
             task.check_template()?;

@@ -120,6 +120,10 @@ pub fn equal(left: &Json, right: &Json) -> bool {
 
 /// Whether every key of `part` is there with an equal value.
 pub fn includes(whole: &Json, part: &Json) -> bool {
+    if let (Some(whole), Some(part)) = (whole.as_array(), part.as_array()) {
+        return whole.len() == part.len()
+            && whole.iter().zip(part).all(|(whole, part)| includes(whole, part));
+    }
     part.as_object().is_some_and(|part| {
         part.iter().all(|(key, value)| whole.get(key).is_some_and(|other| equal(value, other)))
     })

@@ -55,6 +55,8 @@ async fn run(title: &str, scenario: &Json) {
     let mut base = scenario["config"].as_object().cloned().unwrap_or_default();
     base.insert("postgres_dsn".into(), database.dsn.clone().into());
     base.insert("namespace".into(), support::namespace().into());
+    let journals = tempfile::tempdir().expect("a folder for journals");
+    base.insert("journal_dir".into(), journals.path().join("journal").to_string_lossy().into());
     base.entry("redis_addr").or_insert_with(|| support::redis_addr().into());
     let mut stage = Stage { base, engines: HashMap::new() };
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema");
@@ -124,4 +126,4 @@ macro_rules! files {
     };
 }
 
-files!(engine, reading, sql, writing);
+files!(engine, periodic, reading, sql, writing);

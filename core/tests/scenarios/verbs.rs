@@ -10,7 +10,19 @@ use crate::{Stage, chain, json};
 
 /// The verbs whose `expect` names only some of what comes back.
 pub fn compares_some_keys(verb: &str) -> bool {
-    matches!(verb, "cache_and_store" | "del_store" | "sql_exec" | "health" | "stats" | "migrate" | "next_id")
+    matches!(
+        verb,
+        "cache_and_store"
+            | "cache_and_periodic_store"
+            | "del_store"
+            | "flush"
+            | "dead_letters"
+            | "sql_exec"
+            | "health"
+            | "stats"
+            | "migrate"
+            | "next_id"
+    )
 }
 
 pub async fn run(stage: &mut Stage, step: &Json) -> Result<Json> {
@@ -30,6 +42,15 @@ pub async fn run(stage: &mut Stage, step: &Json) -> Result<Json> {
         "get" | "peek" | "get_text" | "get_json" => read(&zmsg, verb, step).await,
         "get_many" => get_many(&zmsg, step).await,
         "cache_only" | "del" | "cache_and_store" | "del_store" => write(&zmsg, verb, step).await,
+        "cache_and_periodic_store" => periodic(&zmsg, step).await,
+        "flush" => Ok(serde_json::to_value(zmsg.flush().await?).expect("a report is data")),
+        "pending" => {
+            let value = zmsg.pending(&chain::task(&step["task"])?).await?;
+            Ok(value.as_ref().map_or(Json::Null, json::from_value))
+        }
+        "dead_letters" => Ok(serde_json::to_value(zmsg.dead_letters().await?).expect("letters are data")),
+        "retry_dead" => zmsg.retry_dead(letter(&zmsg, step).await?).await.map(|()| Json::Null),
+        "drop_dead" => zmsg.drop_dead(letter(&zmsg, step).await?).await.map(|()| Json::Null),
         "sql_exec" => {
             let done = zmsg.sql_exec(chain::tasks(&step["task"])?).await?;
             Ok(json!({ "rows_affected": done.rows_affected, "rows": json::from_rows(&done.rows) }))
@@ -124,6 +145,25 @@ async fn write(zmsg: &Zmsg, verb: &str, step: &Json) -> Result<Json> {
             Ok(receipt(zmsg.cache_and_store(key.as_deref(), data(step), tasks, options(step)?).await?))
         }
     }
+}
+
+/// The id of the letter that the step means.
+async fn letter(zmsg: &Zmsg, step: &Json) -> Result<i64> {
+    match (step["id"].as_i64(), step["nth"].as_u64()) {
+        (Some(id), _) => Ok(id),
+        (None, Some(nth)) => Ok(zmsg.dead_letters().await?[nth as usize].id),
+        (None, None) => panic!("a letter is named by nth or id"),
+    }
+}
+
+async fn periodic(zmsg: &Zmsg, step: &Json) -> Result<Json> {
+    let (key, mut told) = (json::text(&step["key"]), Json::Null);
+    for _ in 0..step["times"].as_u64().unwrap_or(1) {
+        let tasks = chain::tasks(&step["task"])?;
+        let accepted = zmsg.cache_and_periodic_store(key.as_deref(), data(step), tasks, options(step)?);
+        told = receipt(accepted.await?);
+    }
+    Ok(told)
 }
 
 fn receipt(receipt: Receipt) -> Json {

@@ -15,9 +15,10 @@ use super::{TestDatabase, namespace, redis_addr};
 pub struct Setup(Map<String, Json>);
 
 impl Setup {
-    /// Everything as it is by default.
+    /// Everything as it is by default, but for journals: these would be in the user's home.
     pub fn of(database: &TestDatabase) -> Setup {
         Setup(Map::new())
+            .with("journal", "memory")
             .with("postgres_dsn", database.dsn.as_str())
             .with("redis_addr", redis_addr())
             .with("namespace", namespace())
