@@ -7,7 +7,7 @@
     python3 tools/servers.py env           `up`, then print the variables for `eval "$(...)"`
     python3 tools/servers.py exec -- CMD   `up`, then run CMD with these variables set
     python3 tools/servers.py purge         `down`, then delete the data as well
-    python3 tools/servers.py programs      name the machine's programs and the user for servers that a test starts itself
+    python3 tools/servers.py programs      name the programs and the user for servers that a test starts itself
 
 A server that is named in the environment is used as it is; see devservers/__init__.py for the rest.
 """

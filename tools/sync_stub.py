@@ -21,13 +21,13 @@ HEADER = '''\
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
+from ._native import Receipt as _NativeReceipt
 from ._verbs import Data, Runnable, Span, Tasks
 from .config import Source
-from .results import ExecResult, Health, MigrationReport, Row, Stats
+from .results import DeadLetter, ExecResult, FlushReport, Health, MigrationReport, Row, Stats
 
 __all__ = ["Migrations", "Receipt", "Zmsg"]
 
@@ -42,6 +42,11 @@ class Zmsg:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+"""
+
+RECEIPT = """
+class Receipt:
+    def __init__(self, receipt: _NativeReceipt) -> None: ...
 """
 
 Method = ast.FunctionDef | ast.AsyncFunctionDef
@@ -61,9 +66,7 @@ def doors() -> list[ast.ClassDef]:
     zmsg.name = "Zmsg"
     zmsg.body = opening.body + blocking(zmsg)
     verbs["Migrations"].body = blocking(verbs["Migrations"])
-    # Slots are of no interest to a type checker.
-    results["Receipt"].decorator_list = [ast.parse("dataclass(frozen=True)", mode="eval").body]
-    results["Receipt"].body = blocking(results["Receipt"])
+    results["Receipt"].body = classes_of(RECEIPT)["Receipt"].body + blocking(results["Receipt"])
     return [verbs["Migrations"], results["Receipt"], zmsg]
 
 

@@ -41,7 +41,18 @@ from .errors import (
     ZmsgError,
 )
 from .errors import TimeoutError as TimeoutError
-from .results import ExecResult, Health, Interval, MigrationReport, Receipt, Row, Stats, TierHealth
+from .results import (
+    DeadLetter,
+    ExecResult,
+    FlushReport,
+    Health,
+    Interval,
+    MigrationReport,
+    Receipt,
+    Row,
+    Stats,
+    TierHealth,
+)
 
 __all__ = [
     "CacheError",
@@ -50,7 +61,9 @@ __all__ = [
     "Config",
     "ConfigError",
     "Counter",
+    "DeadLetter",
     "ExecResult",
+    "FlushReport",
     "Health",
     "IdError",
     "Interval",

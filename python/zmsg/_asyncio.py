@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _logging, _native
-from ._ports import close_port, port_of
+from ._ports import close_port, wait
 from ._verbs import Verbs
 from .config import Source, settings_of
 
@@ -80,16 +80,3 @@ class Opening:
     ) -> None:
         if self._zm is not None:
             await self._zm.close()
-
-
-async def wait(method: Callable[..., Any], *arguments: Any) -> Any:
-    """Starts a native call and awaits its end; a cancelled caller drops the call."""
-    loop = asyncio.get_running_loop()
-    port = port_of(loop)
-    future: asyncio.Future[Any] = loop.create_future()
-    ticket: int = method(*arguments, (port, future))
-    try:
-        return await future
-    except BaseException:
-        port.cancel(ticket)
-        raise

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from ._native import Completions
@@ -26,3 +29,16 @@ def close_port(loop: AbstractEventLoop) -> None:
     if port is not None and len(port) == 0:
         del ports[loop]
         loop.remove_reader(port.fileno())
+
+
+async def wait(method: Callable[..., Any], *arguments: Any) -> Any:
+    """Starts a native call and awaits its end; a cancelled caller drops the call."""
+    loop = asyncio.get_running_loop()
+    port = port_of(loop)
+    future: asyncio.Future[Any] = loop.create_future()
+    ticket: int = method(*arguments, (port, future))
+    try:
+        return await future
+    except BaseException:
+        port.cancel(ticket)
+        raise

@@ -17,7 +17,19 @@ from typing import Any, Literal, TypeAlias, TypeVar, overload
 from ._native import Counter, Engine, Map, Slice, Task
 from ._native import Migrations as NativeMigrations
 from .errors import TaskError
-from .results import ExecResult, Health, MigrationReport, Receipt, Row, Stats, health_from, read, report_from
+from .results import (
+    DeadLetter,
+    ExecResult,
+    FlushReport,
+    Health,
+    MigrationReport,
+    Receipt,
+    Row,
+    Stats,
+    health_from,
+    read,
+    report_from,
+)
 
 Data: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any] | int | float | bool
 """What the caches take: bytes, text (UTF-8), or anything JSON-serialisable."""
@@ -34,13 +46,14 @@ _T = TypeVar("_T")
 class Verbs:
     """What every engine can do."""
 
-    __slots__ = ("__weakref__", "_engine", "_lookup")
+    __slots__ = ("__weakref__", "_engine", "_lookup", "_periodic_now")
     _receipt: type[Receipt] = Receipt
     _migrations: type[Migrations]
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lookup = engine.lookup
+        self._periodic_now = engine.periodic_now
 
     async def _wait(self, method: Callable[..., Any], *arguments: Any) -> Any:
         raise NotImplementedError
@@ -148,7 +161,74 @@ class Verbs:
         ``receipt.cached`` and never raised.
         """
         method = self._engine.cache_and_store
-        return self._receipt(*await self._wait(method, key, data, task, ttl, invalidates, timeout))
+        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, timeout))
+
+    async def cache_and_periodic_store(
+        self,
+        key: str | None,
+        data: Data | None,
+        task: Tasks,
+        *,
+        ttl: Span | None = None,
+        invalidates: Iterable[str] | None = None,
+        timeout: Span | None = None,
+    ) -> Receipt:
+        """Accepts the task for the next flush, and caches ``data`` under ``key`` at once.
+
+        Operations of builders on one cell are merged: 500 times ``inc(1)`` become one ``+ 500``. Without data the
+        caches are left as they are until the flush; after its COMMIT the key is dropped, unless the caches still hold
+        the value of the last operation on it. A list of tasks is accepted and applied as one.
+
+        Raises:
+            TaskError: the task cannot be aggregated: it reads, or has RETURNING, or is a template.
+            OverloadedError: there was no room within ``overload_timeout``; nothing was accepted.
+        """
+        if data is None and timeout is None:
+            receipt = self._periodic_now(key, task, invalidates)
+            if receipt is not None:
+                return self._receipt(receipt)
+        method = self._engine.cache_and_periodic_store
+        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, timeout))
+
+    async def flush(self, *, timeout: Span | None = None) -> FlushReport:
+        """Flushes everything that was accepted so far.
+
+        Raises:
+            StoreError, TimeoutError: the first try failed; the operations stay, and the background tries again.
+        """
+        return read(FlushReport, json.loads(await self._wait(self._engine.flush, timeout)))
+
+    async def pending(self, task: Runnable, *, timeout: Span | None = None) -> Any:
+        """The value of the cell that a builder's task changes, with everything pending in this process applied.
+
+        The task's own operations are not. ``None`` if the row is missing and nothing pending makes it.
+
+        Raises:
+            TaskError: the task is no builder's, or WHERE finds several rows.
+        """
+        return await self._wait(self._engine.pending, task, timeout)
+
+    async def dead_letters(self, *, timeout: Span | None = None) -> list[DeadLetter]:
+        """What the database refused after it had been accepted, oldest first; at most 10,000."""
+        told = json.loads(await self._wait(self._engine.dead_letters, timeout))
+        return [read(DeadLetter, letter) for letter in told]
+
+    async def retry_dead(self, id: int, *, timeout: Span | None = None) -> None:
+        """Runs a dead letter again and deletes it, in one transaction.
+
+        Raises:
+            NotFoundError: there is no such letter.
+            StoreError: the database refused again; the letter stays.
+        """
+        await self._wait(self._engine.retry_dead, id, timeout)
+
+    async def drop_dead(self, id: int, *, timeout: Span | None = None) -> None:
+        """Deletes a dead letter without running it.
+
+        Raises:
+            NotFoundError: there is no such letter.
+        """
+        await self._wait(self._engine.drop_dead, id, timeout)
 
     async def delete(self, key: str, *, timeout: Span | None = None) -> None:
         """Drops ``key`` from every cache."""
@@ -158,7 +238,7 @@ class Verbs:
         self, key: str | None, task: Tasks, *, invalidates: Iterable[str] | None = None, timeout: Span | None = None
     ) -> Receipt:
         """Runs the task (a list in one transaction), then drops ``key`` from every cache."""
-        return self._receipt(*await self._wait(self._engine.del_store, key, task, invalidates, timeout))
+        return self._receipt(await self._wait(self._engine.del_store, key, task, invalidates, timeout))
 
     # ---- SQL ------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["ExecResult", "Health", "Interval", "MigrationReport", "Receipt", "Row", "Stats", "TierHealth"]
+from ._native import Receipt as NativeReceipt
+from ._ports import wait
+
+__all__ = [
+    "DeadLetter",
+    "ExecResult",
+    "FlushReport",
+    "Health",
+    "Interval",
+    "MigrationReport",
+    "Receipt",
+    "Row",
+    "Stats",
+    "TierHealth",
+]
 
 Row = dict[str, Any]
 """One result row, by column name."""
@@ -35,23 +49,92 @@ class ExecResult:
     """RETURNING or SELECT rows of all statements, in order."""
 
 
-@dataclass(frozen=True, slots=True)
 class Receipt:
     """What an accepted write gives back."""
 
-    op_id: str
-    """Identifies the operation in logs and errors."""
-    rows_affected: int
-    """Rows that the tasks changed, summed."""
-    rows: list[Row]
-    """RETURNING rows of all tasks, in order."""
-    durability: str
-    """What survives: ``"postgres"`` for the writes that wait for the COMMIT."""
-    cached: bool
-    """Whether the caches took the value (or the drop) too; a write never fails because the cache did."""
+    __slots__ = ("_receipt",)
+
+    def __init__(self, receipt: NativeReceipt) -> None:
+        self._receipt = receipt
+
+    @property
+    def op_id(self) -> str:
+        """Identifies the operation in logs, errors and dead letters."""
+        return self._receipt.op_id
+
+    @property
+    def rows_affected(self) -> int:
+        """Rows that the tasks changed, summed; 0 for what is still to be flushed."""
+        return self._receipt.rows_affected
+
+    @property
+    def rows(self) -> list[Row]:
+        """RETURNING rows of all tasks, in order."""
+        return self._receipt.rows
+
+    @property
+    def durability(self) -> str:
+        """What the write survives: ``"postgres"`` once its COMMIT was seen; ``"journal"``, ``"journal_fsync"`` or
+        ``"memory"``, as the setting ``journal`` says, for an aggregated write."""
+        return self._receipt.durability
+
+    @property
+    def cached(self) -> bool:
+        """Whether the caches took the value (or the drop) too; a write never fails because the cache did."""
+        return self._receipt.cached
 
     async def done(self) -> None:
-        """Returns when the effect is committed, or raises what became of it."""
+        """Returns when the effect is committed, or raises what became of it.
+
+        Raises:
+            StoreError: the database refused an aggregated write; it is a dead letter now.
+            ClosedError: the engine was closed before the write could be flushed.
+        """
+        if self.durability != "postgres":
+            await wait(self._receipt.done)
+
+    def __repr__(self) -> str:
+        return f"<zmsg.Receipt {self.op_id} {self.durability}>"
+
+
+@dataclass(frozen=True, slots=True)
+class FlushReport:
+    """What a flush did."""
+
+    operations: int
+    """Operations and statements that were accepted and are now applied, dead ones included."""
+    rows: int
+    """Rows changed by composed operations, and statements of the caller that ran."""
+    statements: int
+    """Statements sent that change data."""
+    zero_row_updates: int
+    """Composed changes that found no row: they are lost, as an UPDATE of a missing row is."""
+    dead: int
+    """Operations that the database refused; see :meth:`zmsg.Zmsg.dead_letters`."""
+    duration_ms: float
+    """Milliseconds from the freeze to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An accepted operation that the database refused."""
+
+    id: int
+    """For ``retry_dead`` and ``drop_dead``."""
+    path: str
+    """Which way it came: ``"batch"`` or ``"queue"``."""
+    op_id: str
+    """As its receipt had it."""
+    key: str | None
+    """Its cache key, if it had one."""
+    statement: str
+    """What would run, without its parameters."""
+    sqlstate: str | None
+    """Why the database refused."""
+    message: str
+    """The same in words."""
+    dead_at: str
+    """When, as PostgreSQL writes a ``timestamptz``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +209,42 @@ class Stats:
     """Values that L1 gave up for room."""
     l1_refused: int
     """Values that L1 did not take in because their key, or one beside it, was written meanwhile."""
+    batch_operations: int
+    """Aggregated writes that were applied, dead ones included."""
+    batch_rows: int
+    """Rows that they changed."""
+    batch_statements: int
+    """Statements that changed them."""
+    flushes: int
+    """Flushes that were committed."""
+    flush_failures: int
+    """Tries to flush that failed; the same batch was sent again."""
+    flush_ms: int
+    """Milliseconds that the committed flushes took, summed."""
+    zero_row_updates: int
+    """Aggregated changes that found no row."""
+    batch_dead: int
+    """Aggregated writes that the database refused; see the dead letters."""
+    batch_waits: int
+    """Aggregated writes that waited for room."""
+    batch_overloads: int
+    """Aggregated writes that were not accepted, because there was no room in time."""
+    journals_adopted: int
+    """Journals of ended processes that this one applied."""
+    journals_refused: int
+    """Journals that this process leaves alone: damaged, or of another database."""
+    aggregation_ratio: float
+    """Aggregated writes that were applied for each row changed; 0 before the first flush."""
+    pending_cells: int
+    """Distinct rows with pending aggregated writes."""
+    pending_bytes: int
+    """Memory of pending aggregated writes."""
+    journal_bytes: int
+    """Disk space of this process's journal; memory in class `memory`."""
+    oldest_pending_ms: int
+    """Age of the oldest pending aggregated write in milliseconds."""
+    last_flush_ms: int
+    """Duration of the last committed flush in milliseconds."""
     l1_entries: int
     """Values and absences in L1."""
     l1_bytes: int

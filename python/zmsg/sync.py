@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
 
 from . import _logging, _native, _verbs, results
 from .config import settings_of
@@ -45,10 +44,15 @@ class Migrations(_verbs.Migrations):
     __slots__ = ()
 
 
-@_block
-@dataclass(frozen=True, slots=True)
 class Receipt(results.Receipt):
     """What an accepted write gives back."""
+
+    __slots__ = ()
+
+    def done(self):
+        """Returns when the effect is committed, or raises what became of it."""
+        if self.durability != "postgres":
+            self._receipt.done(None)
 
 
 @_block

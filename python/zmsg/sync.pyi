@@ -3,13 +3,13 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
+from ._native import Receipt as _NativeReceipt
 from ._verbs import Data, Runnable, Span, Tasks
 from .config import Source
-from .results import ExecResult, Health, MigrationReport, Row, Stats
+from .results import DeadLetter, ExecResult, FlushReport, Health, MigrationReport, Row, Stats
 
 __all__ = ["Migrations", "Receipt", "Zmsg"]
 
@@ -18,14 +18,18 @@ _T = TypeVar("_T")
 class Migrations:
     def migrate(self) -> MigrationReport: ...
 
-@dataclass(frozen=True)
 class Receipt:
-    op_id: str
-    rows_affected: int
-    rows: list[Row]
-    durability: str
-    cached: bool
-
+    def __init__(self, receipt: _NativeReceipt) -> None: ...
+    @property
+    def op_id(self) -> str: ...
+    @property
+    def rows_affected(self) -> int: ...
+    @property
+    def rows(self) -> list[Row]: ...
+    @property
+    def durability(self) -> str: ...
+    @property
+    def cached(self) -> bool: ...
     def done(self) -> None: ...
 
 class Zmsg:
@@ -75,6 +79,21 @@ class Zmsg:
         invalidates: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt: ...
+    def cache_and_periodic_store(
+        self,
+        key: str | None,
+        data: Data | None,
+        task: Tasks,
+        *,
+        ttl: Span | None = None,
+        invalidates: Iterable[str] | None = None,
+        timeout: Span | None = None,
+    ) -> Receipt: ...
+    def flush(self, *, timeout: Span | None = None) -> FlushReport: ...
+    def pending(self, task: Runnable, *, timeout: Span | None = None) -> Any: ...
+    def dead_letters(self, *, timeout: Span | None = None) -> list[DeadLetter]: ...
+    def retry_dead(self, id: int, *, timeout: Span | None = None) -> None: ...
+    def drop_dead(self, id: int, *, timeout: Span | None = None) -> None: ...
     def delete(self, key: str, *, timeout: Span | None = None) -> None: ...
     def del_store(
         self, key: str | None, task: Tasks, *, invalidates: Iterable[str] | None = None, timeout: Span | None = None

@@ -146,5 +146,6 @@ def test_named_servers_are_used_as_they_are(servers: Servers) -> None:
 
 def test_programs_names_what_a_test_needs_to_run_servers_itself(servers: Servers) -> None:
     said = json.loads(servers("programs").stdout)
-    assert (Path(said["postgres"]) / "initdb").exists() and Path(said["redis"]).exists()
+    assert (Path(said["postgres"]) / "initdb").exists()
+    assert Path(said["redis"]).exists()
     assert said["uid"] != 0

@@ -1,11 +1,12 @@
 //! The core beside the raw crates, measured in one run. Prints a table and writes one JSON line per figure to the file
-//! named by the first argument; a second one, `memory` or the name of a verb, leaves out the rest.
+//! named by the first argument; a second one, `memory`, `aggregate` or the name of a verb, leaves out the rest.
 //!
 //! Servers come from ZMSG_POSTGRES_DSN and ZMSG_REDIS_ADDR; it works in a schema and a namespace of its own.
 
 // A benchmark reads clocks and spawns by itself.
 #![allow(clippy::disallowed_methods)]
 
+mod aggregate;
 mod measure;
 mod memory;
 mod servers;
@@ -27,8 +28,11 @@ async fn run() -> Result<(), servers::Failure> {
     if only.is_empty() || only == "memory" {
         memory::measure(&servers.zmsg, &mut lines).await?;
     }
+    if only.is_empty() || only == "aggregate" {
+        aggregate::measure(&servers, &mut lines).await?;
+    }
     servers.measure(&only, &mut lines).await?;
-    println!("{:<34} {:>10}  {:<34} {:>7}  {:>10}", "operation", "zmsg", "raw", "ratio", "target");
+    println!("{:<38} {:>10}  {:<34} {:>7}  {:>10}", "operation", "zmsg", "raw", "ratio", "target");
     lines.iter().for_each(|line| println!("{}", line.show()));
     if let Some(path) = std::env::args().nth(1) {
         let mut file = std::fs::File::create(path)?;

@@ -21,13 +21,15 @@ pub enum Target {
     Ratio(f64),
     /// Nanoseconds at most.
     Nanoseconds(f64),
+    /// The figure is of bytes; so many at most.
+    Bytes(f64),
 }
 
 impl Line {
     fn measured(&self) -> (f64, f64) {
         match self.target {
             Target::Ratio(bound) => (self.ours_ns / self.peer.map_or(f64::NAN, |peer| peer.1), bound),
-            Target::Nanoseconds(bound) => (self.ours_ns, bound),
+            Target::Nanoseconds(bound) | Target::Bytes(bound) => (self.ours_ns, bound),
         }
     }
 
@@ -36,21 +38,23 @@ impl Line {
         let (value, bound) = self.measured();
         let verdict = if value <= bound { "met" } else { "missed" };
         let (peer, ratio) = match self.peer {
-            Some((name, ns)) => (format!("{name} {}", time(ns)), format!("×{:.2}", self.ours_ns / ns)),
+            Some((name, figure)) => {
+                let shown =
+                    if matches!(self.target, Target::Bytes(_)) { bytes(figure) } else { time(figure) };
+                (format!("{name} {shown}"), format!("×{:.2}", self.ours_ns / figure))
+            }
             None => (String::new(), String::new()),
         };
         let bound = match self.target {
             Target::Ratio(bound) => format!("≤ ×{bound:.2}"),
             Target::Nanoseconds(bound) => format!("≤ {}", time(bound)),
+            Target::Bytes(bound) => format!("≤ {}", bytes(bound)),
         };
-        format!(
-            "{:<34} {:>10}  {:<34} {:>7}  {:>10}  {verdict}",
-            self.name,
-            time(self.ours_ns),
-            peer,
-            ratio,
-            bound
-        )
+        let ours = match self.target {
+            Target::Bytes(_) => bytes(self.ours_ns),
+            _ => time(self.ours_ns),
+        };
+        format!("{:<38} {:>10}  {:<34} {:>7}  {:>10}  {verdict}", self.name, ours, peer, ratio, bound)
     }
 
     /// The line for programs.
@@ -63,7 +67,11 @@ impl Line {
             "peer_ns": self.peer.map(|peer| peer.1),
             "measured": value,
             "target": bound,
-            "unit": if matches!(self.target, Target::Ratio(_)) { "ratio" } else { "ns" },
+            "unit": match self.target {
+                Target::Ratio(_) => "ratio",
+                Target::Nanoseconds(_) => "ns",
+                Target::Bytes(_) => "bytes",
+            },
         })
     }
 }
@@ -74,6 +82,10 @@ fn time(ns: f64) -> String {
         ns if ns < 1_000_000.0 => format!("{:.2} µs", ns / 1e3),
         ns => format!("{:.2} ms", ns / 1e6),
     }
+}
+
+fn bytes(figure: f64) -> String {
+    format!("{figure:.1} B")
 }
 
 fn median(mut samples: Vec<f64>) -> f64 {

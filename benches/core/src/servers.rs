@@ -19,7 +19,8 @@ const SCHEMA: &str = "zmsg_bench";
 pub struct Servers {
     pub zmsg: Zmsg,
     redis: redis::aio::MultiplexedConnection,
-    postgres: tokio_postgres::Client,
+    pub postgres: tokio_postgres::Client,
+    journals: tempfile::TempDir,
 }
 
 fn variable(name: &str) -> Result<String, Failure> {
@@ -33,6 +34,18 @@ fn in_schema(dsn: &str) -> String {
     format!("{dsn}{joint}options=-csearch_path%3D{SCHEMA}")
 }
 
+async fn engine(journals: &std::path::Path, settings: &[(&str, serde_json::Value)]) -> Result<Zmsg, Failure> {
+    let mut arguments = serde_json::Map::new();
+    let mut set = |key: &str, value: serde_json::Value| drop(arguments.insert(key.to_owned(), value));
+    set("postgres_dsn", in_schema(&variable("ZMSG_POSTGRES_DSN")?).into());
+    set("namespace", format!("zmsg-bench-{}", std::process::id()).into());
+    set("default_ttl", "10m".into());
+    set("journal_dir", journals.display().to_string().into());
+    settings.iter().for_each(|(key, value)| set(key, value.clone()));
+    let config = Config::resolve(ConfigInput { arguments, ..ConfigInput::default() })?;
+    Ok(Zmsg::open(config).await?)
+}
+
 impl Servers {
     pub async fn open() -> Result<Servers, Failure> {
         let (dsn, addr) = (variable("ZMSG_POSTGRES_DSN")?, variable("ZMSG_REDIS_ADDR")?);
@@ -44,11 +57,20 @@ impl Servers {
             "DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; CREATE SCHEMA {SCHEMA}; CREATE TABLE rows (id text PRIMARY KEY, content text)"
         );
         postgres.batch_execute(&setup).await?;
-        let namespace = format!("zmsg-bench-{}", std::process::id());
-        let arguments = serde_json::json!({ "postgres_dsn": in_schema(&dsn), "namespace": namespace, "default_ttl": "10m" });
-        let serde_json::Value::Object(arguments) = arguments else { unreachable!("an object was written") };
-        let config = Config::resolve(ConfigInput { arguments, ..ConfigInput::default() })?;
-        Ok(Servers { zmsg: Zmsg::open(config).await?, redis, postgres })
+        let journals = tempfile::tempdir()?;
+        let zmsg = engine(journals.path(), &[]).await?;
+        Ok(Servers { zmsg, redis, postgres, journals })
+    }
+
+    /// Another engine, which flushes only when it is told to and has room for everything.
+    pub async fn another(&self, settings: &[(&str, serde_json::Value)]) -> Result<Zmsg, Failure> {
+        let roomy = [
+            ("batch_interval", "24h".into()),
+            ("batch_size", 10_000_000.into()),
+            ("batch_max_bytes", (16_u64 << 30).into()),
+            ("journal_max_bytes", (8_u64 << 30).into()),
+        ];
+        engine(self.journals.path(), &[&roomy, settings].concat()).await
     }
 
     pub async fn close(self) -> Result<(), Failure> {

@@ -17,7 +17,8 @@ use zmsg_core::error::{Error, Result};
 use crate::config::Settings;
 use crate::errors::{OrRaise, caught, guarded};
 use crate::handle::{Engine as Opening, Handle};
-use crate::options::{Key, keys_of, source_options, tasks_of, timeout_of, write_options};
+use crate::options::{Key, keys_of, list_of, source_options, tasks_of, timeout_of, write_options};
+use crate::receipt::Receipt;
 use crate::rows;
 use crate::task::task_of;
 use crate::values::to_data;
@@ -188,6 +189,111 @@ impl Engine {
         self.call(py, port, timeout, call, receipt)
     }
 
+    /// Accepts tasks for the next flush if that needs no waiting: a receipt, or `None` if it does.
+    #[pyo3(signature = (key, task, invalidates))]
+    fn periodic_now(
+        &self,
+        py: Python<'_>,
+        key: Option<Key<'_>>,
+        task: &Bound<'_, PyAny>,
+        invalidates: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Receipt>> {
+        let (list, one);
+        let tasks = match list_of(task)? {
+            Some(tasks) => {
+                list = tasks;
+                list.as_slice()
+            }
+            None => {
+                one = task_of(task)?;
+                std::slice::from_ref(&one)
+            }
+        };
+        let options = write_options(None, invalidates)?;
+        let key = key.map(|key| key.0);
+        let accepted = self.0.look(py, |engine| match engine.opened() {
+            Some(engine) => caught(|| engine.periodic_now(key, tasks, &options)),
+            None => Ok(None),
+        })?;
+        Ok(accepted.or_raise(py)?.map(Receipt))
+    }
+
+    #[pyo3(signature = (key, data, task, ttl, invalidates, timeout, port))]
+    #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
+    fn cache_and_periodic_store(
+        &self,
+        py: Python<'_>,
+        key: Option<Key<'_>>,
+        data: &Bound<'_, PyAny>,
+        task: &Bound<'_, PyAny>,
+        ttl: Option<Bound<'_, PyAny>>,
+        invalidates: Option<Bound<'_, PyAny>>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let (key, data, tasks) = (key.map(|key| key.0.to_owned()), to_data(data)?, tasks_of(task)?);
+        let options = write_options(ttl.as_ref(), invalidates.as_ref())?;
+        let call = |engine: Zmsg| async move {
+            engine.cache_and_periodic_store(key.as_deref(), data, tasks, options).await
+        };
+        self.call(py, port, timeout, call, receipt)
+    }
+
+    /// Gives a JSON text.
+    #[pyo3(signature = (timeout, port))]
+    fn flush(&self, py: Python<'_>, timeout: Option<Bound<'_, PyAny>>, port: Port<'_>) -> PyResult<Object> {
+        self.call(py, port, timeout, |engine| async move { engine.flush().await }, json)
+    }
+
+    #[pyo3(signature = (task, timeout, port))]
+    fn pending(
+        &self,
+        py: Python<'_>,
+        task: &Bound<'_, PyAny>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let task = task_of(task)?;
+        let call = |engine: Zmsg| async move { engine.pending(&task).await };
+        self.call(py, port, timeout, call, |py, value| match value {
+            Some(value) => Ok(rows::to_object(py, &value)?.unbind()),
+            None => Ok(py.None()),
+        })
+    }
+
+    /// Gives a JSON text.
+    #[pyo3(signature = (timeout, port))]
+    fn dead_letters(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        self.call(py, port, timeout, |engine| async move { engine.dead_letters().await }, json)
+    }
+
+    #[pyo3(signature = (id, timeout, port))]
+    fn retry_dead(
+        &self,
+        py: Python<'_>,
+        id: i64,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        self.call(py, port, timeout, move |engine| async move { engine.retry_dead(id).await }, none)
+    }
+
+    #[pyo3(signature = (id, timeout, port))]
+    fn drop_dead(
+        &self,
+        py: Python<'_>,
+        id: i64,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        self.call(py, port, timeout, move |engine| async move { engine.drop_dead(id).await }, none)
+    }
+
     #[pyo3(signature = (key, timeout, port))]
     fn delete(
         &self,
@@ -356,9 +462,6 @@ fn json(py: Python<'_>, told: impl Serialize) -> PyResult<Object> {
     Ok(text.into_pyobject(py)?.into_any().unbind())
 }
 
-/// `(op_id, rows_affected, rows, durability, cached)`.
 fn receipt(py: Python<'_>, receipt: core::Receipt) -> PyResult<Object> {
-    let rows = rows::to_dicts(py, &receipt.rows)?;
-    let parts = (receipt.op_id(), receipt.rows_affected, rows, receipt.durability, receipt.cached);
-    Ok(parts.into_pyobject(py)?.into_any().unbind())
+    Ok(Py::new(py, Receipt(receipt))?.into_any())
 }

@@ -2,7 +2,7 @@
 //! out; what people see is `python/zmsg`.
 //!
 //! Rooms: `engine` has the verbs, `task` and `builders` the SQL, `config` the settings; `arguments`, `values`, `times`, `rows`,
-//! `options` and `errors` convert; `runtime`, `handle`, `waiting`, `completions`, `signal` and `logging` carry calls between the
+//! `options`, `receipt` and `errors` convert; `runtime`, `handle`, `waiting`, `completions`, `signal` and `logging` carry calls between the
 //! engine's threads and Python's.
 //!
 //! Invariant: no thread of the runtime ever attaches to the interpreter. What ends there is delivered through a queue to
@@ -17,6 +17,7 @@ mod errors;
 mod handle;
 mod logging;
 mod options;
+mod receipt;
 mod rows;
 mod runtime;
 mod signal;
@@ -43,6 +44,8 @@ mod _native {
     use crate::errors::error_catalogue;
     #[pymodule_export]
     use crate::logging::{next_logs, set_log_level, stop_logs};
+    #[pymodule_export]
+    use crate::receipt::Receipt;
     #[pymodule_export]
     use crate::runtime::{after_fork_in_child, at_exit};
     #[pymodule_export]

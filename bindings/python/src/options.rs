@@ -8,9 +8,10 @@ use pyo3::types::{PyBool, PyDelta, PyList, PySequence, PyString, PyTuple};
 use zmsg_core::config::{NumberUnit, TimeArgument, Ttl, duration_from_argument};
 use zmsg_core::engine::{SourceOptions, Tasks, WriteOptions};
 use zmsg_core::error::Error;
+use zmsg_core::sql as core;
 
 use crate::errors::{OrRaise, task_error, to_py};
-use crate::task::{Task, task_of};
+use crate::task::task_of;
 
 /// A cache key: text, checked for its length by the engine.
 pub(crate) struct Key<'a>(pub(crate) &'a str);
@@ -106,15 +107,22 @@ pub(crate) fn source_options(
 
 /// One task or builder, or a list of them.
 pub(crate) fn tasks_of(object: &Bound<'_, PyAny>) -> PyResult<Tasks> {
-    if object.is_instance_of::<Task>()
-        || !(object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>())
-    {
-        return Ok(task_of(object)?.into());
+    match list_of(object)? {
+        Some(tasks) => Ok(tasks.into()),
+        None => Ok(task_of(object)?.into()),
+    }
+}
+
+/// The tasks of a list or tuple; `None` if the object is neither, and so one task.
+#[inline]
+pub(crate) fn list_of(object: &Bound<'_, PyAny>) -> PyResult<Option<Vec<core::Task>>> {
+    if !(object.is_instance_of::<PyList>() || object.is_instance_of::<PyTuple>()) {
+        return Ok(None);
     }
     let tasks =
         object.cast::<PySequence>()?.try_iter()?.map(|task| task_of(&task?)).collect::<PyResult<Vec<_>>>()?;
     if tasks.is_empty() {
         return Err(to_py(object.py(), &Error::task("the list of tasks is empty")));
     }
-    Ok(tasks.into())
+    Ok(Some(tasks))
 }

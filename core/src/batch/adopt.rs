@@ -120,6 +120,9 @@ async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
         return Ok(Outcome::Held);
     };
     let Some(header) = recovered.header else {
+        if recovered.end != End::Clean {
+            return Ok(Outcome::Refused("no header of it can be read".to_owned()));
+        }
         // Its process ended before it accepted anything.
         put_away(shared, dir, None).await?;
         drop(lock);

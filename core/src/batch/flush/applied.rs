@@ -51,7 +51,12 @@ pub(in crate::batch) struct Applied {
 }
 
 /// Rows that an UPDATE did not find.
-pub(super) struct Missed(pub Vec<u32>);
+pub(super) enum Missed {
+    /// They are missing, which ones does not matter.
+    Count(u64),
+    /// These, which may have been found under another spelling of their key.
+    Rows(Vec<u32>),
+}
 
 impl Applied {
     pub(super) fn new(batch: &Batch) -> Applied {
@@ -68,10 +73,14 @@ impl Applied {
     /// The result of a set; gives the rows that were not found.
     pub(super) fn count_set(&mut self, plan: &Plan<'_>, set: &Set, result: &ExecResult) -> Missed {
         self.report.statements += 1 + u64::from(!plan.route(set.route).insert.is_empty());
+        if plan.one_each(set) {
+            self.report.rows += result.rows_affected;
+            return Missed::Count((set.rows.len() as u64).saturating_sub(result.rows_affected));
+        }
         let found = positions(Some(result));
         self.report.rows += found.len() as u64;
         let missed = (1_u64..).zip(&set.rows).filter(|(position, _)| !found.contains(position));
-        Missed(missed.map(|(_, row)| *row).collect())
+        Missed::Rows(missed.map(|(_, row)| *row).collect())
     }
 
     pub(super) fn miss(&mut self, plan: &Plan<'_>, set: &Set, rows: u64) {

@@ -1,16 +1,17 @@
-//! The usual way: everything in two flights of one transaction, and no savepoint.
+//! The usual way: everything in a few flights of one transaction, and no savepoint.
 //!
 //! ```text
-//! BEGIN ─▶ watermark lo → hi ∥ locks ∥ steps in order ∥ sets ∥ singles ∥ version ─▶ rows counted ─▶ COMMIT
+//! BEGIN ─▶ watermark lo → hi ─▶ locks ─▶ steps in order ─▶ sets ─▶ singles ─▶ version ─▶ COMMIT
 //! ```
 //! A refusal ends it with nothing applied; `careful` then finds out what was refused.
+
+use futures_util::future::join;
 
 use super::plan::{Plan, Set};
 use super::replay::{self, Step};
 use super::watermark::advance;
 use super::{Applied, Flight, Missed};
 use crate::base::crash::crash;
-use crate::batch::batch::Batch;
 use crate::error::{Error, ErrorKind};
 use crate::sql::Rendered;
 use crate::store::{Access, CommitFailure, ExecResult, StepFailure, Transaction};
@@ -27,36 +28,46 @@ pub(super) enum Failure {
     Moved,
     /// Something in it was refused.
     Refused(Error),
+    /// The same at COMMIT, by a deferred constraint.
+    Deferred(Error),
     /// On this table two keys that differ meant one row, and their operations do not commute.
     Entangled(Box<str>),
     /// Nobody knows yet whether it was committed.
     Unknown(Error, Box<Applied>),
 }
 
-/// What a statement of the flight is for.
+/// What a statement is for.
+#[derive(Clone, Copy)]
 enum Part<'p> {
     Other,
-    Step(usize),
+    /// So many steps.
+    Steps(usize),
     Set(&'p Set),
     Single,
 }
 
+/// Statements that go out in one flight: their parameters are in memory at one time.
+const FLIGHT: usize = 4;
+/// The same of statements that are small.
+const STEPS: usize = 256;
+
 /// Applies a batch.
 pub(super) async fn apply(flight: &Flight<'_>, plan: &Plan<'_>, steps: &[Step]) -> Result<Applied, Failure> {
-    let (statements, parts) = compile(flight, plan, steps).map_err(Failure::Refused)?;
     crash!("flush.before_begin");
     let access = if plan.by_key { Access::ByKey } else { Access::Any };
     let begun = flight.store.begin(access, flight.deadline).await;
-    let mut transaction = begun.map_err(|failure| Failure::of(failure, &parts))?;
-    let outcome = run(&mut *transaction, flight.batch, plan, statements, &parts).await;
-    let applied = match outcome {
-        Ok(applied) => applied,
+    let mut transaction = begun.map_err(Failure::of)?;
+    let mut run = Run { transaction: &mut *transaction, plan, applied: Applied::new(flight.batch) };
+    match run.all(flight, steps).await {
+        Ok(()) => {
+            let applied = run.applied;
+            commit(transaction, applied).await
+        }
         Err(failure) => {
             transaction.roll_back().await;
-            return Err(failure);
+            Err(failure)
         }
-    };
-    commit(transaction, applied).await
+    }
 }
 
 /// Commits, with the crash points on both sides.
@@ -68,92 +79,121 @@ pub(super) async fn commit(transaction: Box<dyn Transaction>, applied: Applied) 
             Ok(applied)
         }
         Err(CommitFailure::Again(error)) => Err(Failure::Again(error)),
-        Err(CommitFailure::Refused(error)) => Err(Failure::Refused(error)),
+        Err(CommitFailure::Refused(error)) => Err(Failure::Deferred(error)),
         Err(CommitFailure::Unknown(error)) => Err(Failure::Unknown(error, Box::new(applied))),
     }
 }
 
 impl Failure {
-    fn of(failure: StepFailure, parts: &[Part<'_>]) -> Failure {
+    pub(super) fn of(failure: StepFailure) -> Failure {
         match failure {
             StepFailure::Again(error) => Failure::Again(error),
-            // The first statement is the watermark's.
-            StepFailure::Refused { index: 0, error } if !parts.is_empty() && is_moved(&error) => {
-                Failure::Moved
-            }
             StepFailure::Refused { error, .. } => Failure::Refused(error),
         }
     }
 }
 
+/// Moves the watermark, by itself: a batch that was applied already sends nothing more.
+pub(super) async fn move_watermark(
+    transaction: &mut dyn Transaction,
+    flight: &Flight<'_>,
+) -> Result<(), Failure> {
+    let advance = advance(flight.stream, flight.batch.lo, flight.batch.hi);
+    match transaction.run(&[advance]).await {
+        Ok(_) => Ok(()),
+        Err(StepFailure::Refused { error, .. }) if is_moved(&error) => Err(Failure::Moved),
+        Err(failure) => Err(Failure::of(failure)),
+    }
+}
+
 /// The division by zero of [`advance`].
-pub(super) fn is_moved(error: &Error) -> bool {
+fn is_moved(error: &Error) -> bool {
     error.sqlstate() == Some("22012")
 }
 
-fn compile<'p>(
-    flight: &Flight<'_>,
-    plan: &'p Plan<'_>,
-    steps: &[Step],
-) -> Result<(Vec<Rendered>, Vec<Part<'p>>), Error> {
-    let mut statements = vec![advance(flight.stream, flight.batch.lo, flight.batch.hi)];
-    let mut parts = vec![Part::Other];
-    let mut push = |statement, part| {
-        statements.push(statement);
-        parts.push(part);
-    };
-    plan.locks().into_iter().for_each(|lock| push(lock, Part::Other));
-    // In front of the sets: what is inserted in the caller's words may be what a set refers to.
-    for group in replay::groups(steps)? {
-        let count = group.steps.len();
-        push(group.statement, Part::Step(count));
-    }
-    for set in &plan.sets {
-        let (insert, update) = plan.statements(set, &set.rows);
-        insert.into_iter().for_each(|insert| push(insert, Part::Other));
-        push(update, Part::Set(set));
-    }
-    for (at, column) in &plan.singles {
-        plan.single(*at, *column)?.into_iter().for_each(|statement| push(statement, Part::Single));
-    }
-    push(Rendered { sql: VERSION.into(), params: [].into() }, Part::Other);
-    Ok((statements, parts))
+struct Run<'r, 'p> {
+    transaction: &'r mut dyn Transaction,
+    plan: &'p Plan<'p>,
+    applied: Applied,
 }
 
-async fn run(
-    transaction: &mut dyn Transaction,
-    batch: &Batch,
-    plan: &Plan<'_>,
-    statements: Vec<Rendered>,
-    parts: &[Part<'_>],
-) -> Result<Applied, Failure> {
-    // The watermark by itself: a batch that was applied already sends nothing more.
-    let failed = |failure| Failure::of(failure, parts);
-    let mut results = transaction.run(&statements[..1]).await.map_err(failed)?;
-    crash!("flush.after_watermark");
-    let rest = &statements[1..];
-    let half = rest.len() / 2;
-    let refused = |failure| match failure {
-        StepFailure::Again(error) => Failure::Again(error),
-        StepFailure::Refused { error, .. } => Failure::Refused(error),
-    };
-    results.extend(transaction.run(&rest[..half]).await.map_err(refused)?);
-    crash!("flush.mid_transaction");
-    results.extend(transaction.run(&rest[half..]).await.map_err(refused)?);
-    let mut applied = Applied::new(batch);
-    for (part, result) in parts.iter().zip(&results) {
-        match part {
-            Part::Other => {}
-            Part::Step(steps) => applied.count_alone(*steps as u64, result.rows_affected),
-            Part::Single => applied.count_alone(1, result.rows_affected),
-            Part::Set(set) => {
-                let missed = applied.count_set(plan, set, result);
-                again(transaction, plan, set, missed, &mut applied).await?;
+impl<'p> Run<'_, 'p> {
+    async fn all(&mut self, flight: &Flight<'_>, steps: &[Step]) -> Result<(), Failure> {
+        move_watermark(self.transaction, flight).await?;
+        crash!("flush.after_watermark");
+        let locks = self.plan.locks().into_iter().map(|lock| (lock, Part::Other));
+        self.send(locks.collect()).await?;
+        // In front of the sets: what is inserted in the caller's words may be what a set refers to.
+        let groups = replay::groups(steps).map_err(Failure::Refused)?;
+        for groups in groups.chunks(STEPS) {
+            let steps = groups.iter().map(|group| (group.statement.clone(), Part::Steps(group.steps.len())));
+            self.send(steps.collect()).await?;
+        }
+        self.sets().await?;
+        for singles in self.plan.singles.chunks(FLIGHT) {
+            let mut statements = Vec::with_capacity(singles.len());
+            for (at, column) in singles {
+                let alone = self.plan.single(*at, *column).map_err(Failure::Refused)?;
+                statements.extend(alone.into_iter().map(|statement| (statement, Part::Single)));
+            }
+            self.send(statements).await?;
+        }
+        let version = Rendered { sql: VERSION.into(), params: [].into() };
+        let results = self.transaction.run(&[version]).await.map_err(Failure::of)?;
+        self.applied.version = version_of(&results)?;
+        Ok(())
+    }
+
+    /// While the server works on one flight the next one is made.
+    async fn sets(&mut self) -> Result<(), Failure> {
+        let plan = self.plan;
+        let mut flights = plan.sets.chunks(FLIGHT).map(|sets| flight_of(plan, sets));
+        let mut ready = flights.next();
+        while let Some((statements, parts)) = ready {
+            crash!("flush.mid_transaction");
+            let sent = self.transaction.run(&statements);
+            let (results, next) = join(sent, async { flights.next() }).await;
+            self.take(&parts, &results.map_err(Failure::of)?).await?;
+            ready = next;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, statements: Vec<(Rendered, Part<'p>)>) -> Result<(), Failure> {
+        let (statements, parts): (Vec<Rendered>, Vec<Part<'p>>) = statements.into_iter().unzip();
+        if statements.is_empty() {
+            return Ok(());
+        }
+        let results = self.transaction.run(&statements).await.map_err(Failure::of)?;
+        self.take(&parts, &results).await
+    }
+
+    async fn take(&mut self, parts: &[Part<'p>], results: &[ExecResult]) -> Result<(), Failure> {
+        for (part, result) in parts.iter().zip(results) {
+            match part {
+                Part::Other => {}
+                Part::Steps(steps) => self.applied.count_alone(*steps as u64, result.rows_affected),
+                Part::Single => self.applied.count_alone(1, result.rows_affected),
+                Part::Set(set) => {
+                    let missed = self.applied.count_set(self.plan, set, result);
+                    again(self.transaction, self.plan, set, missed, &mut self.applied).await?;
+                }
             }
         }
+        Ok(())
     }
-    applied.version = version_of(&results)?;
-    Ok(applied)
+}
+
+fn flight_of<'p>(plan: &'p Plan<'p>, sets: &'p [Set]) -> (Vec<Rendered>, Vec<Part<'p>>) {
+    let mut statements = Vec::with_capacity(sets.len());
+    let mut parts = Vec::with_capacity(sets.len());
+    for set in sets {
+        let (insert, update) = plan.statements(set, &set.rows);
+        parts.extend(insert.as_ref().map(|_| Part::Other));
+        parts.push(Part::Set(set));
+        statements.extend(insert.into_iter().chain([update]));
+    }
+    (statements, parts)
 }
 
 /// Rows that an UPDATE did not find are missing, or were found under another spelling of the key, which it did not
@@ -165,10 +205,16 @@ pub(super) async fn again(
     missed: Missed,
     applied: &mut Applied,
 ) -> Result<(), Failure> {
-    let mut missed = missed;
-    while !missed.0.is_empty() && !plan.tells_apart(set) {
-        let (_, update) = plan.statements(set, &missed.0);
-        let results = transaction.run(&[update]).await.map_err(|failure| Failure::of(failure, &[]))?;
+    let mut missed = match missed {
+        Missed::Count(rows) => {
+            applied.miss(plan, set, rows);
+            return Ok(());
+        }
+        Missed::Rows(rows) => rows,
+    };
+    while !missed.is_empty() && !plan.tells_apart(set) {
+        let (_, update) = plan.statements(set, &missed);
+        let results = transaction.run(&[update]).await.map_err(Failure::of)?;
         let found = super::positions(results.first());
         if found.is_empty() {
             break;
@@ -177,10 +223,10 @@ pub(super) async fn again(
             return Err(Failure::Entangled(plan.route(set.route).table.last().into()));
         }
         applied.report.rows += found.len() as u64;
-        let kept = (0_u64..).zip(&missed.0).filter(|(at, _)| !found.contains(&(at + 1)));
-        missed = Missed(kept.map(|(_, row)| *row).collect());
+        let kept = (1_u64..).zip(&missed).filter(|(position, _)| !found.contains(position));
+        missed = kept.map(|(_, row)| *row).collect();
     }
-    applied.miss(plan, set, missed.0.len() as u64);
+    applied.miss(plan, set, missed.len() as u64);
     Ok(())
 }
 

@@ -15,10 +15,9 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::apply::{Failure, VERSION, commit, is_moved, version_of};
+use super::apply::{Failure, VERSION, commit, move_watermark, version_of};
 use super::plan::{Plan, RowAt, Set, alone};
 use super::replay::{self, Group, Step, What};
-use super::watermark::advance;
 use super::{Applied, Flight, Tables};
 use crate::batch::batch::{Batch, Slot};
 use crate::batch::dead;
@@ -29,11 +28,19 @@ use crate::ops::Form;
 use crate::sql::Rendered;
 use crate::store::{Access, ExecResult, StepFailure, Transaction};
 
+/// Deferred constraints are checked by each statement, so that it is found out which one breaks them.
+const IMMEDIATE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+
 /// Statements behind one savepoint before halving begins.
 const FIRST_TRY: usize = 256;
 
-/// Applies a batch of which something is refused.
-pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
+/// Applies a batch of which something is refused; `immediate` if only its COMMIT was, by a deferred constraint.
+pub(super) async fn apply(
+    flight: &Flight<'_>,
+    tables: &Tables,
+    log: &dyn Log,
+    immediate: bool,
+) -> Result<Applied, Failure> {
     let mut withdrawn: HashMap<u64, Error> = HashMap::new();
     loop {
         let rebuilt;
@@ -48,7 +55,7 @@ pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -
         let flight = Flight { batch, ..*flight };
         let plan = Plan::of(batch, tables, flight.store, flight.deadline).await.map_err(Failure::Again)?;
         let access = if plan.by_key { Access::ByKey } else { Access::Any };
-        let transaction = flight.store.begin(access, flight.deadline).await.map_err(failure)?;
+        let transaction = flight.store.begin(access, flight.deadline).await.map_err(Failure::of)?;
         let mut surgery = Surgery {
             transaction,
             flight: &flight,
@@ -58,6 +65,7 @@ pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -
             refused_steps: Vec::new(),
             refused_cells: Vec::new(),
             list_died: None,
+            immediate,
         };
         surgery.applied.dead.clone_from(&withdrawn);
         match surgery.run().await {
@@ -86,6 +94,7 @@ struct Surgery<'a> {
     refused_cells: Vec<(RowAt, u16)>,
     /// A record of several tasks, one of which was refused: none of them may be applied.
     list_died: Option<(u64, Error)>,
+    immediate: bool,
 }
 
 /// Parts of a list that are still to be tried, in order.
@@ -107,20 +116,13 @@ impl Halves {
     }
 }
 
-fn failure(failure: StepFailure) -> Failure {
-    match failure {
-        StepFailure::Again(error) => Failure::Again(error),
-        StepFailure::Refused { error, .. } => Failure::Refused(error),
-    }
-}
-
 impl Surgery<'_> {
     async fn run(&mut self) -> Result<(), Failure> {
         let batch = self.flight.batch;
-        match self.transaction.run(&[advance(self.flight.stream, batch.lo, batch.hi)]).await {
-            Ok(_) => {}
-            Err(StepFailure::Refused { error, .. }) if is_moved(&error) => return Err(Failure::Moved),
-            Err(other) => return Err(failure(other)),
+        move_watermark(&mut *self.transaction, self.flight).await?;
+        if self.immediate {
+            let statement = Rendered { sql: IMMEDIATE.into(), params: [].into() };
+            self.transaction.run(&[statement]).await.map_err(Failure::of)?;
         }
         for lock in self.plan.locks() {
             // A table that is gone is found out below.
@@ -147,11 +149,11 @@ impl Surgery<'_> {
         let letters =
             dead::letters(self.log, batch, self.flight.stream, &self.applied.dead).map_err(Failure::Again)?;
         for statement in dead::insert(&letters) {
-            self.transaction.run(&[statement]).await.map_err(failure)?;
+            self.transaction.run(&[statement]).await.map_err(Failure::of)?;
         }
         self.applied.report.dead = self.applied.dead.len() as u64;
         let version = Rendered { sql: VERSION.into(), params: [].into() };
-        let results = self.transaction.run(&[version]).await.map_err(failure)?;
+        let results = self.transaction.run(&[version]).await.map_err(Failure::of)?;
         self.applied.version = version_of(&results)?;
         Ok(())
     }

@@ -85,7 +85,7 @@ pub(super) async fn flush(flight: Flight<'_>, tables: &Tables, log: &dyn Log) ->
                 let ordered = rebuild(log, lo, hi, &HashSet::new(), &in_order).map_err(Trouble::Again)?;
                 rebuilt = Some(Arc::new(ordered));
             }
-            Err(Failure::Refused(error)) => return Err(Trouble::Again(error)),
+            Err(Failure::Refused(error) | Failure::Deferred(error)) => return Err(Trouble::Again(error)),
             Err(Failure::Again(error)) if is_conflict(&error) && conflicts.tries() < MOST_CONFLICTS => {
                 let pause = tokio::time::sleep(conflicts.next_delay());
                 flight.deadline.run("before running a batch again", pause).await.map_err(Trouble::Again)?;
@@ -114,8 +114,9 @@ async fn once(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<App
             log::debug!("a batch was refused and is taken apart: {error}");
             // The schema may have changed since the catalogue was read.
             tables.forget();
-            careful::apply(flight, tables, log).await
+            careful::apply(flight, tables, log, false).await
         }
+        Err(Failure::Deferred(_)) => careful::apply(flight, tables, log, true).await,
         other => other,
     }
 }

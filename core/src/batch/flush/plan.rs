@@ -136,7 +136,9 @@ impl<'b> Plan<'b> {
         let columns: Vec<_> = columns.into_iter().map(|it| (it.name.clone(), it.kind)).collect();
         let insert = self.insert_columns(set.route);
         let rows = rows.iter().map(|row| self.row(set, *row)).collect();
-        let rows = RowSet { table: &route.table, keys: &keys, columns: &columns, insert: &insert, rows };
+        let one_each = self.one_each(set);
+        let rows =
+            RowSet { table: &route.table, keys: &keys, columns: &columns, insert: &insert, rows, one_each };
         (rows.insert(), rows.update())
     }
 
@@ -187,8 +189,8 @@ impl<'b> Plan<'b> {
             let key = |row: &u32| read_values(&route.rows[*row as usize].key);
             let rows =
                 rows.iter().map(|row| Row { key: key(row), insert: Vec::new(), forms: SmallVec::new() });
-            RowSet { table: &route.table, keys: &keys, columns: &[], insert: &[], rows: rows.collect() }
-                .lock()
+            let (table, rows) = (&route.table, rows.collect());
+            RowSet { table, keys: &keys, columns: &[], insert: &[], rows, one_each: true }.lock()
         });
         chunks.collect()
     }
@@ -207,6 +209,13 @@ impl<'b> Plan<'b> {
     pub(super) fn commutes(&self, set: &Set) -> bool {
         let route = self.route(set.route);
         set.columns.iter().all(|column| commute(route.columns[*column as usize].classes))
+    }
+
+    /// Whether a key of this set means one row at most, and no two keys the same.
+    pub(super) fn one_each(&self, set: &Set) -> bool {
+        let keys = self.route(set.route).keys.iter().flatten();
+        let columns: Vec<&str> = keys.map(|(column, _)| &**column).collect();
+        self.tells_apart(set) && self.tables.get(&set.route).is_some_and(|table| table.is_unique(&columns))
     }
 
     /// Whether the rows of a set are told apart by their keys for certain: the same row is never there twice.

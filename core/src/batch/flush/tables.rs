@@ -1,4 +1,4 @@
-//! What the catalogue says of the tables that batches change: the types of their columns, and what has an index.
+//! What the catalogue says of the tables that batches change: the types of their columns, and their indexes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ const MOST: usize = 1_024;
 #[derive(Debug, Default)]
 pub(in crate::batch) struct Table {
     columns: HashMap<Box<str>, Column>,
+    /// The columns of each unique index over all rows.
+    unique: Vec<Vec<Box<str>>>,
 }
 
 /// One column.
@@ -40,7 +42,17 @@ const QUESTION: &str = "SELECT a.attname::text, format_type(a.atttypid, -1), COA
      FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation \
      WHERE a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped";
 
+const UNIQUE: &str = "SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n) \
+     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum WHERE k.n <= i.indnkeyatts) \
+     FROM pg_index i WHERE i.indrelid = to_regclass(?) AND i.indisunique AND i.indisvalid AND i.indimmediate \
+     AND i.indpred IS NULL AND i.indexprs IS NULL";
+
 impl Table {
+    /// Whether there is one row at most for values of these columns.
+    pub(in crate::batch) fn is_unique(&self, columns: &[&str]) -> bool {
+        self.unique.iter().any(|unique| unique.iter().all(|column| columns.contains(&&**column)))
+    }
+
     pub(in crate::batch) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.get(name)
     }
@@ -86,6 +98,12 @@ impl Tables {
                 table.columns.insert((&**name).into(), column);
             }
         }
+        let question = sql(UNIQUE, &[Value::text(name.quoted())])?;
+        for row in store.query(&question, deadline).await? {
+            if let [Value::List(names)] = &row.values[..] {
+                table.unique.push(names.iter().filter_map(text).collect());
+            }
+        }
         let table = Arc::new(table);
         let mut known = self.0.lock();
         if known.len() >= MOST {
@@ -96,5 +114,12 @@ impl Tables {
             known.insert(name.quoted().into(), table.clone());
         }
         Ok(table)
+    }
+}
+
+fn text(value: &Value) -> Option<Box<str>> {
+    match value {
+        Value::Text(text) => Some((&**text).into()),
+        _ => None,
     }
 }

@@ -22,13 +22,20 @@ impl Arrays {
 
     /// The arrays as a table; `n` is the position of a row, from 1.
     pub fn source(&self) -> String {
+        self.table(" WITH ORDINALITY", "n")
+    }
+
+    /// The arrays as a table without positions.
+    pub fn plain_source(&self) -> String {
+        self.table("", "")
+    }
+
+    fn table(&self, with: &str, last: &str) -> String {
         let casts = self.types.iter().enumerate().map(|(index, ty)| format!("${}::{ty}", index + 1));
-        let names = (0..self.values.len()).map(|index| format!("c{index}, "));
-        format!(
-            "unnest({}) WITH ORDINALITY AS {INPUT} ({}n)",
-            casts.collect::<Vec<_>>().join(", "),
-            names.collect::<String>()
-        )
+        let names = (0..self.values.len()).map(|index| format!("c{index}"));
+        let names = names.chain((!last.is_empty()).then(|| last.to_owned()));
+        let (casts, names) = (casts.collect::<Vec<_>>().join(", "), names.collect::<Vec<_>>().join(", "));
+        format!("unnest({casts}){with} AS {INPUT} ({names})")
     }
 
     /// The statement.

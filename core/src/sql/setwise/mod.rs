@@ -63,6 +63,9 @@ pub(crate) struct RowSet<'a> {
     pub columns: &'a [(Arc<Name>, CellKind)],
     pub insert: &'a [InsertColumn],
     pub rows: Vec<Row<'a>>,
+    /// Whether a key means one row at most, and keys that differ different rows: then the number of rows changed says
+    /// all, and no position has to be given back.
+    pub one_each: bool,
 }
 
 impl RowSet<'_> {
@@ -109,7 +112,8 @@ impl RowSet<'_> {
         )))
     }
 
-    /// Changes the rows; gives the positions (from 1) of those that were found, once for each row in the table.
+    /// Changes the rows. Unless there is one for each key at most, it gives the positions (from 1) of those that were
+    /// found, once for each row in the table.
     pub(crate) fn update(&self) -> Rendered {
         let mut arrays = Arrays::default();
         let found = self.find(&mut arrays);
@@ -124,11 +128,13 @@ impl RowSet<'_> {
             };
             changes.push(format!("{name} = {expression}"));
         }
-        let (table, source) = (self.table, arrays.source());
-        arrays.rendered(format!(
-            "UPDATE {table} SET {} FROM {source} WHERE {found} RETURNING {INPUT}.n",
-            changes.join(", ")
-        ))
+        let (table, changes) = (self.table, changes.join(", "));
+        let sql = if self.one_each {
+            format!("UPDATE {table} SET {changes} FROM {} WHERE {found}", arrays.plain_source())
+        } else {
+            format!("UPDATE {table} SET {changes} FROM {} WHERE {found} RETURNING {INPUT}.n", arrays.source())
+        };
+        arrays.rendered(sql)
     }
 
     /// The condition that joins the arrays with the table.
