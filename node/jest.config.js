@@ -5,5 +5,7 @@ module.exports = {
   testMatch: ["<rootDir>/test/**/*.test.ts"],
   // Types are checked by `make lint`; here TypeScript is only translated.
   transform: { "\\.ts$": ["ts-jest", { tsconfig: "<rootDir>/tsconfig.json", diagnostics: false }] },
+  globalSetup: "<rootDir>/test/state_home.setup.ts",
+  globalTeardown: "<rootDir>/test/state_home.teardown.ts",
   testTimeout: 30_000,
 };

@@ -56,6 +56,18 @@ export interface Settings {
   batchInterval?: Duration;
   /** Distinct rows that trigger an early flush. Default 1000. */
   batchSize?: number;
+  /** Memory for aggregated writes that wait for PostgreSQL; at the bound calls wait. Default 256 MiB. */
+  batchMaxBytes?: number;
+  /** How long an aggregated write waits for room before it fails with `OverloadedError`. Default `"5s"`. */
+  overloadTimeout?: Duration;
+  /** What acknowledged aggregated writes survive: a kill -9, a loss of power as well, or nothing. Default `"journal"`. */
+  journal?: "journal" | "journal_fsync" | "memory";
+  /** Folder of the journals, one for each database. Default: under the user's state directory, named after the database. */
+  journalDir?: string;
+  /** Disk space in bytes of this process's journal; at the bound calls wait. Default 1 GiB. */
+  journalMaxBytes?: number;
+  /** How long applied parts of the journal are kept, should the database lose them. Default `"10m"`. */
+  journalRetain?: Duration;
   /** The delay queue. */
   queue?: {
     /** Its Redis. Default: `redisAddr`. */

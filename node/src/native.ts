@@ -15,6 +15,7 @@ export type TaskHandle = Handle<"task">;
 export type ConflictHandle = Handle<"conflict">;
 export type TableHandle = Handle<"table">;
 export type ColumnHandle = Handle<"column">;
+export type AcceptedHandle = Handle<"accepted">;
 export type BuilderHandle = Handle<"builder">;
 
 /** A duration in milliseconds or as text such as `"5s"`. */
@@ -45,10 +46,22 @@ export interface NativeReceipt extends NativeExec {
   cached: boolean;
 }
 
+export interface NativeAccepted {
+  accepted: AcceptedHandle;
+  cached: boolean;
+}
+
+/** Values by themselves, each with a letter of its own. */
+export interface NativeValues {
+  kinds: string;
+  values: unknown[];
+}
+
 export interface NativeOpened {
   engine: EngineHandle;
   int8: "bigint" | "string" | "number";
   timestamps: "date" | "string";
+  journal: "journal" | "journal_fsync" | "memory";
 }
 
 export interface Native {
@@ -79,6 +92,24 @@ export interface Native {
     ttl: NativeTime,
     invalidates: readonly string[],
   ): void;
+  /** `null` if it needs waiting: nothing was accepted, and `cacheAndPeriodicStore` is the way. */
+  periodicNow(engine: EngineHandle, key: string | null, tasks: TaskHandle): AcceptedHandle | null;
+  cacheAndPeriodicStore(
+    engine: EngineHandle,
+    call: NativeCall,
+    key: string | null,
+    data: Uint8Array | string | null,
+    tasks: TaskHandle,
+    ttl: NativeTime,
+    invalidates: readonly string[],
+  ): void;
+  receiptOpId(accepted: AcceptedHandle): string;
+  receiptDone(engine: EngineHandle, call: NativeCall, accepted: AcceptedHandle): void;
+  flush(engine: EngineHandle, call: NativeCall): void;
+  pending(engine: EngineHandle, call: NativeCall, task: TaskHandle): void;
+  deadLetters(engine: EngineHandle, call: NativeCall): void;
+  retryDead(engine: EngineHandle, call: NativeCall, id: bigint): void;
+  dropDead(engine: EngineHandle, call: NativeCall, id: bigint): void;
   del(engine: EngineHandle, call: NativeCall, key: string): void;
   delStore(
     engine: EngineHandle,
@@ -108,7 +139,7 @@ export interface Native {
   taskBatchKey(task: TaskHandle, key: string): TaskHandle;
   taskCheckTemplate(task: TaskHandle): void;
   taskBind(task: TaskHandle, args: unknown[]): TaskHandle;
-  taskRender(task: TaskHandle): { sql: string; params: { kinds: string; values: unknown[] } };
+  taskRender(task: TaskHandle): { sql: string; params: NativeValues };
 
   tableOf(name: string): TableHandle;
   columnOf(table: TableHandle, name: string): ColumnHandle;

@@ -35,6 +35,9 @@ export interface StoreOptions extends CallOptions {
 /** Options of a write to the database and the cache. */
 export interface CacheAndStoreOptions extends CacheOptions, StoreOptions {}
 
+/** Options of an aggregated write. */
+export interface PeriodicOptions extends CacheOptions, StoreOptions {}
+
 /** Options of a source. */
 export interface SourceOptions {
   /** Life of a value read from the database. Default: the configuration's `defaultTtl`. */
@@ -51,7 +54,10 @@ export interface ExecResult<T = Row> {
   rows: T[];
 }
 
-/** What an accepted write survives; `"postgres"` means that its COMMIT was seen. */
+/**
+ * What an accepted write survives. `"postgres"`: its COMMIT was seen. `"journal"`: a kill of the process;
+ * `"journal_fsync"`: a loss of power as well; `"memory"`: neither.
+ */
 export type Durability = "postgres" | "redis_aof" | "redis" | "journal_fsync" | "journal" | "memory" | "sqlite";
 
 /** What an accepted write gives back. */
@@ -63,6 +69,41 @@ export interface Receipt<T = Row> extends ExecResult<T> {
   readonly cached: boolean;
   /** Resolves when the effect is committed, or rejects with what became of it. */
   done(): Promise<void>;
+}
+
+/** What a flush did. */
+export interface FlushReport {
+  /** Aggregated writes that were applied, dead ones included. */
+  operations: number;
+  /** Rows changed by composed operations, and statements of the caller that ran. */
+  rows: number;
+  /** Statements sent that change data. */
+  statements: number;
+  /** Composed changes that found no row: they are lost, as an UPDATE of a missing row is. `orInsert` makes the row. */
+  zeroRowUpdates: number;
+  /** Aggregated writes that the database refused; see {@link Zmsg.deadLetters}. */
+  dead: number;
+  durationMs: number;
+}
+
+/** An aggregated write that the database refused after it had been accepted. */
+export interface DeadLetter {
+  /** For `retryDead` and `dropDead`. */
+  id: bigint;
+  /** Which way it came. */
+  path: "batch" | "queue";
+  /** As its receipt had it. */
+  opId: string;
+  /** Its cache key, if it had one. */
+  key: string | null;
+  /** What would run, without its parameters. */
+  statement: string;
+  /** Why the database refused. */
+  sqlstate: string | null;
+  /** The same in words. */
+  message: string;
+  /** When, as PostgreSQL writes a `timestamptz`. */
+  deadAt: string;
 }
 
 /** Reachability of one server. */
@@ -81,7 +122,7 @@ export interface Health {
   tiers: TierHealth[];
 }
 
-/** The engine's own figures since it was opened. Counts only grow; the last six are of this moment. */
+/** The engine's own figures since it was opened. Counts only grow; those from `pendingCells` on are of this moment. */
 export interface Stats {
   /** Reads and peeks answered by process memory, cached absences included. */
   l1Hits: number;
@@ -117,6 +158,42 @@ export interface Stats {
   l1Evictions: number;
   /** Values that process memory did not take in because their key, or one beside it, was written meanwhile. */
   l1Refused: number;
+  /** Aggregated writes that were applied, dead ones included. */
+  batchOperations: number;
+  /** Rows that they changed. */
+  batchRows: number;
+  /** Statements that changed them. */
+  batchStatements: number;
+  /** Flushes that were committed. */
+  flushes: number;
+  /** Tries to flush that failed; the same batch was sent again. */
+  flushFailures: number;
+  /** Milliseconds that the committed flushes took, summed. */
+  flushMs: number;
+  /** Aggregated changes that found no row. */
+  zeroRowUpdates: number;
+  /** Aggregated writes that the database refused; see the dead letters. */
+  batchDead: number;
+  /** Aggregated writes that waited for room. */
+  batchWaits: number;
+  /** Aggregated writes that were not accepted, because there was no room in time. */
+  batchOverloads: number;
+  /** Journals of ended processes that this one applied. */
+  journalsAdopted: number;
+  /** Journals that this process leaves alone: damaged, or of another database. */
+  journalsRefused: number;
+  /** Aggregated writes that were applied for each row changed; 0 before the first flush. */
+  aggregationRatio: number;
+  /** Distinct rows with pending aggregated writes. */
+  pendingCells: number;
+  /** Memory of pending aggregated writes. */
+  pendingBytes: number;
+  /** Disk space of this process's journal; memory in class `memory`. */
+  journalBytes: number;
+  /** Age of the oldest pending aggregated write in milliseconds. */
+  oldestPendingMs: number;
+  /** Duration of the last committed flush in milliseconds. */
+  lastFlushMs: number;
   /** Values and absences in process memory. */
   l1Entries: number;
   /** Bytes in process memory, keys and overhead counted. */

@@ -4,7 +4,7 @@ import { types } from "node:util";
 
 import { checkedText, jsonText } from "./data";
 import { StoreError, TaskError } from "./errors";
-import type { NativeRows } from "./native";
+import type { NativeRows, NativeValues } from "./native";
 
 /** The marker for an argument that a prepared task is given later. */
 export const bind: unique symbol = Symbol("zmsg.bind");
@@ -124,8 +124,13 @@ export function decodeRows<T>(groups: readonly NativeRows[], int8: Int8Format): 
 }
 
 /** @internal Parameters as `render` shows them. */
-export function decodeParams({ kinds, values }: { kinds: string; values: unknown[] }): unknown[] {
+export function decodeParams({ kinds, values }: NativeValues): unknown[] {
   return values.map((value, index) => decodeValue(kinds.charCodeAt(index), value, "bigint", `parameter ${index + 1}`));
+}
+
+/** @internal One value, decoded as that of a column called `name`. */
+export function decodeOne<T>({ kinds, values }: NativeValues, int8: Int8Format, name: string): T {
+  return decodeValue(kinds.charCodeAt(0), values[0], int8, name) as T;
 }
 
 const WIDE = "w".charCodeAt(0);

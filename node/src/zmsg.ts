@@ -9,27 +9,33 @@ import { Migrations } from "./migrations";
 import {
   native,
   type EngineHandle,
+  type NativeAccepted,
   type NativeCall,
   type NativeExec,
   type NativeOpened,
   type NativeReceipt,
   type NativeRows,
+  type NativeValues,
 } from "./native";
+import { Accepted, committed } from "./receipts";
 import { taskHandle, tasksHandle, type TaskLike, type Tasks } from "./sql";
 import type {
   CacheAndStoreOptions,
   CacheOptions,
+  DeadLetter,
   Durability,
   ExecResult,
+  FlushReport,
   GetOptions,
   Health,
   OpenOptions,
+  PeriodicOptions,
   Receipt,
   SourceOptions,
   Stats,
   StoreOptions,
 } from "./types";
-import { decodeRows, type Int8Format, type Row } from "./values";
+import { decodeOne, decodeRows, type Int8Format, type Row } from "./values";
 
 // The options that each kind of verb knows.
 const GET = new Set(["timeout", "signal", "required"]);
@@ -40,7 +46,8 @@ const CACHE_AND_STORE = new Set(["timeout", "signal", "ttl", "invalidates"]);
 const SOURCE = new Set(["ttl", "absentTtl"]);
 
 /**
- * An open engine: reads from process memory, then Redis, then PostgreSQL; writes to PostgreSQL and the caches.
+ * An open engine: reads from process memory, then Redis, then PostgreSQL; writes to PostgreSQL and the caches, at once
+ * or aggregated.
  *
  * ```ts
  * await using zm = await Zmsg.open({ postgresDsn, redisAddr });
@@ -55,12 +62,14 @@ const SOURCE = new Set(["ttl", "absentTtl"]);
 export class Zmsg implements AsyncDisposable {
   readonly #engine: EngineHandle;
   readonly #int8: Int8Format;
+  readonly #journal: Durability;
   readonly #removeLogger: () => void;
 
   /** @internal */
   private constructor(opened: NativeOpened, removeLogger: () => void) {
     this.#engine = opened.engine;
     this.#int8 = opened.int8;
+    this.#journal = opened.journal;
     this.#removeLogger = removeLogger;
   }
 
@@ -86,8 +95,9 @@ export class Zmsg implements AsyncDisposable {
   }
 
   /**
-   * Refuses new calls, lets those in flight end, and gives the node id back. Closing twice is fine; calls on a closed
-   * engine are rejected with `ClosedError`.
+   * Refuses new calls, lets those in flight end, flushes aggregated writes, and gives the node id back. Closing twice is
+   * fine; calls on a closed engine are rejected with `ClosedError`. Aggregated writes of a process that ends without it
+   * stay in the journal, and the next process that opens the same database applies them.
    */
   async close(options?: CallOptions): Promise<void> {
     try {
@@ -208,7 +218,74 @@ export class Zmsg implements AsyncDisposable {
         checkedTexts(options?.invalidates ?? [], "invalidates"),
       ),
     );
-    return this.#receipt<T>(done);
+    return committed<T>(done, this.#int8);
+  }
+
+  /**
+   * Accepts the tasks for the next flush, and caches `data` under `key` now. Operations of builders on one cell are
+   * composed: five hundred `inc(1)` become one `+ 500`. What is acknowledged survives what the setting `journal` says.
+   *
+   * ```ts
+   * const view = counter("feed_meta", "view_count").inc(1).where("id = ?", bind).prepare();
+   * await zm.cacheAndPeriodicStore(null, null, view(id));
+   * ```
+   * Flushes come every `batchInterval`, with `batchSize` distinct rows, and at `close`. Tasks that read or return rows
+   * are refused; a list is accepted and applied as one.
+   *
+   * @param key `null` if the tasks concern no cached key.
+   * @param data `null` leaves the caches as they are until the flush; after its COMMIT the key is dropped from all of
+   * them, unless they still hold the value cached with it.
+   * @throws {@link OverloadedError} if there was no room within `overloadTimeout`; nothing was accepted then.
+   */
+  cacheAndPeriodicStore(
+    key: string | null,
+    data: Data | null,
+    tasks: Tasks,
+    options?: PeriodicOptions,
+  ): Promise<Receipt> {
+    if (data === null && options === undefined) {
+      try {
+        const accepted = native.periodicNow(this.#engine, keyOrNull(key), tasksHandle(tasks));
+        if (accepted) return Promise.resolve(new Accepted(this.#engine, accepted, this.#journal, true));
+      } catch (error) {
+        return Promise.reject(revived(error));
+      }
+    }
+    return this.#periodic(key, data, tasks, options);
+  }
+
+  /** Flushes the aggregated writes that were accepted so far, and says what that did. */
+  async flush(options?: CallOptions): Promise<FlushReport> {
+    const report = await this.#start<string>(options, CALL, (call) => native.flush(this.#engine, call));
+    return camelKeys(JSON.parse(report)) as FlushReport;
+  }
+
+  /**
+   * The value of the cell that a builder's task changes, as it will be once everything pending in this process is
+   * flushed; the task's own operations are not applied. `undefined` if the row is missing and nothing pending makes it.
+   *
+   * It comes as {@link query} gives a column, but that integers of every width are as the setting `int8` says.
+   */
+  async pending<T = unknown>(task: TaskLike, options?: CallOptions): Promise<T | undefined> {
+    const found = await this.#start<NativeValues | undefined>(options, CALL, (call) =>
+      native.pending(this.#engine, call, taskHandle(task)),
+    );
+    return found && decodeOne<T>(found, this.#int8, "pending");
+  }
+
+  /** What the database refused after it had been accepted, by any process on it, oldest first; at most 10,000. */
+  deadLetters(options?: CallOptions): Promise<DeadLetter[]> {
+    return this.#start(options, CALL, (call) => native.deadLetters(this.#engine, call));
+  }
+
+  /** Runs a dead letter again and deletes it, in one transaction. If the database refuses again, it stays. */
+  retryDead(id: bigint | number, options?: CallOptions): Promise<void> {
+    return this.#start(options, CALL, (call) => native.retryDead(this.#engine, call, letterId(id)));
+  }
+
+  /** Deletes a dead letter without running it. */
+  dropDead(id: bigint | number, options?: CallOptions): Promise<void> {
+    return this.#start(options, CALL, (call) => native.dropDead(this.#engine, call, letterId(id)));
   }
 
   /** Drops a key from every cache. The database keeps its row: the next `get` reads it again. */
@@ -227,7 +304,7 @@ export class Zmsg implements AsyncDisposable {
         checkedTexts(options?.invalidates ?? [], "invalidates"),
       ),
     );
-    return this.#receipt<T>(done);
+    return committed<T>(done, this.#int8);
   }
 
   /** Runs SQL: one task by itself, several in one transaction. */
@@ -321,12 +398,19 @@ export class Zmsg implements AsyncDisposable {
     });
   }
 
-  #receipt<T>(done: NativeReceipt): Receipt<T> {
-    const { opId, rowsAffected, cached } = done;
-    const durability = done.durability as Durability;
-    const rows = decodeRows<T>(done.rows, this.#int8);
-    // A synchronous write is committed when its receipt exists.
-    return { opId, durability, rowsAffected, rows, cached, done: () => Promise.resolve() };
+  async #periodic(key: string | null, data: Data | null, tasks: Tasks, options?: PeriodicOptions): Promise<Receipt> {
+    const { accepted, cached } = await this.#start<NativeAccepted>(options, CACHE_AND_STORE, (call) =>
+      native.cacheAndPeriodicStore(
+        this.#engine,
+        call,
+        keyOrNull(key),
+        encodeData(data),
+        tasksHandle(tasks),
+        checkedTime(options?.ttl, "ttl"),
+        checkedTexts(options?.invalidates ?? [], "invalidates"),
+      ),
+    );
+    return new Accepted(this.#engine, accepted, this.#journal, cached);
   }
 }
 
@@ -342,6 +426,12 @@ function withoutLogger(config: unknown): { logger: Logger | undefined; settings:
 
 function keyOrNull(key: unknown): string | null {
   return key === null ? null : checkedText(key, "key");
+}
+
+function letterId(id: unknown): bigint {
+  if (typeof id === "bigint") return id;
+  if (Number.isSafeInteger(id)) return BigInt(id as number);
+  throw new TaskError("the id of a dead letter is a bigint or an integer, as deadLetters() gives it");
 }
 
 function listOfKeys(keys: unknown): string[] {

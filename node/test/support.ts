@@ -27,17 +27,15 @@ function withDatabase(dsn: string, name: string): string {
   return `${slash < 0 ? address : address.slice(0, slash)}/${name}${rest}`;
 }
 
+/** An engine on the server's own database, for what makes and drops others. */
+const administrator = (dsn: string) =>
+  Zmsg.open({ postgresDsn: dsn, redisAddr: null, namespace: namespace(), journal: "memory", poolSize: 1 });
+
 /** A fresh database; drop it when done. */
 export async function database(): Promise<{ dsn: string; drop(): Promise<void> }> {
   const { dsn } = servers();
   const name = unique("zmsg");
-  const admin = await Zmsg.open({
-    postgresDsn: dsn,
-    redisAddr: null,
-    namespace: namespace(),
-    autoMigrate: false,
-    poolSize: 1,
-  });
+  const admin = await administrator(dsn);
   try {
     await admin.sqlExec(sql(`CREATE DATABASE ${name}`));
   } finally {
@@ -47,13 +45,7 @@ export async function database(): Promise<{ dsn: string; drop(): Promise<void> }
 }
 
 async function dropDatabase(dsn: string, name: string): Promise<void> {
-  const admin = await Zmsg.open({
-    postgresDsn: dsn,
-    redisAddr: null,
-    namespace: namespace(),
-    autoMigrate: false,
-    poolSize: 1,
-  });
+  const admin = await administrator(dsn);
   try {
     // A killed child may have left a session; DROP … WITH (FORCE) is newer than the oldest server.
     await admin.query(sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ?", name));

@@ -1,7 +1,18 @@
 /* eslint-disable @typescript-eslint/no-unsafe-call -- what must not type-check has no type */
 // Checked by the compiler alone (`npm run typecheck`), never run: what must not type-check does not.
 
-import { bind, counter, map, slice, sql, table, type Receipt, type Zmsg } from "zmsg";
+import {
+  bind,
+  counter,
+  map,
+  slice,
+  sql,
+  table,
+  type DeadLetter,
+  type FlushReport,
+  type Receipt,
+  type Zmsg,
+} from "zmsg";
 
 declare const zm: Zmsg;
 
@@ -31,6 +42,19 @@ void zm.get("k", { ttl: 5 });
 void zm.get("k").then((value) => value.length);
 // @ts-expect-error bind only fills templates later
 sql("SELECT ?", 1).prepare()(bind);
+
+// @ts-expect-error an aggregated write returns no rows
+void zm.cacheAndPeriodicStore<Feed>(null, null, sql("SELECT 1"));
+// @ts-expect-error null is said, not left out
+void zm.cacheAndPeriodicStore("k", undefined, sql("SELECT 1"));
+// @ts-expect-error the row may be missing
+void zm.pending<bigint>(counter("t", "c").inc(1)).then((value) => value + 1n);
+
+void zm.cacheAndPeriodicStore(null, null, counter("t", "c").inc(1), { ttl: "1m" }).then((receipt) => receipt.done());
+const letters: Promise<DeadLetter[]> = zm.deadLetters();
+void letters.then(([letter]) => letter && zm.retryDead(letter.id));
+const flushed: Promise<FlushReport> = zm.flush({ timeout: "5s" });
+void flushed;
 
 void zm.get("k", { required: true }).then((value) => value.length);
 void zm.getText("k", { required: true }).then((value) => value.trim());

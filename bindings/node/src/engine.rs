@@ -43,13 +43,28 @@ impl Engine {
         Engine { zmsg: AssertUnwindSafe(zmsg), calls }
     }
 
+    /// The engine itself, for what does no I/O.
+    pub fn zmsg(&self) -> &Zmsg {
+        &self.zmsg
+    }
+
     /// Starts a verb as the call that JavaScript numbered.
-    fn start<F>(&self, call: Call, work: impl FnOnce(Zmsg) -> F) -> Result<()>
+    pub fn start<F>(&self, call: Call, work: impl FnOnce(Zmsg) -> F) -> Result<()>
     where
         F: Future<Output = CoreResult<Reply>> + Send + 'static,
     {
         let timeout: Option<Duration> = duration(&call.timeout, "timeout")?;
         let zmsg = self.zmsg.with_timeout(timeout).admitted();
+        self.calls.start(call.id, call.cancellable, work(zmsg)).map_err(to_js)
+    }
+
+    /// The same for what `close` does not wait for, because it waits for `close` or its like.
+    pub fn watch<F>(&self, call: Call, work: impl FnOnce(Zmsg) -> F) -> Result<()>
+    where
+        F: Future<Output = CoreResult<Reply>> + Send + 'static,
+    {
+        let timeout = duration(&call.timeout, "timeout")?;
+        let zmsg = self.zmsg.with_timeout(timeout);
         self.calls.start(call.id, call.cancellable, work(zmsg)).map_err(to_js)
     }
 }
@@ -89,18 +104,15 @@ pub fn config_describe(settings: &External<Settings>) -> Result<String> {
 #[napi(catch_unwind)]
 pub fn open(calls: &External<Arc<Calls>>, call: Call, settings: &External<Settings>) -> Result<()> {
     let config = settings.0.clone();
-    let (int8, timestamps) = (config.int8.word(), config.timestamps.word());
-    let work = async move { Ok(Reply::Opened { engine: Zmsg::open(config).await?, int8, timestamps }) };
+    let (int8, timestamps, journal) = (config.int8.word(), config.timestamps.word(), config.journal.word());
+    let work =
+        async move { Ok(Reply::Opened { engine: Zmsg::open(config).await?, int8, timestamps, journal }) };
     calls.start(call.id, call.cancellable, work).map_err(to_js)
 }
 
 #[napi(catch_unwind)]
 pub fn close(engine: &External<Engine>, call: Call) -> Result<()> {
-    // Not admitted as a call: a close would wait for itself.
-    let timeout = duration(&call.timeout, "timeout")?;
-    let zmsg = engine.zmsg.with_timeout(timeout);
-    let work = async move { zmsg.close().await.map(|()| Reply::Unit) };
-    engine.calls.start(call.id, call.cancellable, work).map_err(to_js)
+    engine.watch(call, |zmsg| async move { zmsg.close().await.map(|()| Reply::Unit) })
 }
 
 #[napi(catch_unwind)]
@@ -136,9 +148,10 @@ pub fn get_many(engine: &External<Engine>, call: Call, keys: Vec<String>) -> Res
 }
 
 /// Bytes from a Buffer, or text as UTF-8.
-type Data = Either<Uint8Array, String>;
+pub type Data = Either<Uint8Array, String>;
 
-fn bytes(data: Data) -> Bytes {
+/// The bytes of the engine's own.
+pub fn bytes(data: Data) -> Bytes {
     match data {
         Either::A(array) => Bytes::copy_from_slice(&array),
         Either::B(text) => Bytes::from(text),
@@ -270,11 +283,13 @@ pub fn migrate(engine: &External<Engine>, call: Call, loaded: &External<Loaded>)
     engine.start(call, |_| async move { loaded.migrate().await.and_then(|done| report(&done)) })
 }
 
-fn texts(zmsg: &Zmsg) -> bool {
+/// Whether the configuration wants timestamps as text.
+pub fn texts(zmsg: &Zmsg) -> bool {
     zmsg.config().timestamps == TimestampFormat::String
 }
 
-fn report(report: &impl serde::Serialize) -> CoreResult<Reply> {
+/// A report as JSON text.
+pub fn report(report: &impl serde::Serialize) -> CoreResult<Reply> {
     serde_json::to_string(report).map(Reply::Json).map_err(unreportable)
 }
 

@@ -20,6 +20,7 @@ mod completions;
 mod engine;
 mod errors;
 mod logs;
+mod periodic;
 mod replies;
 mod runtime;
 mod tasks;

@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use napi::bindgen_prelude::{Array, BufferSlice, External, Null, Object, i64n};
 use napi::{Env, Result};
-use zmsg_core::engine::{Receipt, Zmsg};
+use zmsg_core::engine::{DeadLetter, Receipt, Zmsg};
 use zmsg_core::store::ExecResult;
 use zmsg_core::value::{Row, Value, value_to_json};
 
 use crate::errors::to_js;
+use crate::periodic::Accepted;
 
 /// Whether the configuration wants timestamps as text.
 type Texts = bool;
@@ -29,10 +30,16 @@ pub enum Reply {
     Exec(ExecResult, Texts),
     /// What a write did.
     Receipt(Receipt, Texts),
+    /// A write that is flushed later.
+    Accepted(Receipt),
+    /// One value, or its absence.
+    Value(Option<Value>, Texts),
+    /// What the database refused.
+    Letters(Vec<DeadLetter>),
     /// A report as JSON text.
     Json(String),
-    /// An engine that was opened, and how it wants int8 and timestamps.
-    Opened { engine: Zmsg, int8: &'static str, timestamps: &'static str },
+    /// An engine that was opened, how it wants int8 and timestamps, and the class of its journal.
+    Opened { engine: Zmsg, int8: &'static str, timestamps: &'static str, journal: &'static str },
 }
 
 /// Bytes as a Buffer of the caller's own.
@@ -50,10 +57,12 @@ impl Reply {
         wrap: impl Fn(Zmsg) -> crate::engine::Engine,
     ) -> Result<()> {
         match self {
-            Reply::Unit | Reply::Data(None) => into.set(index, ()),
+            Reply::Unit | Reply::Data(None) | Reply::Value(None, _) => into.set(index, ()),
             Reply::Data(Some(bytes)) => into.set(index, buffer(env, &bytes)?),
             Reply::Many(found) => into.set(index, many(env, &found)?),
             Reply::Rows(rows, texts) => into.set(index, groups(env, &rows, texts)?),
+            Reply::Value(Some(value), texts) => into.set(index, single(env, &value, texts)?),
+            Reply::Letters(letters) => into.set(index, letters_of(env, &letters)?),
             Reply::Json(text) => into.set(index, text),
             Reply::Exec(result, texts) => {
                 let mut object = Object::new(env)?;
@@ -70,11 +79,18 @@ impl Reply {
                 object.set("cached", receipt.cached)?;
                 into.set(index, object)
             }
-            Reply::Opened { engine, int8, timestamps } => {
+            Reply::Accepted(receipt) => {
+                let mut object = Object::new(env)?;
+                object.set("cached", receipt.cached)?;
+                object.set("accepted", Accepted::handle(receipt))?;
+                into.set(index, object)
+            }
+            Reply::Opened { engine, int8, timestamps, journal } => {
                 let mut object = Object::new(env)?;
                 object.set("engine", External::new(wrap(engine)))?;
                 object.set("int8", int8)?;
                 object.set("timestamps", timestamps)?;
+                object.set("journal", journal)?;
                 into.set(index, object)
             }
         }
@@ -91,13 +107,47 @@ fn many<'env>(env: &'env Env, found: &[Option<Bytes>]) -> Result<Array<'env>> {
     Ok(array)
 }
 
+fn letters_of<'env>(env: &'env Env, letters: &[DeadLetter]) -> Result<Array<'env>> {
+    let mut array = env.create_array(letters.len() as u32)?;
+    for (index, letter) in letters.iter().enumerate() {
+        let mut object = Object::new(env)?;
+        object.set("id", i64n(letter.id))?;
+        object.set("path", letter.path.as_str())?;
+        object.set("opId", letter.op_id.as_str())?;
+        put_text(&mut object, "key", letter.key.as_deref())?;
+        object.set("statement", letter.statement.as_str())?;
+        put_text(&mut object, "sqlstate", letter.sqlstate.as_deref())?;
+        object.set("message", letter.message.as_str())?;
+        object.set("deadAt", letter.dead_at.as_str())?;
+        array.set(index as u32, object)?;
+    }
+    Ok(array)
+}
+
+/// A text or null, as reports have it; napi would leave the property out.
+fn put_text(object: &mut Object<'_>, name: &str, text: Option<&str>) -> Result<()> {
+    match text {
+        Some(text) => object.set(name, text),
+        None => object.set(name, Null),
+    }
+}
+
 /// Parameters as `{ kinds, values }`, each with a letter of its own.
 pub fn parameters<'env>(env: &'env Env, parameters: &[Value]) -> Result<Object<'env>> {
-    let mut values = env.create_array(parameters.len() as u32)?;
-    for (index, value) in parameters.iter().enumerate() {
-        put_value(env, &mut values, index as u32, value, false)?;
+    kinds_and_values(env, parameters, false, false)
+}
+
+/// One value in the form of parameters. Nothing says how wide the column of an integer is, so that each counts as wide.
+fn single<'env>(env: &'env Env, value: &Value, texts: bool) -> Result<Object<'env>> {
+    kinds_and_values(env, std::slice::from_ref(value), true, texts)
+}
+
+fn kinds_and_values<'env>(env: &'env Env, list: &[Value], wide: bool, texts: bool) -> Result<Object<'env>> {
+    let mut values = env.create_array(list.len() as u32)?;
+    for (index, value) in list.iter().enumerate() {
+        put_value(env, &mut values, index as u32, value, texts)?;
     }
-    let kinds: String = parameters.iter().map(|value| kind_of(value, false).unwrap_or('-')).collect();
+    let kinds: String = list.iter().map(|value| kind_of(value, wide).unwrap_or('-')).collect();
     let mut object = Object::new(env)?;
     object.set("kinds", kinds)?;
     object.set("values", values)?;

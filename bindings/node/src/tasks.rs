@@ -23,7 +23,12 @@ impl TaskList {
 
     /// All of them.
     pub fn all(&self) -> Vec<Task> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.with(<[Task]>::to_vec)
+    }
+
+    /// What `work` makes of them, without a copy.
+    pub fn with<T>(&self, work: impl FnOnce(&[Task]) -> T) -> T {
+        work(&self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// The only one; `what` is named in the error.

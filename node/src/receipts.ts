@@ -1,0 +1,46 @@
+// What writes give back: of those that are committed, and of those that are still to be flushed.
+
+import { start } from "./calls";
+import { throwing } from "./errors";
+import { native, type AcceptedHandle, type EngineHandle, type NativeReceipt } from "./native";
+import type { Durability, Receipt } from "./types";
+import { decodeRows, type Int8Format } from "./values";
+
+/** @internal The receipt of a write whose COMMIT was seen. */
+export function committed<T>(done: NativeReceipt, int8: Int8Format): Receipt<T> {
+  const { opId, rowsAffected, cached } = done;
+  const durability = done.durability as Durability;
+  const rows = decodeRows<T>(done.rows, int8);
+  return { opId, durability, rowsAffected, rows, cached, done: () => Promise.resolve() };
+}
+
+/** @internal The receipt of a write that is flushed later. A class: an object literal with a getter costs 100 times as much. */
+export class Accepted<T> implements Receipt<T> {
+  readonly #engine: EngineHandle;
+  readonly #accepted: AcceptedHandle;
+  readonly durability: Durability;
+  readonly rowsAffected = 0;
+  readonly rows: T[] = [];
+  readonly cached: boolean;
+
+  constructor(engine: EngineHandle, accepted: AcceptedHandle, durability: Durability, cached: boolean) {
+    this.#engine = engine;
+    this.#accepted = accepted;
+    this.durability = durability;
+    this.cached = cached;
+  }
+
+  get opId(): string {
+    return throwing(() => native.receiptOpId(this.#accepted));
+  }
+
+  done(): Promise<void> {
+    return start<void>(undefined, (call) => native.receiptDone(this.#engine, call, this.#accepted));
+  }
+
+  /** A getter is not in `JSON.stringify` by itself, and the id is what a log line wants. */
+  toJSON(): object {
+    const { opId, durability, rowsAffected, rows, cached } = this;
+    return { opId, durability, rowsAffected, rows, cached };
+  }
+}

@@ -1,0 +1,256 @@
+// Aggregated writes: accepted now, composed, flushed in batches.
+
+import { counter, bind, map, slice, sql, table, type DeadLetter, type Receipt, type Zmsg } from "zmsg";
+
+import { rejection, stage } from "./support";
+
+let at: Awaited<ReturnType<typeof stage>>;
+let zm: Zmsg;
+
+beforeAll(async () => {
+  // Flushes come when a test asks for them.
+  at = await stage({ batchInterval: "1h" });
+  zm = await at.open();
+  await zm
+    .loadSql(
+      `CREATE TABLE meta (id text PRIMARY KEY, views int8 NOT NULL DEFAULT 0, likes int4 NOT NULL DEFAULT 0,
+         price numeric NOT NULL DEFAULT 0, tags jsonb NOT NULL DEFAULT '[]', extra jsonb NOT NULL DEFAULT '{}',
+         CHECK (likes >= 0))`,
+      "0001_meta",
+    )
+    .migrate();
+});
+afterAll(() => at?.end());
+
+let rows = 0;
+async function row(): Promise<string> {
+  const id = `row_${++rows}`;
+  await zm.sqlExec(sql("INSERT INTO meta (id) VALUES (?)", id));
+  return id;
+}
+const stored = async (id: string) => (await zm.query(sql("SELECT * FROM meta WHERE id = ?", id)))[0];
+const view = counter("meta", "views").inc(1).where("id = ?", bind).prepare();
+const like = counter("meta", "likes").inc(1).where("id = ?", bind).prepare();
+const unlike = counter("meta", "likes").dec(1).where("id = ?", bind).prepare();
+
+describe("accepting", () => {
+  test("five hundred increments become one row of one statement", async () => {
+    const id = await row();
+    const receipts: Receipt[] = [];
+    for (let n = 0; n < 500; n++) receipts.push(await zm.cacheAndPeriodicStore(null, null, view(id)));
+    expect((await stored(id))?.["views"]).toBe(0n);
+    expect(await zm.flush()).toEqual({
+      operations: 500,
+      rows: 1,
+      statements: 1,
+      zeroRowUpdates: 0,
+      dead: 0,
+      durationMs: expect.any(Number) as number,
+    });
+    await Promise.all(receipts.map((receipt) => receipt.done()));
+    expect((await stored(id))?.["views"]).toBe(500n);
+    expect(new Set(receipts.map((receipt) => receipt.opId)).size).toBe(500);
+  });
+
+  test("a receipt says what the write survives", async () => {
+    const id = await row();
+    const receipt = await zm.cacheAndPeriodicStore(null, null, view(id));
+    expect(receipt).toMatchObject({ durability: "journal", cached: true, rowsAffected: 0, rows: [] });
+    expect(receipt.opId).toMatch(/^[0-9a-f]{32}-\d+$/);
+    expect(JSON.parse(JSON.stringify(receipt))).toMatchObject({ opId: receipt.opId, durability: "journal" });
+    await zm.flush();
+  });
+
+  test.each(["journal_fsync", "memory"] as const)("class %s is the receipt's durability", async (journal) => {
+    const id = await row();
+    const other = await at.open({ journal });
+    const receipt = await other.cacheAndPeriodicStore(null, null, view(id));
+    expect(receipt.durability).toBe(journal);
+    await other.close();
+    await receipt.done();
+    expect((await stored(id))?.["views"]).toBe(1n);
+  });
+
+  test("a list is accepted as one, and options are as for a synchronous write", async () => {
+    const id = await row();
+    const receipt = await zm.cacheAndPeriodicStore("list", "now", [view(id), like(id)], {
+      ttl: "10m",
+      invalidates: ["beside"],
+      timeout: "5s",
+    });
+    expect(await zm.getText("list")).toBe("now");
+    expect(await zm.flush()).toMatchObject({ operations: 2, rows: 1 });
+    await receipt.done();
+    expect(await zm.getText("list")).toBe("now");
+    expect(await stored(id)).toMatchObject({ views: 1n, likes: 1 });
+  });
+
+  test("without data the caches keep what they have until the flush drops it", async () => {
+    const id = await row();
+    await zm.cacheOnly("kept", "old");
+    await zm.cacheOnly("named", "old");
+    await zm.cacheAndPeriodicStore("kept", null, view(id));
+    await zm.cacheAndPeriodicStore(null, null, view(id), { invalidates: ["named"] });
+    expect([await zm.getText("kept"), await zm.getText("named")]).toEqual(["old", "old"]);
+    await zm.flush();
+    expect([await zm.getText("kept"), await zm.getText("named")]).toEqual([undefined, undefined]);
+  });
+
+  test("what cannot be aggregated is refused, with and without options", async () => {
+    const refused: [never, string][] = [
+      [sql("SELECT 1") as never, "reads"],
+      [sql("INSERT INTO meta (id) VALUES ('x')").returning("id") as never, "RETURNING"],
+      [[] as never, "empty list"],
+      ["UPDATE meta SET views = 1" as never, "wrap it"],
+    ];
+    for (const [task, message] of refused) {
+      for (const options of [undefined, {}]) {
+        const error = await rejection(zm.cacheAndPeriodicStore(null, null, task, options));
+        expect(error).toMatchObject({ code: "task", message: expect.stringContaining(message) as string });
+      }
+    }
+    const undefinedData = zm.cacheAndPeriodicStore("k", undefined as never, view("x"));
+    await expect(undefinedData).rejects.toMatchObject({ code: "task" });
+    await expect(zm.cacheAndPeriodicStore(null, "data", view("x"))).rejects.toMatchObject({ code: "task" });
+    const misspelt = { invalidate: ["k"] } as never;
+    await expect(zm.cacheAndPeriodicStore(null, null, view("x"), misspelt)).rejects.toMatchObject({ code: "task" });
+  });
+
+  test("an aborted signal accepts nothing", async () => {
+    const id = await row();
+    const call = zm.cacheAndPeriodicStore(null, null, view(id), { signal: AbortSignal.abort() });
+    expect(await rejection(call)).toMatchObject({ name: "AbortError" });
+    expect(await zm.pending(view(id))).toBe(0n);
+  });
+
+  test("a burst of writes at once arrives whole", async () => {
+    const ids = await Promise.all([row(), row(), row()]);
+    const burst = Array.from({ length: 9_000 }, (_, n) => zm.cacheAndPeriodicStore(null, null, view(ids[n % 3]!)));
+    await Promise.all(burst);
+    expect(zm.stats()).toMatchObject({ pendingCells: 3 });
+    expect(await zm.flush()).toMatchObject({ operations: 9_000, rows: 3 });
+    for (const id of ids) expect((await stored(id))?.["views"]).toBe(3_000n);
+  });
+
+  test("where there is no room it waits, and loses nothing", async () => {
+    const small = await at.open({ batchMaxBytes: 1 << 20, batchInterval: "1h" });
+    const before = small.stats().batchOperations;
+    const wide = counter("meta", "views").inc(1).orInsert({ id: bind }).where("id = ?", bind).prepare();
+    const name = (n: number) => `wide_${n}_${"x".repeat(300)}`;
+    await Promise.all(
+      Array.from({ length: 6_000 }, (_, n) => small.cacheAndPeriodicStore(null, null, wide(name(n), name(n)))),
+    );
+    await small.flush();
+    expect(small.stats().batchOperations - before).toBe(6_000);
+    const sum = await zm.query(sql("SELECT sum(views)::int4 AS n FROM meta WHERE id LIKE 'wide%'"));
+    expect(sum).toEqual([{ n: 6_000 }]);
+  });
+});
+
+describe("pending", () => {
+  test("it is decoded like a column", async () => {
+    const id = await row();
+    const price = counter("meta", "price").inc("0.10").where("id = ?", id);
+    const tags = slice("meta", "tags").add({ a: 1 }).where("id = ?", id);
+    const extra = map("meta", "extra").set("k", [1, "2"]).where("id = ?", id);
+    await zm.cacheAndPeriodicStore(null, null, [view(id), price.build(), tags.build(), extra.build()]);
+    expect(await zm.pending<bigint>(view(id))).toBe(1n);
+    expect(await zm.pending(table("meta").column("price").counter().inc(1).where("id = ?", id))).toBe("0.10");
+    expect(await zm.pending(tags)).toEqual([{ a: 1 }]);
+    expect(await zm.pending(extra)).toEqual({ k: [1, "2"] });
+    await zm.flush();
+    expect(await zm.pending(extra)).toEqual({ k: [1, "2"] });
+  });
+
+  test.each([
+    ["number", 3],
+    ["string", "3"],
+  ] as const)("int8 comes as the setting %s says", async (int8, expected) => {
+    const id = await row();
+    const other = await at.open({ int8 });
+    for (let n = 0; n < 3; n++) await other.cacheAndPeriodicStore(null, null, view(id));
+    expect(await other.pending(view(id))).toBe(expected);
+  });
+
+  test("a row that is missing is undefined", async () => {
+    expect(await zm.pending(view("nowhere"))).toBeUndefined();
+    await expect(zm.pending(sql("UPDATE meta SET views = 1"))).rejects.toMatchObject({ code: "task" });
+  });
+});
+
+describe("what becomes of a write", () => {
+  test("done waits for the flush", async () => {
+    const id = await row();
+    const receipt = await zm.cacheAndPeriodicStore(null, null, view(id));
+    let ended = false;
+    const done = receipt.done().then(() => (ended = true));
+    await zm.health();
+    expect(ended).toBe(false);
+    await zm.flush();
+    await done;
+  });
+
+  test("close flushes, and done does not keep it waiting", async () => {
+    const id = await row();
+    const other = await at.open();
+    const receipt = await other.cacheAndPeriodicStore(null, null, view(id));
+    const done = receipt.done();
+    await other.close();
+    await done;
+    await receipt.done();
+    expect((await stored(id))?.["views"]).toBe(1n);
+    const late = rejection(other.cacheAndPeriodicStore(null, null, view(id)));
+    expect(await late).toMatchObject({ name: "ClosedError", code: "closed" });
+  });
+
+  test("a refusal is a typed error and a dead letter, which can be run again or dropped", async () => {
+    const [first, second] = [await row(), await row()];
+    const receipts = [
+      await zm.cacheAndPeriodicStore("letter", null, unlike(first)),
+      await zm.cacheAndPeriodicStore(null, null, unlike(second)),
+    ];
+    expect(await zm.flush()).toMatchObject({ operations: 2, dead: 2 });
+    const error = await rejection(receipts[0]!.done());
+    expect(error).toMatchObject({ name: "StoreError", sqlstate: "23514", opId: receipts[0]!.opId });
+    const letters = await zm.deadLetters();
+    expect(letters.map((letter) => letter.opId).sort()).toEqual(receipts.map((receipt) => receipt.opId).sort());
+    const [again, never] = receipts.map((receipt) => letters.find((it) => it.opId === receipt.opId)!) as [
+      DeadLetter,
+      DeadLetter,
+    ];
+    expect(again).toEqual({
+      id: expect.any(BigInt) as bigint,
+      path: "batch",
+      opId: receipts[0]!.opId,
+      key: "letter",
+      statement: expect.stringContaining("UPDATE") as string,
+      sqlstate: "23514",
+      message: expect.any(String) as string,
+      deadAt: expect.stringMatching(/^\d{4}-\d\d-\d\d /) as string,
+    });
+    expect(never.key).toBeNull();
+
+    await expect(zm.retryDead(again.id)).rejects.toMatchObject({ sqlstate: "23514" });
+    await zm.sqlExec(sql("UPDATE meta SET likes = 5 WHERE id = ?", first));
+    await zm.retryDead(again.id);
+    await zm.dropDead(Number(never.id));
+    expect(await zm.deadLetters()).toEqual([]);
+    expect(await stored(first)).toMatchObject({ likes: 4 });
+    await expect(zm.dropDead(never.id)).rejects.toMatchObject({ code: "not_found" });
+    await expect(zm.retryDead(1.5)).rejects.toMatchObject({ code: "task" });
+    await expect(zm.retryDead(2n ** 70n)).rejects.toMatchObject({ code: "task" });
+  });
+
+  test("a change that finds no row is counted", async () => {
+    await zm.cacheAndPeriodicStore(null, null, view("missing"));
+    expect(await zm.flush()).toMatchObject({ operations: 1, zeroRowUpdates: 1 });
+    expect(zm.stats().zeroRowUpdates).toBeGreaterThan(0);
+  });
+
+  test("every figure of stats has its type", () => {
+    const figures = Object.entries(zm.stats());
+    expect(figures.filter(([, value]) => typeof value !== "number")).toEqual([]);
+    expect(zm.stats()).toMatchObject({ oldestPendingMs: 0, pendingCells: 0 });
+    expect(zm.stats().aggregationRatio).toBeGreaterThan(1);
+  });
+});
