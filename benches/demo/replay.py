@@ -1,7 +1,8 @@
-"""Replays an access trace as feed traffic: every access reads the item through the tiers and counts one view on it.
+"""Replays an access trace as feed traffic: accesses read their item through the tiers, and each counts one view on it.
 
-It works in a database of its own, `zmsg_demo`, which it drops and makes anew on the server of ZMSG_POSTGRES_DSN, and
-in a Redis namespace of its own.
+Views are aggregated: accepted one by one, merged in memory, flushed as a few statements. At the end every counter is
+compared with the trace. It works in a database of its own, `zmsg_demo`, which it drops and makes anew on the server of
+ZMSG_POSTGRES_DSN, in a Redis namespace and with a journal folder of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import tempfile
 import time
 from array import array
 from collections import Counter
@@ -31,21 +33,26 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", type=Path, help="trace file (xz or plain); without it a Zipf workload is generated")
     parser.add_argument(
-        "--accesses", type=int, default=20_000, help="how many accesses to replay (default: %(default)s)"
+        "--accesses", type=int, help="how many accesses to replay (default: the whole trace, or 200,000 generated ones)"
+    )
+    parser.add_argument(
+        "--reads", type=int, default=20_000, help="how many of the accesses read their item too (default: %(default)s)"
     )
     parser.add_argument("--callers", type=int, default=32, help="concurrent callers (default: %(default)s)")
     parser.add_argument("--l1-bytes", type=int, default=2 << 20, help="l1_max_cost; small, so that Redis is asked too")
     parser.add_argument("--seed", type=int, default=1, help="of the generated workload (default: %(default)s)")
     given = parser.parse_args()
-    for name in ("accesses", "callers", "l1_bytes"):
-        if getattr(given, name) < 1:
+    if given.accesses is None and not given.trace:
+        given.accesses = 200_000
+    for name in ("accesses", "reads", "callers", "l1_bytes"):
+        if getattr(given, name) is not None and getattr(given, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, not {getattr(given, name)}")
     return given
 
 
 async def demo_database(dsn: str) -> str:
     """Makes the database anew and gives its DSN."""
-    async with Zmsg.open(postgres_dsn=dsn, redis_addr=None, auto_migrate=True) as zm:
+    async with Zmsg.open(postgres_dsn=dsn, redis_addr=None, journal="memory") as zm:
         # A demo that was killed may have left sessions; DROP … WITH (FORCE) is newer than the oldest server.
         await zm.query(sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ?", DATABASE))
         await zm.sql_exec(sql(f"DROP DATABASE IF EXISTS {DATABASE}"))
@@ -71,29 +78,36 @@ async def create_rows(zm: Zmsg, items: list[int], progress: Progress) -> None:
 class Replay:
     """The accesses, shared by the callers, and how long each call took."""
 
-    def __init__(self, zm: Zmsg, accesses: array[int], progress: Progress) -> None:
+    def __init__(self, zm: Zmsg, accesses: array[int], reads: int, progress: Progress) -> None:
         self.zm = zm
-        self.pending = iter(accesses)
+        self.pending = enumerate(accesses)
+        self.every = max(1, len(accesses) // reads)
         self.progress = progress
         self.shown = progress.add_task("replaying", total=len(accesses))
         self.view = counter("feed_meta", "view_count").inc(1).where("id = ?", bind).prepare()
-        self.get_ns: list[int] = []
-        self.view_ns: list[int] = []
+        self.get_ns = array("q")
+        self.view_ns = array("q")
 
     async def caller(self) -> None:
-        """Takes accesses until none is left."""
-        for item in self.pending:
+        """Takes accesses until none is left; every `every`-th reads its item first."""
+        clock, accept, view, every = time.perf_counter_ns, self.zm.cache_and_periodic_store, self.view, self.every
+        for number, item in self.pending:
             key = f"feed_{item}"
-            began = time.perf_counter_ns()
-            text = await self.zm.get_text(key)
-            got = time.perf_counter_ns()
-            if text != content(item):
-                raise SystemExit(f"{key} was read as {text!r}, which is not what was stored")
-            reading = time.perf_counter_ns()
-            await self.zm.sql_exec(self.view(key))
-            self.view_ns.append(time.perf_counter_ns() - reading)
-            self.get_ns.append(got - began)
-            self.progress.advance(self.shown)
+            if number % every == 0:
+                await self.read(key, item)
+            began = clock()
+            await accept(None, None, view(key))
+            self.view_ns.append(clock() - began)
+            if number % 256 == 0:
+                self.progress.update(self.shown, completed=number)
+                await asyncio.sleep(0)
+
+    async def read(self, key: str, item: int) -> None:
+        began = time.perf_counter_ns()
+        text = await self.zm.get_text(key)
+        self.get_ns.append(time.perf_counter_ns() - began)
+        if text != content(item):
+            raise SystemExit(f"{key} was read as {text!r}, which is not what was stored")
 
 
 async def check(zm: Zmsg, accesses: array[int]) -> int:
@@ -108,7 +122,7 @@ async def check(zm: Zmsg, accesses: array[int]) -> int:
 
 
 def report(console: Console, stats: zmsg.Stats, replay: Replay, seconds: float) -> None:
-    """Hits per tier and latency percentiles."""
+    """Hits per tier, what the views became, latency percentiles."""
     tiers = Table("tier", "hits", "share", title="reads")
     hits = {
         "L1 (memory)": stats.l1_hits,
@@ -117,15 +131,26 @@ def report(console: Console, stats: zmsg.Stats, replay: Replay, seconds: float) 
         "joined a load": stats.joined_loads,
     }
     for name, count in hits.items():
-        tiers.add_row(name, f"{count:,}", f"{count / sum(hits.values()):.1%}")
+        tiers.add_row(name, f"{count:,}", f"{count / max(1, sum(hits.values())):.1%}")
     console.print(tiers)
+    views = Table("views", "rows written", "statements", "flushes", "views per row", "views per statement")
+    views.add_row(
+        f"{stats.batch_operations:,}",
+        f"{stats.batch_rows:,}",
+        f"{stats.batch_statements:,}",
+        f"{stats.flushes:,}",
+        f"{stats.aggregation_ratio:,.1f}",
+        f"{stats.batch_operations / max(1, stats.batch_statements):,.0f}",
+    )
+    console.print(views)
     latency = Table("call", "p50", "p90", "p99", "p99.9", "max", title="latency in microseconds")
     for name, samples in (("get", replay.get_ns), ("count a view", replay.view_ns)):
         ordered = sorted(samples)
         marks = [ordered[min(len(ordered) - 1, int(len(ordered) * share))] for share in (0.5, 0.9, 0.99, 0.999, 1.0)]
-        latency.add_row(name, *(f"{mark / 1_000:,.0f}" for mark in marks))
+        latency.add_row(name, *(f"{mark / 1_000:,.1f}" for mark in marks))
     console.print(latency)
-    console.print(f"{len(replay.get_ns):,} accesses in {seconds:.1f} s: {len(replay.get_ns) / seconds:,.0f}/s")
+    accesses = len(replay.view_ns)
+    console.print(f"{accesses:,} accesses in {seconds:.1f} s, the last flush included: {accesses / seconds:,.0f}/s")
 
 
 async def main() -> None:
@@ -134,6 +159,7 @@ async def main() -> None:
     if not dsn:
         raise SystemExit('ZMSG_POSTGRES_DSN is not set; run "make demo", which starts the servers')
     accesses = read_trace(given.trace, given.accesses) if given.trace else zipf(given.accesses, given.seed)
+    journals = tempfile.TemporaryDirectory(prefix="zmsg-demo-")
     items = sorted(set(accesses))
     console = Console()
     name = given.trace.name if given.trace else f"Zipf workload, seed {given.seed}"
@@ -142,15 +168,24 @@ async def main() -> None:
     namespace = f"zmsg-demo-{os.getpid()}-{time.time_ns()}"
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with Zmsg.open(
-        postgres_dsn=demo_dsn, namespace=namespace, l1_max_cost=given.l1_bytes, default_ttl="10m", pool_size=16
+        postgres_dsn=demo_dsn,
+        namespace=namespace,
+        l1_max_cost=given.l1_bytes,
+        default_ttl="10m",
+        pool_size=16,
+        journal_dir=f"{journals.name}/journal",
+        batch_interval="1s",
+        batch_size=100_000,
     ) as zm:
         await zm.load_dir(SCHEMA).migrate()
         zm.source("feed_*", sql("SELECT content FROM feeds WHERE id = ?"))
         with Progress(*columns, console=console) as progress:
             await create_rows(zm, items, progress)
-            replay = Replay(zm, accesses, progress)
+            replay = Replay(zm, accesses, given.reads, progress)
             began = time.perf_counter()
             await asyncio.gather(*(replay.caller() for _ in range(given.callers)))
+            await zm.flush()
+            progress.update(replay.shown, completed=len(accesses))
             seconds = time.perf_counter() - began
         rows = await check(zm, accesses)
         report(console, zm.stats(), replay, seconds)

@@ -1,0 +1,256 @@
+"""Aggregated writes from Python: processes that fork, end, are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zmsg
+import zmsg.sync
+from zmsg import counter, sql
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, n int8 NOT NULL DEFAULT 0)"
+LIKE = "zmsg.counter('t', 'n').inc(1).where('id = ?', 1)"
+
+
+@pytest.fixture
+def table(blocking: zmsg.sync.Zmsg) -> zmsg.sync.Zmsg:
+    """An engine beside a table with one row."""
+    blocking.sql_exec(sql(TABLE))
+    blocking.sql_exec(sql("INSERT INTO t VALUES (1, 0)"))
+    return blocking
+
+
+def count(zm: zmsg.sync.Zmsg) -> int:
+    number: int = zm.query(sql("SELECT n FROM t WHERE id = 1"))[0]["n"]
+    return number
+
+
+def becomes(zm: zmsg.sync.Zmsg, expected: int) -> None:
+    """Waits until the row is what it should be: whoever adopts a journal looks every few seconds."""
+    end = time.monotonic() + 20
+    while (found := count(zm)) != expected:
+        assert time.monotonic() < end, f"{found} of {expected}"
+        time.sleep(0.02)
+
+
+async def test_a_receipt_knows_when_its_operation_is_committed(zm: zmsg.Zmsg) -> None:
+    await zm.sql_exec(sql(TABLE))
+    await zm.sql_exec(sql("INSERT INTO t VALUES (1, 0)"))
+    like = counter("t", "n").inc(1).where("id = ?", 1)
+    receipts = [await zm.cache_and_periodic_store(None, None, like) for _ in range(3)]
+    assert len({receipt.op_id for receipt in receipts}) == 3
+    assert (receipts[0].durability, receipts[0].rows, receipts[0].rows_affected) == ("journal", [], 0)
+    report = await zm.flush()
+    assert (report.operations, report.rows) == (3, 1)
+    await receipts[-1].done()
+    poison = await zm.cache_and_periodic_store(None, None, counter("t", "n").inc(2**63 - 1).where("id = ?", 1))
+    await zm.flush()
+    with pytest.raises(zmsg.StoreError) as raised:
+        await poison.done()
+    assert (raised.value.sqlstate, raised.value.op_id) == ("22003", poison.op_id)
+
+
+def test_the_blocking_door_waits_for_a_receipt(table: zmsg.sync.Zmsg) -> None:
+    receipt = table.cache_and_periodic_store("key", b"value", counter("t", "n").inc(1).where("id = ?", 1))
+    assert receipt.cached
+    assert table.pending(counter("t", "n").inc(1).where("id = ?", 1)) == 1
+    table.flush()
+    receipt.done()
+    assert count(table) == 1
+
+
+def test_parent_and_forked_child_each_count_on_their_own(program: Program, table: zmsg.sync.Zmsg) -> None:
+    done = program(
+        f"""
+import os, zmsg, zmsg.sync
+zm = zmsg.sync.Zmsg.open(batch_interval="1h")
+like = {LIKE}
+for _ in range(10): zm.cache_and_periodic_store(None, None, like)
+pid = os.fork()
+if pid == 0:
+    try:
+        for _ in range(5): zm.cache_and_periodic_store(None, None, like)
+        assert zm.flush().operations == 5
+        zm.close()
+        os._exit(0)
+    except BaseException as error:
+        print("child:", repr(error), flush=True)
+        os._exit(1)
+assert os.waitpid(pid, 0)[1] == 0
+assert zm.query(zmsg.sql("SELECT n FROM t"))[0]["n"] == 5
+assert zm.flush().operations == 10
+zm.close()
+"""
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert count(table) == 15
+
+
+def test_a_pool_of_forked_workers_loses_nothing(program: Program, table: zmsg.sync.Zmsg) -> None:
+    done = program(
+        f"""
+import multiprocessing, zmsg, zmsg.sync
+zm = zmsg.sync.Zmsg.open(batch_interval="1h")
+def work(n):
+    for _ in range(100): zm.cache_and_periodic_store(None, None, {LIKE})
+work(0)
+with multiprocessing.get_context("fork").Pool(3) as pool:
+    pool.map(work, range(6), chunksize=1)
+work(0)
+"""
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    # The pool ends its workers by a signal, and the program ends without close.
+    becomes(table, 800)
+
+
+ENDS = {
+    "end of the script": "",
+    "sys.exit": "sys.exit(0)",
+    "os._exit": "os._exit(0)",
+    "an exception": "raise SystemExit(0)",
+    "kill": "os.kill(os.getpid(), signal.SIGKILL)",
+    "a daemon thread": (
+        "threading.Thread(target=lambda: [zm.cache_and_periodic_store(None, None, like) and time.sleep(1)"
+        " for _ in range(9)], daemon=True).start(); time.sleep(0.2)"
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_was_acknowledged_survives_an_end_without_close(end: str, program: Program, table: zmsg.sync.Zmsg) -> None:
+    done = program(
+        f"""
+import os, signal, sys, threading, time, zmsg, zmsg.sync
+zm = zmsg.sync.Zmsg.open(batch_interval="1h")
+like = {LIKE}
+for _ in range(1000): zm.cache_and_periodic_store(None, None, like)
+{ENDS[end]}
+"""
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stdout + done.stderr
+    becomes(table, 1001 if end == "a daemon thread" else 1000)
+
+
+def test_asyncio_ends_with_the_engine_open(program: Program, table: zmsg.sync.Zmsg) -> None:
+    done = program(
+        f"""
+import asyncio, zmsg
+async def main():
+    zm = await zmsg.Zmsg.open(batch_interval="1h")
+    for _ in range(1000): await zm.cache_and_periodic_store(None, None, {LIKE})
+asyncio.run(main())
+"""
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    becomes(table, 1000)
+
+
+CONFIG = """
+postgres_dsn: "{dsn}"
+redis_addr: "{redis}"
+l1_max_cost: 104857600
+batch_interval: 5s
+batch_size: 1000
+default_ttl: 24h
+queue:
+  addr: "{redis}"
+  concurrency: 10
+  task_delay: 1s
+"""
+
+
+def test_the_documented_configuration_survives_a_kill(
+    servers: dict[str, Any], table: zmsg.sync.Zmsg, tmp_path: Path
+) -> None:
+    """Nothing says where the journal is: it is in the user's state directory."""
+    file = tmp_path / "zmsg.yaml"
+    file.write_text(CONFIG.format(dsn=servers["postgres_dsn"], redis=servers["redis_addr"]))
+    text = f"""
+import os, signal, sys, zmsg, zmsg.sync
+zm = zmsg.sync.Zmsg.open({str(file)!r})
+for _ in range(5000): zm.cache_and_periodic_store(None, None, {LIKE})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    state = tmp_path / "state"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZMSG_")}
+    environment["XDG_STATE_HOME"] = str(state)
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    [folder] = (state / "zmsg").iterdir()
+    assert folder.name.startswith(servers["namespace"])
+    settings = {**servers, "journal_dir": str(folder), "namespace": f"{servers['namespace']}_next"}
+    with zmsg.sync.Zmsg.open(settings):
+        becomes(table, 5000)
+
+
+@pytest.fixture
+def gunicorn(servers: dict[str, Any]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A service under `gunicorn --preload`, and where it listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, **{f"ZMSG_{key.upper()}": value for key, value in servers.items()}}
+    options = ["--preload", "--workers", "2", "--bind", address, "--log-level", "error", "--graceful-timeout", "5"]
+    command = [sys.executable, "-m", "gunicorn", *options, "service:application"]
+    process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parent, start_new_session=True)
+    try:
+        yield process, f"http://{address}"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def post(url: str) -> str | None:
+    """The answer to a like, or nothing if there was none."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=5) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return None
+
+
+def test_a_preloaded_gunicorn_loses_no_acknowledged_like(
+    gunicorn: tuple[subprocess.Popen[bytes], str], table: zmsg.sync.Zmsg
+) -> None:
+    process, url = gunicorn
+    end = time.monotonic() + 20
+    while post(url) is None:
+        assert time.monotonic() < end, "the service does not answer"
+        assert process.poll() is None, "gunicorn ended"
+        time.sleep(0.05)
+    sent, told = 1, 1
+    workers: set[int] = set()
+    for number in range(400):
+        answer = post(url)
+        sent += 1
+        if answer is not None:
+            told += 1
+            workers.add(int(answer))
+        if number == 200:
+            os.kill(max(workers), signal.SIGKILL)
+    assert workers, "some worker answered"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert told > 300
+    end = time.monotonic() + 20
+    while count(table) < told:
+        assert time.monotonic() < end, f"{count(table)} of {told}"
+        time.sleep(0.02)
+    assert told <= count(table) <= sent
