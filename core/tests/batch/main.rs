@@ -4,6 +4,9 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod basics;
+mod crashes;
+mod logs;
 mod scene;
+mod writer;
 #[path = "../support/mod.rs"]
 mod support;
