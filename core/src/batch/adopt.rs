@@ -7,7 +7,8 @@
 //!                                ╰─ damaged ─▶ left alone, said once, counted
 //! ```
 //! Two adopters are safe: the lock lets one in, and a batch moves the watermark only from where it begins. The folder is
-//! renamed before the watermark's row is deleted: a journal without a row begins at zero, and must not be found again.
+//! renamed before the watermark's row is deleted: a journal without a row begins at zero, and must not be found again. It is
+//! removed after that, so that a row whose process dies in between is still known of.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -52,10 +53,10 @@ async fn look(shared: &Arc<Shared>) {
     }
     let dir = shared.settings.dir.clone();
     let disk = shared.disk.clone();
-    let found = service::blocking(move || {
-        journal::remove_done(&*disk, &dir)?;
-        journal::orphans(&*disk, &dir)
-    });
+    if let Err(error) = remove_done(shared, None, Deadline::after(shared.settings.flush_timeout)).await {
+        log::debug!("what is left of applied journals could not be removed, trying again: {error}");
+    }
+    let found = service::blocking(move || journal::orphans(&*disk, &dir));
     let found: Vec<PathBuf> = match found.await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => return log::debug!("the folder of journals could not be read: {error}"),
@@ -121,7 +122,7 @@ async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
     };
     let Some(header) = recovered.header else {
         // Its process ended before it accepted anything.
-        put_away(shared, dir, None).await?;
+        put_away(shared, dir).await?;
         drop(lock);
         return Ok(Outcome::Applied(0));
     };
@@ -154,7 +155,7 @@ async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
     drop_unsettled(shared, &log, at).await?;
     apply(shared, &log, header.stream, at, last).await?;
     crash!("adopt.after_apply");
-    put_away(shared, dir, Some(header.stream)).await?;
+    put_away(shared, dir).await?;
     drop(lock);
     Ok(Outcome::Applied(records))
 }
@@ -224,16 +225,32 @@ async fn apply(shared: &Shared, log: &Adopted, stream: flush::Stream, mut at: u6
 }
 
 /// Removes a journal that is wholly applied.
-async fn put_away(shared: &Shared, dir: &Path, stream: Option<flush::Stream>) -> Result<()> {
+async fn put_away(shared: &Shared, dir: &Path) -> Result<()> {
     let (disk, path) = (shared.disk.clone(), dir.to_owned());
     service::blocking(move || journal::finish(&*disk, &path)).await?.map_err(|error| unreadable(&error))?;
-    if let Some(stream) = stream {
-        flush::forget(&*shared.store, stream, Deadline::after(shared.settings.flush_timeout)).await?;
+    remove_done(shared, None, Deadline::after(shared.settings.flush_timeout)).await
+}
+
+/// Deletes the watermarks of finished journals, or of this one alone, and then what is left of them.
+pub(super) async fn remove_done(
+    shared: &Shared,
+    only: Option<flush::Stream>,
+    deadline: Deadline,
+) -> Result<()> {
+    let (disk, dir) = (shared.disk.clone(), shared.settings.dir.clone());
+    let found = service::blocking(move || journal::done(&*disk, &dir));
+    for stream in found.await?.map_err(|error| unreadable(&error))? {
+        if only.is_some_and(|only| only != stream) {
+            continue;
+        }
+        if shared.has_watermark(stream) {
+            flush::forget(&*shared.store, stream, deadline).await?;
+        }
+        let (disk, dir) = (shared.disk.clone(), shared.settings.dir.clone());
+        let removed = service::blocking(move || journal::remove_done(&*disk, &dir, stream));
+        removed.await?.map_err(|error| unreadable(&error))?;
     }
-    let (disk, folder) = (shared.disk.clone(), shared.settings.dir.clone());
-    service::blocking(move || journal::remove_done(&*disk, &folder))
-        .await?
-        .map_err(|error| unreadable(&error))
+    Ok(())
 }
 
 /// An error if the folder holds journals of another database.

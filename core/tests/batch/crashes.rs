@@ -8,8 +8,8 @@ use zmsg_core::engine::WriteOptions;
 use zmsg_core::sql::Task;
 
 use crate::scene::{Scene, like, rounds};
-use crate::support::process::{Process, Start, answer, in_role, orders};
 use crate::support::engine::{Setup, until};
+use crate::support::process::{Process, Start, answer, in_role, orders};
 use crate::writer;
 
 const ADOPTER: &str = "crashes::is_an_adopter";
@@ -54,8 +54,8 @@ async fn crash(scene: &Scene, point: &str, seed: u64) {
         point if point.starts_with("close.") => 1,
         _ => 1 + seed % 7,
     };
-    let name = if then.is_some() { seed + 1_000 } else { seed };
-    died(&mut writer::start(scene, &scene.setup, point, hit, name), point, hit);
+    let name = format!("{}-{seed}", then.unwrap_or(point));
+    died(&mut writer::start(scene, &scene.setup, &name, seed, (point, hit)), point, hit);
     if let Some(point) = then {
         let adopter = Start::role(ADOPTER).with(SETUP, scene.setup.text()).crash_at(point, 1);
         died(&mut adopter.start(), point, 1);

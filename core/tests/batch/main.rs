@@ -7,6 +7,6 @@ mod basics;
 mod crashes;
 mod logs;
 mod scene;
-mod writer;
 #[path = "../support/mod.rs"]
 mod support;
+mod writer;

@@ -26,7 +26,7 @@ const LISTS: u64 = 300;
 const LONG: usize = 250_000;
 
 /// A process that dies at the n-th hit of a point.
-pub fn start(scene: &Scene, setup: &Setup, point: &str, hit: u64, seed: u64) -> Process {
+pub fn start(scene: &Scene, setup: &Setup, name: &str, seed: u64, dies_at: (&str, u64)) -> Process {
     let interval = if seed % 2 == 1 { "5ms" } else { "1h" };
     let setup = setup
         .clone()
@@ -37,9 +37,9 @@ pub fn start(scene: &Scene, setup: &Setup, point: &str, hit: u64, seed: u64) -> 
         .with(SETUP, setup.text())
         .with(LIKES, scene.histories("likes"))
         .with(TAGS, scene.histories("tags"))
-        .with(NAME, format!("{point}-{seed}"))
+        .with(NAME, name)
         .with(SEED, seed.to_string())
-        .crash_at(point, hit)
+        .crash_at(dies_at.0, dies_at.1)
         .start()
 }
 
