@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod basics;
+mod commit_cuts;
 mod crashes;
 mod logs;
 mod scene;
