@@ -214,7 +214,11 @@ async fn apply(shared: &Shared, log: &Adopted, stream: flush::Stream, mut at: u6
             }
             Err(Trouble::Again(error)) => return Err(error),
             // A batch of the owner's was still on its way and has arrived.
-            Err(Trouble::Astray { at: Some(now) }) if now > at && now <= last => now,
+            Err(Trouble::Astray { at: Some(now) }) if now > at && now <= last => {
+                let arrived = rebuild(log, at, now, &HashSet::new(), &[])?;
+                shared.hooks.committed(changed_keys(&arrived), 0).await;
+                now
+            }
             Err(Trouble::Astray { .. }) => {
                 let message = "the watermark of an adopted journal moved while it was applied";
                 return Err(Error::new(ErrorKind::Store, message).with_retryable(true));

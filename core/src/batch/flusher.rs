@@ -190,6 +190,10 @@ impl Shared {
 
     /// The watermark is not where this process left it. Applies again what lies between.
     async fn catch_up(&self, at: Option<u64>, lo: u64, deadline: Deadline) -> Result<()> {
+        if at.is_none() && lo == 0 {
+            // Its row went away before anything was applied.
+            return register(&*self.store, self.stream, &owner(), deadline).await;
+        }
         let first = self.accumulator.lock().as_ref().map_or(u64::MAX, |it| it.journal.first());
         let from = at.unwrap_or(0);
         if from >= lo || first > from + 1 {

@@ -159,3 +159,23 @@ async fn a_connection_that_dies_silently_in_a_flush_is_given_up() {
     }
     cuts.zm.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_refused_stays_refused_when_the_answer_is_lost() {
+    let cuts = Cuts::new().await;
+    for n in 0..3 {
+        let poison = accept(&cuts.zm, likes("f1").inc(i64::MAX).build().unwrap()).await;
+        let good = accept(&cuts.zm, like("f2")).await;
+        cuts.proxy.arm(Cut::AfterCommit);
+        // Nobody can be asked either, so that the next try finds out.
+        cuts.proxy.refuse_after_cut();
+        let _ = cuts.zm.flush().await;
+        assert_eq!(cuts.proxy.cuts_made(), n + 1);
+        cuts.proxy.accept_again();
+        within(SOON, "the next try", good.done()).await.unwrap();
+        let error = poison.done().await.unwrap_err();
+        assert_eq!((error.sqlstate(), error.op_id()), (Some("22003"), Some(poison.op_id().as_str())));
+    }
+    assert_eq!(cuts.zm.stats().batch_dead, 3);
+    cuts.zm.close().await.unwrap();
+}

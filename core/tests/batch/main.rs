@@ -7,6 +7,7 @@ mod basics;
 mod commit_cuts;
 mod crashes;
 mod logs;
+mod postgres;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
