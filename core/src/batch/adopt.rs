@@ -132,15 +132,17 @@ async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
     let deadline = || Deadline::after(shared.settings.flush_timeout);
     let at = match read_watermark(&*shared.store, header.stream, deadline()).await? {
         Some(at) => at,
-        None if recovered.first == 1 => {
-            // Never flushed, or the database was put back to a time before: all of it is here.
+        None if recovered.first == 1 && !header.registered => {
+            // Never flushed: all of it is here, and nothing of it in the database.
             register(&*shared.store, header.stream, &owner(), deadline()).await?;
             0
         }
         None => {
+            // Deleted, or the database was put back to a time before. Nobody here knows what is applied.
             return Ok(Outcome::Refused(format!(
-                "PostgreSQL has no watermark, and it begins at {}",
-                recovered.first
+                "PostgreSQL had a watermark for it in zmsg_journals, and has none now; it holds the records from {} to {}. \
+                 Insert the row with the number of the last record that is applied (0 for none), or remove the journal",
+                recovered.first, recovered.last
             )));
         }
     };

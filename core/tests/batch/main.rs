@@ -6,9 +6,12 @@
 mod basics;
 mod commit_cuts;
 mod crashes;
+mod interleavings;
 mod logs;
 mod postgres;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
+mod two_flushers;
+mod watermarks;
 mod writer;
