@@ -163,6 +163,7 @@ impl Accumulator {
     /// Composes what was just appended.
     fn compose(&mut self, tasks: &[Task], keys: Keys<'_>, digest: Option<Digest>, sequence: u64) {
         let mut noted = false;
+        let before = self.next.1;
         for (index, task) in tasks.iter().enumerate() {
             let of_task = if index == 0 { keys } else { Keys::default() };
             let Some(cell) = task.cell() else {
@@ -173,7 +174,7 @@ impl Accumulator {
                 self.identity.clear();
                 write_identity(cell, of_task, &mut self.identity);
             }
-            let (slot, fresh) = self.slot(cell);
+            let (slot, fresh) = self.slot(cell, before);
             noted |= index == 0 && !fresh;
             self.apply(slot, cell);
         }
@@ -190,11 +191,13 @@ impl Accumulator {
         keys.invalidates.iter().for_each(|key| self.active.add_key(key, None));
     }
 
-    /// The slot of the cell whose identity was written last; whether it is new in this batch.
-    fn slot(&mut self, cell: &Cell) -> (Slot, bool) {
+    /// The slot of the cell whose identity was written last; whether it is new in this batch. `before` is the first id
+    /// that the record could give: one from there on was given to the same cell earlier in the record, which defines it
+    /// again, so it takes another id here as it does there.
+    fn slot(&mut self, cell: &Cell, before: u32) -> (Slot, bool) {
         let (segment, number) = (self.next.0, self.active.number);
         if let Some(known) = self.dictionary.get_mut(&self.identity[..]) {
-            if known.segment != segment {
+            if known.segment != segment || known.id >= before {
                 (known.segment, known.id) = (segment, self.next.1);
                 self.next.1 += 1;
             }

@@ -7,7 +7,8 @@
 //!                                ╰─ damaged ─▶ left alone, said once, counted
 //! ```
 //! Two adopters are safe: the lock lets one in, and a batch moves the watermark only from where it begins. The folder is
-//! renamed before the watermark's row is deleted: a journal without a row begins at zero, and must not be found again.
+//! renamed before the watermark's row is deleted: a journal without a row begins at zero, and must not be found again. It is
+//! removed after that, so that a row whose process dies in between is still known of.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -52,10 +53,10 @@ async fn look(shared: &Arc<Shared>) {
     }
     let dir = shared.settings.dir.clone();
     let disk = shared.disk.clone();
-    let found = service::blocking(move || {
-        journal::remove_done(&*disk, &dir)?;
-        journal::orphans(&*disk, &dir)
-    });
+    if let Err(error) = remove_done(shared, None, Deadline::after(shared.settings.flush_timeout)).await {
+        log::debug!("what is left of applied journals could not be removed, trying again: {error}");
+    }
+    let found = service::blocking(move || journal::orphans(&*disk, &dir));
     let found: Vec<PathBuf> = match found.await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => return log::debug!("the folder of journals could not be read: {error}"),
@@ -124,7 +125,7 @@ async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
             return Ok(Outcome::Refused("no header of it can be read".to_owned()));
         }
         // Its process ended before it accepted anything.
-        put_away(shared, dir, None).await?;
+        put_away(shared, dir).await?;
         drop(lock);
         return Ok(Outcome::Applied(0));
     };
@@ -134,15 +135,17 @@ async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
     let deadline = || Deadline::after(shared.settings.flush_timeout);
     let at = match read_watermark(&*shared.store, header.stream, deadline()).await? {
         Some(at) => at,
-        None if recovered.first == 1 => {
-            // Never flushed, or the database was put back to a time before: all of it is here.
+        None if recovered.first == 1 && !header.registered => {
+            // Never flushed: all of it is here, and nothing of it in the database.
             register(&*shared.store, header.stream, &owner(), deadline()).await?;
             0
         }
         None => {
+            // Deleted, or the database was put back to a time before. Nobody here knows what is applied.
             return Ok(Outcome::Refused(format!(
-                "PostgreSQL has no watermark, and it begins at {}",
-                recovered.first
+                "PostgreSQL had a watermark for it in zmsg_journals, and has none now; it holds the records from {} to {}. \
+                 Insert the row with the number of the last record that is applied (0 for none), or remove the journal",
+                recovered.first, recovered.last
             )));
         }
     };
@@ -157,7 +160,7 @@ async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
     drop_unsettled(shared, &log, at).await?;
     apply(shared, &log, header.stream, at, last).await?;
     crash!("adopt.after_apply");
-    put_away(shared, dir, Some(header.stream)).await?;
+    put_away(shared, dir).await?;
     drop(lock);
     Ok(Outcome::Applied(records))
 }
@@ -216,7 +219,11 @@ async fn apply(shared: &Shared, log: &Adopted, stream: flush::Stream, mut at: u6
             }
             Err(Trouble::Again(error)) => return Err(error),
             // A batch of the owner's was still on its way and has arrived.
-            Err(Trouble::Astray { at: Some(now) }) if now > at && now <= last => now,
+            Err(Trouble::Astray { at: Some(now) }) if now > at && now <= last => {
+                let arrived = rebuild(log, at, now, &HashSet::new(), &[])?;
+                shared.hooks.committed(changed_keys(&arrived), 0).await;
+                now
+            }
             Err(Trouble::Astray { .. }) => {
                 let message = "the watermark of an adopted journal moved while it was applied";
                 return Err(Error::new(ErrorKind::Store, message).with_retryable(true));
@@ -227,16 +234,32 @@ async fn apply(shared: &Shared, log: &Adopted, stream: flush::Stream, mut at: u6
 }
 
 /// Removes a journal that is wholly applied.
-async fn put_away(shared: &Shared, dir: &Path, stream: Option<flush::Stream>) -> Result<()> {
+async fn put_away(shared: &Shared, dir: &Path) -> Result<()> {
     let (disk, path) = (shared.disk.clone(), dir.to_owned());
     service::blocking(move || journal::finish(&*disk, &path)).await?.map_err(|error| unreadable(&error))?;
-    if let Some(stream) = stream {
-        flush::forget(&*shared.store, stream, Deadline::after(shared.settings.flush_timeout)).await?;
+    remove_done(shared, None, Deadline::after(shared.settings.flush_timeout)).await
+}
+
+/// Deletes the watermarks of finished journals, or of this one alone, and then what is left of them.
+pub(super) async fn remove_done(
+    shared: &Shared,
+    only: Option<flush::Stream>,
+    deadline: Deadline,
+) -> Result<()> {
+    let (disk, dir) = (shared.disk.clone(), shared.settings.dir.clone());
+    let found = service::blocking(move || journal::done(&*disk, &dir));
+    for stream in found.await?.map_err(|error| unreadable(&error))? {
+        if only.is_some_and(|only| only != stream) {
+            continue;
+        }
+        if shared.has_watermark(stream) {
+            flush::forget(&*shared.store, stream, deadline).await?;
+        }
+        let (disk, dir) = (shared.disk.clone(), shared.settings.dir.clone());
+        let removed = service::blocking(move || journal::remove_done(&*disk, &dir, stream));
+        removed.await?.map_err(|error| unreadable(&error))?;
     }
-    let (disk, folder) = (shared.disk.clone(), shared.settings.dir.clone());
-    service::blocking(move || journal::remove_done(&*disk, &folder))
-        .await?
-        .map_err(|error| unreadable(&error))
+    Ok(())
 }
 
 /// An error if the folder holds journals of another database.

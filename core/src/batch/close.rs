@@ -1,7 +1,7 @@
 //! The end: everything is flushed and the journal removed, or it stays for the next process.
 
 use super::journal;
-use super::{Batcher, Shared, flush};
+use super::{Batcher, Shared, adopt, flush};
 use crate::base::crash::crash;
 use crate::base::{Deadline, service};
 use crate::config::JournalClass;
@@ -44,17 +44,15 @@ impl Shared {
         });
         renamed.await?.map_err(|error| super::cannot_write(&self.settings.dir, &error))?;
         crash!("close.after_rename");
-        if self.registered.load(std::sync::atomic::Ordering::Acquire) {
-            flush::forget(&*self.store, self.stream, deadline).await?;
-        }
-        let (disk, dir) = (self.disk.clone(), self.settings.dir.clone());
-        let removed = service::blocking(move || {
-            journal::remove_done(&*disk, &dir)?;
-            // A folder that others use is not empty.
-            let _ = std::fs::remove_dir(&dir);
-            Ok::<(), std::io::Error>(())
-        });
-        removed.await?.map_err(|error| super::cannot_write(&self.settings.dir, &error))
+        adopt::remove_done(self, Some(self.stream), deadline).await?;
+        // A folder that others use is not empty.
+        let _ = std::fs::remove_dir(&self.settings.dir);
+        Ok(())
+    }
+
+    /// Whether PostgreSQL may have a watermark of this journal. Of its own this process knows.
+    pub(super) fn has_watermark(&self, stream: flush::Stream) -> bool {
+        stream != self.stream || self.registered.load(std::sync::atomic::Ordering::Acquire)
     }
 
     /// Says what was not flushed.

@@ -23,6 +23,7 @@ const INSERT: &str = "INSERT INTO zmsg_dead (path, op_id, key, tasks, statement,
      SELECT 'batch', * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[]) \
      ON CONFLICT (op_id) DO NOTHING";
 const LIST: &str = "SELECT id, path, op_id, key, statement, sqlstate, message, dead_at::text FROM zmsg_dead ORDER BY id LIMIT ?";
+const OF_STREAM: &str = "SELECT op_id, sqlstate, message FROM zmsg_dead WHERE starts_with(op_id, ?)";
 const TAKE: &str = "DELETE FROM zmsg_dead WHERE id = $1::int8 RETURNING tasks";
 
 /// An operation that the database refused.
@@ -141,6 +142,27 @@ pub(super) fn insert(letters: &[Letter]) -> Vec<Rendered> {
         Rendered { sql: INSERT.into(), params: params.into() }
     });
     chunks.collect()
+}
+
+/// What the database has refused of the records in (lo, hi], by number. For a batch that turns out to be committed by a
+/// try whose answer was lost.
+pub(super) async fn refused(
+    store: &dyn Store,
+    stream: Stream,
+    (lo, hi): (u64, u64),
+    deadline: Deadline,
+) -> Result<HashMap<u64, Error>> {
+    let prefix = format!("{:032x}-", u128::from_be_bytes(stream));
+    let mut found = HashMap::new();
+    for row in store.query(&sql(OF_STREAM, [Value::text(prefix.as_str())])?, deadline).await? {
+        let [Value::Text(op_id), code, Value::Text(message)] = &row.values[..] else { continue };
+        let sequence = op_id.strip_prefix(&prefix).and_then(|it| it.parse().ok());
+        let Some(sequence) = sequence.filter(|it| *it > lo && *it <= hi) else { continue };
+        let error = Error::new(ErrorKind::Store, message.to_string());
+        let error = if let Value::Text(code) = code { error.with_sqlstate(&**code) } else { error };
+        found.insert(sequence, error);
+    }
+    Ok(found)
 }
 
 /// The oldest dead letters, at most so many.

@@ -7,7 +7,8 @@
 //! ```
 //! The watermark of a database that was put back to an earlier state lies below what this process had applied. What is
 //! missing then is in the kept segments, and is applied again from there; if it is not, nothing is applied any more and
-//! every flush says so.
+//! every flush says so. So it is if the watermark is gone, unless the database draws lower numbers than it did: a row that
+//! somebody deleted does not mean that the data are gone too.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,10 +28,16 @@ use crate::base::crash::crash;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sql::sql;
 use crate::store::ChangedKey;
+use crate::value::Value;
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Which database it is, and the last number that it drew for a transaction.
+const STATE: &str =
+    "SELECT database_id, COALESCE(pg_sequence_last_value('zmsg_ver'::regclass), 0) FROM zmsg_identity";
 
 /// Somebody who called `flush`.
 pub(super) struct Waiter {
@@ -190,9 +197,15 @@ impl Shared {
 
     /// The watermark is not where this process left it. Applies again what lies between.
     async fn catch_up(&self, at: Option<u64>, lo: u64, deadline: Deadline) -> Result<()> {
+        let put_back = self.was_put_back(deadline).await?;
+        if at.is_none() && lo == 0 {
+            // Its row went away before anything was applied.
+            return register(&*self.store, self.stream, &owner(), deadline).await;
+        }
         let first = self.accumulator.lock().as_ref().map_or(u64::MAX, |it| it.journal.first());
         let from = at.unwrap_or(0);
-        if from >= lo || first > from + 1 {
+        // A row that somebody deleted says nothing of what is applied.
+        if from >= lo || first > from + 1 || (at.is_none() && !put_back) {
             return Err(self.astray(at, lo, first));
         }
         log::warn!(
@@ -215,6 +228,22 @@ impl Shared {
         }
     }
 
+    /// Whether the database is certainly in an earlier state than this process has seen it in: then it draws lower numbers
+    /// for its transactions. An error if it is another database by now.
+    async fn was_put_back(&self, deadline: Deadline) -> Result<bool> {
+        let rows = self.store.query(&sql(STATE, &[])?, deadline).await?;
+        match rows.first().map(|row| row.values.as_slice()) {
+            Some([Value::Uuid(database), Value::Int(version)]) if self.database.get() == Some(database) => {
+                Ok(version.unsigned_abs() < self.last_version.load(Ordering::Relaxed))
+            }
+            _ => {
+                let message = "the database is not the one that this engine was opened with: zmsg_identity differs; nothing \
+                               of the journal is applied to it";
+                Err(Error::new(ErrorKind::Store, message))
+            }
+        }
+    }
+
     fn astray(&self, at: Option<u64>, lo: u64, first: u64) -> Error {
         let at = at.map_or("missing".to_owned(), |at| at.to_string());
         Error::new(
@@ -231,6 +260,7 @@ impl Shared {
     /// After the COMMIT: caches, then the journal, then whoever waits.
     async fn finish(&self, batch: Arc<Batch>, applied: Applied) {
         let Applied { report, dead, version, missed } = applied;
+        self.last_version.fetch_max(version, Ordering::Relaxed);
         self.hooks.committed(changed_keys(&batch), version).await;
         crash!("flush.after_invalidation");
         let hi = batch.hi;

@@ -128,6 +128,8 @@ struct Shared {
     /// Tables and journals that were complained of.
     complained: Mutex<BTreeSet<String>>,
     last_flush_ms: AtomicU64,
+    /// The highest number that the database has drawn for a flush.
+    last_version: AtomicU64,
 }
 
 /// Figures of the aggregation; see the engine's `Stats`.
@@ -184,6 +186,7 @@ impl Batcher {
             sync: accept::SyncState::default(),
             complained: Mutex::default(),
             last_flush_ms: AtomicU64::new(0),
+            last_version: AtomicU64::new(0),
         })))
     }
 

@@ -16,8 +16,8 @@ use crate::value::Value;
 
 /// What is pending for a cell.
 struct Pending {
-    /// Where the frozen batch ends; 0 without one.
-    hi: u64,
+    /// Where the active batch begins, which is where the frozen one ends.
+    lo: u64,
     /// Of the frozen batch and the active one after it.
     both: Option<Form>,
     /// Of the active one.
@@ -37,32 +37,32 @@ impl Batcher {
         let Some(cell) = task.cell() else {
             return Err(Error::task("pending takes a task of counter(…), slice(…) or map(…)"));
         };
-        let question = match self.snapshot(cell) {
-            Some(pending) => self.question(cell, &pending, deadline).await?.map(|it| (it, pending)),
-            None => None,
-        };
-        let Some((question, pending)) = question else {
-            self.flush(deadline).await?;
-            return self.stored(cell, deadline).await;
-        };
-        let rows = self.0.store.query(&question, deadline).await?;
-        let answers = rows.iter().map(Seen::of).collect::<Option<Vec<_>>>();
-        let seen = one(answers.unwrap_or_default())?;
-        let Some(seen) = seen else { return Ok(None) };
-        let applied = seen.watermark >= pending.hi;
-        let form = if applied { &pending.active } else { &pending.both };
-        let inserts = cell.insert().next().is_some() && form.is_some();
-        if !seen.found && !inserts {
-            return Ok(None);
+        loop {
+            let Some(pending) = self.snapshot(cell) else { break };
+            let Some(question) = self.question(cell, &pending, deadline).await? else { break };
+            let rows = self.0.store.query(&question, deadline).await?;
+            let answers = rows.iter().map(Seen::of).collect::<Option<Vec<_>>>();
+            let Some(seen) = one(answers.unwrap_or_default())? else { return Ok(None) };
+            if seen.watermark > pending.lo {
+                continue;
+            }
+            let applied = seen.watermark == pending.lo;
+            let form = if applied { &pending.active } else { &pending.both };
+            let inserts = cell.insert().next().is_some() && form.is_some();
+            if !seen.found && !inserts {
+                return Ok(None);
+            }
+            return Ok(Some(if applied { seen.active } else { seen.both }));
         }
-        Ok(Some(if applied { seen.active } else { seen.both }))
+        self.flush(deadline).await?;
+        self.stored(cell, deadline).await
     }
 
     /// What is pending; `None` if it does not compose.
     fn snapshot(&self, cell: &Cell) -> Option<Pending> {
         let guard = self.0.accumulator.lock();
         let Some(Accumulator { active, frozen, .. }) = guard.as_ref() else {
-            return Some(Pending { hi: 0, both: None, active: None });
+            return Some(Pending { lo: 0, both: None, active: None });
         };
         let table = cell.table().last();
         let ordered =
@@ -80,7 +80,6 @@ impl Batcher {
         };
         let later = composed(active.find(cell))?;
         let earlier = composed(frozen.as_ref().and_then(|batch| batch.find(cell)))?;
-        let hi = frozen.as_ref().map_or(0, |batch| batch.hi);
         let both = match (earlier, &later) {
             (Some(mut form), Some(later)) => {
                 form.followed_by(later).ok()?;
@@ -88,7 +87,7 @@ impl Batcher {
             }
             (earlier, later) => earlier.or_else(|| later.clone()),
         };
-        Some(Pending { hi, both, active: later })
+        Some(Pending { lo: active.lo, both, active: later })
     }
 
     async fn question(&self, cell: &Cell, pending: &Pending, deadline: Deadline) -> Result<Option<Task>> {

@@ -4,6 +4,14 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod basics;
+mod commit_cuts;
+mod crashes;
+mod interleavings;
+mod logs;
+mod postgres;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
+mod two_flushers;
+mod watermarks;
+mod writer;

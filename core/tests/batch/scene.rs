@@ -1,11 +1,15 @@
 //! One test's database, its engines and their journals.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use serde_json::Value as Json;
 use tokio_postgres::Client;
 use zmsg_core::engine::{Receipt, WriteOptions, Zmsg};
 use zmsg_core::sql::{Counter, Task, counter};
 
-use crate::support::engine::Setup;
+use crate::support::engine::{Setup, until};
+use crate::support::history::History;
 use crate::support::{TestDatabase, database};
 
 const SCHEMA: &str = "CREATE TABLE meta (id text PRIMARY KEY, likes bigint, views bigint NOT NULL DEFAULT 0, \
@@ -22,7 +26,12 @@ pub struct Scene {
 
 impl Scene {
     pub async fn new() -> Scene {
-        let database = database().await;
+        Scene::on(database().await).await
+    }
+
+    /// The same on a database that is there.
+    pub async fn on(database: TestDatabase) -> Scene {
+        crate::logs::listen();
         let journals = tempfile::tempdir().unwrap();
         let setup = Setup::of(&database)
             .with("journal", "journal")
@@ -53,6 +62,43 @@ impl Scene {
         std::fs::read_dir(self.journals.path().join("journal")).map_or(0, Iterator::count)
     }
 
+    /// Where processes write what they did.
+    pub fn histories(&self, what: &str) -> PathBuf {
+        let folder = self.journals.path().join(what);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// All likes, by row.
+    pub async fn likes(&self) -> BTreeMap<String, i64> {
+        let rows = self.client.query("SELECT id, likes FROM meta WHERE likes <> 0", &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// The elements of all tags, by row.
+    pub async fn tags(&self) -> BTreeMap<String, Vec<String>> {
+        let question = "SELECT id, jsonb_array_elements_text(tags) FROM meta WHERE tags IS NOT NULL";
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for row in self.client.query(question, &[]).await.unwrap() {
+            found.entry(row.get(0)).or_default().push(row.get(1));
+        }
+        found
+    }
+
+    /// Opens an engine and waits until it has adopted whatever ended processes left.
+    pub async fn adopt(&self) -> Zmsg {
+        let zm = self.open().await;
+        until("the journals are adopted", async || self.journals() <= 1).await;
+        zm
+    }
+
+    /// Whether the rows are what the histories of likes and of tags say.
+    pub async fn check_histories(&self) -> Result<(), Vec<String>> {
+        let likes = History::read(&self.histories("likes")).check_counters(&self.likes().await);
+        let tags = History::read(&self.histories("tags")).check_elements(&self.tags().await);
+        likes.and(tags)
+    }
+
     /// The same setup with one setting changed.
     pub fn with(&self, key: &str, value: impl Into<Json>) -> Setup {
         self.setup.clone().with(key, value)
@@ -71,4 +117,9 @@ pub fn like(id: &str) -> Task {
 /// Accepts a task that concerns no key.
 pub async fn accept(zm: &Zmsg, task: Task) -> Receipt {
     zm.cache_and_periodic_store(None, None, task, WriteOptions::default()).await.unwrap()
+}
+
+/// So many, or many more when there is time.
+pub fn rounds(usual: u32, soak: u32) -> u32 {
+    if std::env::var_os("ZMSG_SOAK").is_some() { soak } else { usual }
 }

@@ -30,6 +30,16 @@ impl Setup {
         self
     }
 
+    /// The settings as text, for a process of the test.
+    pub fn text(&self) -> String {
+        Json::Object(self.0.clone()).to_string()
+    }
+
+    /// What [`Setup::text`] gave.
+    pub fn parse(text: &str) -> Setup {
+        Setup(serde_json::from_str(text).expect("settings"))
+    }
+
     /// PostgreSQL behind a proxy.
     pub fn postgres_behind(self, proxy: &Proxy, database: &TestDatabase) -> Setup {
         self.with("postgres_dsn", database.dsn_through(proxy.address))

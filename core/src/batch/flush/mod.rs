@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::{ExecResult, Store};
 
 use super::batch::Batch;
+use super::dead::refused;
 use super::rebuild::rebuild;
 use super::records::Log;
 use apply::Failure;
@@ -125,7 +126,14 @@ async fn once(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<App
 async fn moved(flight: &Flight<'_>) -> Result<Applied, Trouble> {
     let at = read_watermark(flight.store, flight.stream, flight.deadline).await.map_err(Trouble::Again)?;
     match at {
-        Some(at) if at == flight.batch.hi => Ok(Applied::new(flight.batch)),
+        Some(at) if at == flight.batch.hi => {
+            let mut applied = Applied::new(flight.batch);
+            let range = (flight.batch.lo, flight.batch.hi);
+            let refused = refused(flight.store, flight.stream, range, flight.deadline).await;
+            applied.dead = refused.map_err(Trouble::Again)?;
+            applied.report.dead = applied.dead.len() as u64;
+            Ok(applied)
+        }
         Some(at) if at == flight.batch.lo => {
             let message = "a batch was refused because its watermark was somewhere else, and now it is not";
             Err(Trouble::Again(Error::new(ErrorKind::Store, message).with_retryable(true)))

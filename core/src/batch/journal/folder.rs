@@ -77,16 +77,22 @@ pub(crate) fn finish(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(dir.parent().unwrap_or(dir))
 }
 
-/// Removes the streams that are finished. Any process may, twice or at the same time as another.
+/// The streams that are finished and not yet removed.
 ///
 /// # Errors
 /// What the disk says.
-pub(crate) fn remove_done(disk: &dyn Disk, journal_dir: &Path) -> io::Result<()> {
-    let is_done = |name: &String| name.strip_suffix(DONE).is_some_and(is_stream_name);
-    for name in names(disk, journal_dir)?.iter().filter(|name| is_done(name)) {
-        absent_is_fine(disk.remove_dir_all(&journal_dir.join(name)))?;
-    }
-    Ok(())
+pub(crate) fn done(disk: &dyn Disk, journal_dir: &Path) -> io::Result<Vec<[u8; 16]>> {
+    let names = names(disk, journal_dir)?;
+    let streams = names.iter().filter_map(|name| name.strip_suffix(DONE).filter(|name| is_stream_name(name)));
+    Ok(streams.filter_map(|name| u128::from_str_radix(name, 16).ok()).map(u128::to_be_bytes).collect())
+}
+
+/// Removes a stream that is finished. Any process may, twice or at the same time as another.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn remove_done(disk: &dyn Disk, journal_dir: &Path, stream: [u8; 16]) -> io::Result<()> {
+    absent_is_fine(disk.remove_dir_all(&journal_dir.join(stream_name(stream) + DONE)))
 }
 
 fn names(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<String>> {

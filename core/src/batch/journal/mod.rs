@@ -47,7 +47,7 @@ mod writer;
 mod tests;
 
 pub(crate) use disk::{Disk, MemoryDisk, RealDisk};
-pub(crate) use folder::{finish, headers, orphans, remove_done};
+pub(crate) use folder::{done, finish, headers, orphans, remove_done};
 pub(crate) use frame::framed;
 pub(crate) use header::{Class, StreamHeader};
 pub(crate) use lock::StreamLock;

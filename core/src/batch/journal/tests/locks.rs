@@ -76,8 +76,9 @@ fn a_finished_stream_is_never_listed_and_can_be_removed_twice() {
     assert!(listed(folder.path()).is_empty());
     assert!(StreamLock::try_take(&dir).unwrap().is_none(), "it is gone");
     assert!(!dir.exists() && folder.path().join("ab".repeat(16) + ".done").exists());
-    remove_done(&RealDisk, folder.path()).unwrap();
-    remove_done(&RealDisk, folder.path()).unwrap();
+    assert_eq!(done(&RealDisk, folder.path()).unwrap(), [STREAM]);
+    remove_done(&RealDisk, folder.path(), STREAM).unwrap();
+    remove_done(&RealDisk, folder.path(), STREAM).unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -87,7 +88,7 @@ fn only_folders_of_streams_are_listed_and_removed() {
     for name in ["notes", "AB", "x.done", &("AB".repeat(16) + ".done"), &("cd".repeat(16) + ".new")] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
     }
-    remove_done(&RealDisk, folder.path()).unwrap();
+    assert!(done(&RealDisk, folder.path()).unwrap().is_empty());
     assert!(listed(folder.path()).is_empty());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 5);
 }
