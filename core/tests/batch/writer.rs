@@ -87,7 +87,7 @@ impl Writer {
     async fn write(&mut self, zm: &Zmsg, round: u64) {
         let count = if self.random.bool() { 1 } else { self.random.u32(2..=5) };
         let mut tasks: Vec<Task> = (0..count).map(|_| self.task()).collect();
-        if round % 4 == 0 {
+        if round.is_multiple_of(4) {
             let long = "x".repeat(LONG);
             let long = sql("UPDATE long SET body = ? WHERE id = 1", params![long.as_str()]).unwrap();
             tasks.push(long.with_batch_key("long"));
