@@ -14,7 +14,10 @@ export function committed<T>(done: NativeReceipt, int8: Int8Format): Receipt<T> 
   return { opId, durability, rowsAffected, rows, cached, done: () => Promise.resolve() };
 }
 
-/** @internal The receipt of a write that is flushed later. A class: an object literal with a getter costs 100 times as much. */
+/**
+ * @internal The receipt of a write that is flushed later. A class, because an object literal with a getter costs a hundred
+ * times as much.
+ */
 export class Accepted<T> implements Receipt<T> {
   readonly #engine: EngineHandle;
   readonly #accepted: AcceptedHandle;

@@ -132,18 +132,38 @@ describe("accepting", () => {
     for (const id of ids) expect((await stored(id))?.["views"]).toBe(3_000n);
   });
 
+  const wide = counter("meta", "views").inc(1).orInsert({ id: bind }).where("id = ?", bind).prepare();
+  const fill = (engine: Zmsg, prefix: string) =>
+    Array.from({ length: 6_000 }, (_, n) => {
+      const id = `${prefix}_${n}_${"x".repeat(300)}`;
+      return engine.cacheAndPeriodicStore(null, null, wide(id, id));
+    });
+  const sum = async (prefix: string) =>
+    (await zm.query(sql("SELECT coalesce(sum(views), 0)::int4 AS n FROM meta WHERE id LIKE ?", `${prefix}%`)))[0];
+
   test("where there is no room it waits, and loses nothing", async () => {
-    const small = await at.open({ batchMaxBytes: 1 << 20, batchInterval: "1h" });
-    const before = small.stats().batchOperations;
-    const wide = counter("meta", "views").inc(1).orInsert({ id: bind }).where("id = ?", bind).prepare();
-    const name = (n: number) => `wide_${n}_${"x".repeat(300)}`;
-    await Promise.all(
-      Array.from({ length: 6_000 }, (_, n) => small.cacheAndPeriodicStore(null, null, wide(name(n), name(n)))),
-    );
+    const small = await at.open({ batchMaxBytes: 1 << 20 });
+    await Promise.all(fill(small, "waits"));
     await small.flush();
-    expect(small.stats().batchOperations - before).toBe(6_000);
-    const sum = await zm.query(sql("SELECT sum(views)::int4 AS n FROM meta WHERE id LIKE 'wide%'"));
-    expect(sum).toEqual([{ n: 6_000 }]);
+    expect(await sum("waits")).toEqual({ n: 6_000 });
+  });
+
+  test("what finds no room in time is told so, and exactly the rest is applied", async () => {
+    const small = await at.open({ batchMaxBytes: 1 << 20, overloadTimeout: "50ms" });
+    // No flush gets through while the table is locked.
+    const locked = zm.sqlExec([sql("LOCK TABLE meta"), sql("SELECT pg_sleep(1)::text")]);
+    const sleeping = sql(
+      "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
+    );
+    while ((await zm.query(sleeping)).length === 0);
+    const ends = await Promise.allSettled(fill(small, "full"));
+    const refused = ends.filter((end) => end.status === "rejected").map((end) => end.reason as unknown);
+    expect(refused.length).toBeGreaterThan(0);
+    for (const error of refused) expect(error).toMatchObject({ name: "OverloadedError", retryable: true });
+    await locked;
+    await small.flush();
+    expect(await sum("full")).toEqual({ n: 6_000 - refused.length });
+    expect(small.stats()).toMatchObject({ batchOverloads: refused.length, pendingCells: 0 });
   });
 });
 
