@@ -1,7 +1,7 @@
 //! What the COMMIT of a batch does to the caches: each of its keys is dropped, unless the caches still hold the value
 //! that was put there with the last operation on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,13 +20,14 @@ const AT_ONCE: usize = 500;
 /// Tells the caches.
 pub(super) struct CachesFollow {
     caches: Arc<Caches>,
-    services: Arc<Services>,
+    /// A service holds this: strong, the services of a forgotten engine would keep each other.
+    services: Weak<Services>,
     redis_timeout: Duration,
 }
 
 impl CachesFollow {
-    pub(super) fn new(caches: Arc<Caches>, services: Arc<Services>, redis_timeout: Duration) -> CachesFollow {
-        CachesFollow { caches, services, redis_timeout }
+    pub(super) fn new(caches: Arc<Caches>, services: &Arc<Services>, redis_timeout: Duration) -> CachesFollow {
+        CachesFollow { caches, services: Arc::downgrade(services), redis_timeout }
     }
 
     async fn tell(&self, keys: &[ChangedKey], version: u64) -> Result<()> {
@@ -58,7 +59,9 @@ impl BatchHooks for CachesFollow {
         }
         if !failed.is_empty() {
             log::warn!("the caches could not follow a flush; {} keys are dropped again later", failed.len());
-            again::drop_later(&self.caches, &self.services, failed, version, self.redis_timeout);
+            if let Some(services) = self.services.upgrade() {
+                again::drop_later(&self.caches, &services, failed, version, self.redis_timeout);
+            }
         }
     }
 }

@@ -87,7 +87,7 @@ impl State {
         let statement_time = config.connect_timeout;
         let caches = Arc::new(Caches::new(settings, redis, clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
-        let follower = CachesFollow::new(caches.clone(), services.clone(), config.redis_timeout);
+        let follower = CachesFollow::new(caches.clone(), &services, config.redis_timeout);
         let batcher =
             Batcher::open(&config, store.clone(), Arc::new(follower), counters.clone(), clock.clone())?;
         Ok(State {
@@ -183,7 +183,7 @@ impl State {
 
     /// What tells the caches of a batch.
     pub(super) fn follower(&self) -> CachesFollow {
-        CachesFollow::new(self.caches.clone(), self.services.clone(), self.config.redis_timeout)
+        CachesFollow::new(self.caches.clone(), &self.services, self.config.redis_timeout)
     }
 
     pub(super) async fn drop_keys(&self, change: Settle, version: u64) -> Result<()> {
