@@ -138,6 +138,9 @@ impl Accumulator {
     fn encode(&mut self, tasks: &[Task], keys: Keys<'_>, segment: u32) {
         self.payload.clear();
         let mut next = self.next.1;
+        // Of a list: what it has defined so far. A cell that comes again must not be numbered again, since `slot` numbers
+        // it once, and the numbers of all cells after it have to agree.
+        let mut defined: HashMap<Box<[u8]>, u32, RandomState> = HashMap::default();
         for (index, task) in tasks.iter().enumerate() {
             // The keys go with the first task: one record, one drop.
             let keys = if index == 0 { keys } else { Keys::default() };
@@ -149,12 +152,17 @@ impl Accumulator {
             write_identity(cell, keys, &mut self.identity);
             let id = match self.dictionary.get(&self.identity[..]) {
                 Some(known) if known.segment == segment => known.id,
-                _ => {
-                    // A cell that comes twice in one record is defined twice; the later definition counts.
-                    write_define(next, &self.identity, &mut self.payload);
-                    next += 1;
-                    next - 1
-                }
+                _ => match defined.get(&self.identity[..]) {
+                    Some(id) => *id,
+                    None => {
+                        write_define(next, &self.identity, &mut self.payload);
+                        if tasks.len() > 1 {
+                            defined.insert(self.identity.as_slice().into(), next);
+                        }
+                        next += 1;
+                        next - 1
+                    }
+                },
             };
             write_operations(id, cell, &mut self.payload);
         }

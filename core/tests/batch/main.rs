@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod basics;
+mod law;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;

@@ -27,7 +27,7 @@ pub(super) enum Failure {
     Moved,
     /// Something in it was refused.
     Refused(Error),
-    /// On this table two keys that differ meant one row, and their operations do not commute.
+    /// On this table two keys that differ mean one row, or may, and it matters which comes first.
     Entangled(Box<str>),
     /// Nobody knows yet whether it was committed.
     Unknown(Error, Box<Applied>),
@@ -39,10 +39,13 @@ enum Part<'p> {
     Step(usize),
     Set(&'p Set),
     Single,
+    /// Whether two keys of this table meant one row.
+    Collisions(&'p str),
 }
 
 /// Applies a batch.
 pub(super) async fn apply(flight: &Flight<'_>, plan: &Plan<'_>, steps: &[Step]) -> Result<Applied, Failure> {
+    plan.check().map_err(Failure::Entangled)?;
     let (statements, parts) = compile(flight, plan, steps).map_err(Failure::Refused)?;
     crash!("flush.before_begin");
     let access = if plan.by_key { Access::ByKey } else { Access::Any };
@@ -116,6 +119,7 @@ fn compile<'p>(
     for (at, column) in &plan.singles {
         plan.single(*at, *column)?.into_iter().for_each(|statement| push(statement, Part::Single));
     }
+    plan.collisions().into_iter().for_each(|(table, question)| push(question, Part::Collisions(table)));
     push(Rendered { sql: VERSION.into(), params: [].into() }, Part::Other);
     Ok((statements, parts))
 }
@@ -146,6 +150,10 @@ async fn run(
             Part::Other => {}
             Part::Step(steps) => applied.count_alone(*steps as u64, result.rows_affected),
             Part::Single => applied.count_alone(1, result.rows_affected),
+            Part::Collisions(table) if has_rows(std::slice::from_ref(result)) => {
+                return Err(Failure::Entangled((*table).into()));
+            }
+            Part::Collisions(_) => {}
             Part::Set(set) => {
                 let missed = applied.count_set(plan, set, result);
                 again(transaction, plan, set, missed, &mut applied).await?;
@@ -166,7 +174,7 @@ pub(super) async fn again(
     applied: &mut Applied,
 ) -> Result<(), Failure> {
     let mut missed = missed;
-    while !missed.0.is_empty() && !plan.tells_apart(set) {
+    while !missed.0.is_empty() && !plan.tells_apart(set.route) {
         let (_, update) = plan.statements(set, &missed.0);
         let results = transaction.run(&[update]).await.map_err(|failure| Failure::of(failure, &[]))?;
         let found = super::positions(results.first());
@@ -182,6 +190,10 @@ pub(super) async fn again(
     }
     applied.miss(plan, set, missed.0.len() as u64);
     Ok(())
+}
+
+pub(super) fn has_rows(results: &[ExecResult]) -> bool {
+    results.iter().any(|it| !it.rows.is_empty())
 }
 
 pub(super) fn version_of(results: &[ExecResult]) -> Result<u64, Failure> {

@@ -7,15 +7,15 @@
 //!                     ╰ refused ╰ refused    ╰ refused                │
 //!                                                                     ╰ a task of a list died: again without the list
 //! ```
-//! What was refused is tried once more at the end, because it may need what comes later in the transaction (a row that a
-//! foreign key refers to).
+//! Statements of which a foreign key was refused are tried once more at the end, because they may need what comes later in
+//! the transaction.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::apply::{Failure, VERSION, commit, is_moved, version_of};
+use super::apply::{Failure, VERSION, commit, has_rows, is_moved, version_of};
 use super::plan::{Plan, RowAt, Set, alone};
 use super::replay::{self, Group, Step, What};
 use super::watermark::advance;
@@ -31,6 +31,10 @@ use crate::store::{Access, ExecResult, StepFailure, Transaction};
 
 /// Statements behind one savepoint before halving begins.
 const FIRST_TRY: usize = 256;
+/// Deferred constraints speak up with the statement that breaks them.
+const IMMEDIATE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+/// A foreign key refers to a row that is not there.
+const MISSING_ROW: &str = "23503";
 
 /// Applies a batch of which something is refused.
 pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
@@ -42,11 +46,12 @@ pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -
         } else {
             let excluded: HashSet<u64> = withdrawn.keys().copied().collect();
             rebuilt =
-                rebuild(log, flight.batch.lo, flight.batch.hi, &excluded, &[]).map_err(Failure::Again)?;
+                rebuild(log, flight.batch.lo, flight.batch.hi, &excluded, &flight.batch.expected).map_err(Failure::Again)?;
             &rebuilt
         };
         let flight = Flight { batch, ..*flight };
         let plan = Plan::of(batch, tables, flight.store, flight.deadline).await.map_err(Failure::Again)?;
+        plan.check().map_err(Failure::Entangled)?;
         let access = if plan.by_key { Access::ByKey } else { Access::Any };
         let transaction = flight.store.begin(access, flight.deadline).await.map_err(failure)?;
         let mut surgery = Surgery {
@@ -82,6 +87,7 @@ struct Surgery<'a> {
     plan: &'a Plan<'a>,
     log: &'a dyn Log,
     applied: Applied,
+    /// Refused because a row is missing that may come later.
     refused_steps: Vec<Step>,
     refused_cells: Vec<(RowAt, u16)>,
     /// A record of several tasks, one of which was refused: none of them may be applied.
@@ -122,6 +128,9 @@ impl Surgery<'_> {
             Err(StepFailure::Refused { error, .. }) if is_moved(&error) => return Err(Failure::Moved),
             Err(other) => return Err(failure(other)),
         }
+        // What is refused at COMMIT would be refused with all the rest.
+        let at_once = Rendered { sql: IMMEDIATE.into(), params: [].into() };
+        self.transaction.run(&[at_once]).await.map_err(failure)?;
         for lock in self.plan.locks() {
             // A table that is gone is found out below.
             self.attempt(&[lock]).await?.ok();
@@ -134,13 +143,23 @@ impl Surgery<'_> {
             self.set(set).await?;
         }
         for (at, column) in self.plan.singles.clone() {
-            let statements = self.plan.single(at, column).map_err(Failure::Again)?;
-            match self.attempt(&statements).await? {
+            let outcome = match self.plan.single(at, column) {
+                Ok(statements) => self.attempt(&statements).await?,
+                Err(error) => Err(error),
+            };
+            match outcome {
                 Ok(results) => self.count(1, &results),
                 Err(_) => self.refused_cells.push((at, column)),
             }
         }
         self.once_more().await?;
+        for (table, question) in self.plan.collisions() {
+            if let Ok(results) = self.attempt(&[question]).await?
+                && has_rows(&results)
+            {
+                return Err(Failure::Entangled(table.into()));
+            }
+        }
         if self.list_died.is_some() {
             return Ok(());
         }
@@ -172,7 +191,8 @@ impl Surgery<'_> {
         results.iter().for_each(|result| self.applied.count_alone(tasks, result.rows_affected));
     }
 
-    /// Steps in order. A refused one is set aside, and those after it go on: each stands for itself.
+    /// Steps in order. A refused one is dead, and those after it go on: each stands for itself. Run again later, it would
+    /// apply to what they left; only one that misses a row is, since composed operations may have inserted it.
     async fn steps(&mut self, steps: Vec<Step>) -> Result<(), Failure> {
         let groups = match replay::groups(&steps) {
             Ok(groups) => groups,
@@ -193,16 +213,18 @@ impl Surgery<'_> {
                         self.applied.count_alone(group.steps.len() as u64, result.rows_affected);
                     }
                 }
-                Err(_) if range.len() == 1 => self.group_alone(&steps, &groups[range.start]).await?,
+                Err(error) if range.len() == 1 => {
+                    self.group_alone(&steps, &groups[range.start], error).await?;
+                }
                 Err(_) => ranges.halve(range),
             }
         }
         Ok(())
     }
 
-    async fn group_alone(&mut self, steps: &[Step], group: &Group) -> Result<(), Failure> {
+    async fn group_alone(&mut self, steps: &[Step], group: &Group, error: Error) -> Result<(), Failure> {
         if group.steps.len() == 1 {
-            self.refused_steps.push(steps[group.steps.start].clone());
+            self.set_aside(&steps[group.steps.start], error);
             return Ok(());
         }
         self.steps_alone(steps[group.steps.clone()].to_vec()).await
@@ -212,10 +234,17 @@ impl Surgery<'_> {
         for step in steps {
             match self.step(&step).await? {
                 Ok(results) => self.count(1, &results),
-                Err(_) => self.refused_steps.push(step),
+                Err(error) => self.set_aside(&step, error),
             }
         }
         Ok(())
+    }
+
+    fn set_aside(&mut self, step: &Step, error: Error) {
+        match error.sqlstate() {
+            Some(MISSING_ROW) => self.refused_steps.push(step.clone()),
+            _ => self.bury(step, error),
+        }
     }
 
     async fn step(&mut self, step: &Step) -> Result<Result<Vec<ExecResult>, Error>, Failure> {
@@ -251,7 +280,7 @@ impl Surgery<'_> {
         result: Option<&ExecResult>,
     ) -> Result<(), Failure> {
         let Some(result) = result else { return Ok(()) };
-        let part = Set { route: set.route, columns: set.columns.clone(), rows: rows.to_vec() };
+        let part = Set { route: set.route, columns: set.columns.clone(), first: set.first, rows: rows.to_vec() };
         let missed = self.applied.count_set(self.plan, &part, result);
         super::apply::again(&mut *self.transaction, self.plan, &part, missed, &mut self.applied).await
     }
@@ -353,6 +382,7 @@ fn composed(steps: &[Step]) -> Result<Vec<Rendered>, Error> {
     alone(first.at(&first.row_arguments()), &form)
 }
 
+/// Not a wrong type or a missing grant: of one cell, `set` may be fine where `inc` is not.
 fn is_structural(error: &Error) -> bool {
-    matches!(error.sqlstate(), Some("42P01" | "42703" | "42501" | "42804" | "42883"))
+    matches!(error.sqlstate(), Some("42P01" | "42703"))
 }

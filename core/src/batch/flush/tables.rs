@@ -29,6 +29,10 @@ pub(in crate::batch) struct Column {
     pub exact: bool,
     /// Whether an index begins with it.
     pub leads: bool,
+    /// Whether there is one row at most of each value.
+    pub unique: bool,
+    /// Whether a row that does not give it has something else than NULL there.
+    pub defaults: bool,
 }
 
 /// What was read so far; forgotten when a statement was refused, since the schema may have changed.
@@ -36,7 +40,11 @@ pub(in crate::batch) struct Column {
 pub(in crate::batch) struct Tables(Mutex<HashMap<Box<str>, Arc<Table>>>);
 
 const QUESTION: &str = "SELECT a.attname::text, format_type(a.atttypid, -1), COALESCE(c.collisdeterministic, true), \
-     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum) \
+     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum), \
+     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum \
+     AND i.indisunique AND i.indimmediate AND i.indnkeyatts = 1 AND i.indpred IS NULL \
+     AND i.indcollation[0] = a.attcollation), \
+     a.atthasdef \
      FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation \
      WHERE a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped";
 
@@ -79,10 +87,17 @@ impl Tables {
         let question = sql(QUESTION, &[Value::text(name.quoted())])?;
         let mut table = Table::default();
         for row in store.query(&question, deadline).await? {
-            if let [Value::Text(name), Value::Text(ty), Value::Bool(exact), Value::Bool(leads)] =
-                &row.values[..]
+            if let [
+                Value::Text(name),
+                Value::Text(ty),
+                Value::Bool(exact),
+                Value::Bool(leads),
+                Value::Bool(unique),
+                Value::Bool(defaults),
+            ] = &row.values[..]
             {
-                let column = Column { ty: (&**ty).into(), exact: *exact, leads: *leads };
+                let (ty, exact, leads) = ((&**ty).into(), *exact, *leads);
+                let column = Column { ty, exact, leads, unique: *unique, defaults: *defaults };
                 table.columns.insert((&**name).into(), column);
             }
         }

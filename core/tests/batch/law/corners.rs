@@ -1,0 +1,1 @@
+//! Corners, each with its name.
