@@ -111,8 +111,9 @@ impl World {
             "CREATE COLLATION IF NOT EXISTS folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
              DROP TABLE IF EXISTS {a}, {b}; \
              CREATE TABLE {a} ({}, note text, i2 smallint, i4 integer{starts}, i8 bigint{starts}, num numeric, \
-             price numeric(10,2), f float8, tags jsonb, extra jsonb)",
-            kind.columns()
+             price numeric(10,2), f float8, tags jsonb, extra jsonb); CREATE INDEX ON {a} ({})",
+            kind.columns(),
+            kind.key_columns()[0]
         );
         client.batch_execute(&schema).await.unwrap();
         let mut values = Vec::new();
