@@ -9,6 +9,7 @@
 mod corners;
 mod moves;
 mod poison;
+mod twins;
 mod world;
 
 use fastrand::Rng;

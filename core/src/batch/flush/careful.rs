@@ -382,7 +382,6 @@ fn composed(steps: &[Step]) -> Result<Vec<Rendered>, Error> {
     alone(first.at(&first.row_arguments()), &form)
 }
 
-/// Not a wrong type or a missing grant: of one cell, `set` may be fine where `inc` is not.
 fn is_structural(error: &Error) -> bool {
-    matches!(error.sqlstate(), Some("42P01" | "42703"))
+    matches!(error.sqlstate(), Some("42P01" | "42703" | "42501" | "42804" | "42883"))
 }
