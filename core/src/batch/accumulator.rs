@@ -150,7 +150,7 @@ impl Accumulator {
             let id = match self.dictionary.get(&self.identity[..]) {
                 Some(known) if known.segment == segment => known.id,
                 _ => {
-                    // A cell that comes twice in one record is defined twice; the later definition counts.
+                    // A cell that comes twice in one record is defined twice; `slot` counts with it.
                     write_define(next, &self.identity, &mut self.payload);
                     next += 1;
                     next - 1

@@ -41,6 +41,10 @@ pub(super) struct Batch {
     domains: HashMap<Box<str>, Domain>,
     /// What the statements in the caller's words mention.
     mentioned: HashSet<Box<str>>,
+    /// By name in a WHERE that is no key, the tables whose rows it finds: the name may be another table's.
+    readers: HashMap<Box<str>, HashSet<Box<str>>>,
+    /// Tables whose operations run in order because an earlier try to apply this batch said so.
+    pub expected: Vec<Box<str>>,
     /// Records that are withdrawn: a list of tasks of which one was refused.
     pub excluded: HashSet<u64>,
     /// By batch key, the last statement; earlier ones do not run.
@@ -71,6 +75,8 @@ impl Batch {
             by_name: HashMap::default(),
             domains: HashMap::new(),
             mentioned: HashSet::new(),
+            readers: HashMap::new(),
+            expected: Vec::new(),
             excluded: HashSet::new(),
             coalesced: HashMap::new(),
             keys: HashMap::new(),
@@ -127,7 +133,28 @@ impl Batch {
         if ordered {
             self.put_in_order(&table);
         }
+        self.note_readers(cell, &table);
         number
+    }
+
+    /// A WHERE that looks into another table finds other rows once that one is changed.
+    fn note_readers(&mut self, cell: &Cell, table: &str) {
+        let mut in_order: Vec<Box<str>> = Vec::new();
+        if cell.key().is_none() {
+            for name in cell.where_mentions().filter(|name| *name != table) {
+                if !self.readers.get(name).is_some_and(|it| it.contains(table)) {
+                    self.bytes += KEY_OVERHEAD + name.len() + table.len();
+                    self.readers.entry(name.into()).or_default().insert(table.into());
+                }
+                if self.domains.contains_key(name) {
+                    in_order.extend([name.into(), table.into()]);
+                }
+            }
+        }
+        if let Some(readers) = self.readers.get(table) {
+            in_order.extend(readers.iter().cloned().chain([table.into()]));
+        }
+        in_order.iter().for_each(|table| self.put_in_order(table));
     }
 
     fn add_row(&mut self, route: u32, key: Box<[u8]>, insert: Box<[u8]>) -> u32 {
@@ -148,16 +175,17 @@ impl Batch {
         row
     }
 
-    /// Whether a route that inserts its rows and one that does not, or not the same, may mean this row.
+    /// Whether another route may mean this row, and one of the two inserts it.
     fn is_elsewhere(&self, table: &str, route: u32, key: &[u8]) -> bool {
         let mine = &self.routes[route as usize];
         let Some(domain) = self.domains.get(table) else { return false };
         domain.routes.iter().filter(|&&other| other != route).any(|&other| {
             let other = &self.routes[other as usize];
-            let names =
-                |route: &Route| route.insert.iter().map(|it| it.quoted().to_owned()).collect::<Vec<_>>();
-            let differ = names(mine) != names(other);
-            differ && (mine.keys != other.keys || other.index.contains_key(key))
+            let inserts = !mine.insert.is_empty() || !other.insert.is_empty();
+            // Arguments of different types may be one value of the column.
+            let apart =
+                mine.keys == other.keys && mine.types == other.types && !other.index.contains_key(key);
+            inserts && !apart
         })
     }
 
@@ -262,6 +290,7 @@ impl Batch {
     /// Operations on these tables run one by one, in order.
     pub(super) fn expect_order(&mut self, tables: &[Box<str>]) {
         self.mentioned.extend(tables.iter().cloned());
+        self.expected.extend(tables.iter().cloned());
     }
 
     /// The slot of a cell, if it was attached and its domain is composed.

@@ -9,7 +9,9 @@
 //! | one column, several routes, anything else | ordered |
 //! | one column as two kinds of cells | ordered |
 //! | a WHERE that mentions a column which is written | ordered |
+//! | a WHERE that is no key and mentions another table which is written | both ordered |
 //! | a row with `or_insert` and the same row without, or with other values | ordered |
+//! | `or_insert` where WHERE says more than the key, or where the key is NULL | ordered |
 //! | SQL in the caller's words that mentions the table | ordered |
 //!
 //! The operations of an ordered domain run one by one, in the order in which they were accepted, from the journal. A
@@ -52,10 +54,10 @@ impl Domain {
         let (inserts, plain) = (!route.insert.is_empty(), route.insert.is_empty());
         self.inserts |= inserts;
         self.plain |= plain;
-        // Of rows that are not found by a key nobody can tell whether they are the inserted ones.
-        if self.inserts && self.routes.len() > 1 && route.keys.is_none() {
-            self.ordered = true;
-        }
+        // Of rows that are not found by a key nobody can tell whether they are the inserted ones. With a NULL in the key
+        // every operation inserts a row, and what WHERE says beside the key counts only for a row that is there.
+        let unclear = route.keys.is_none() || route.types.contains(&"null");
+        self.ordered |= unclear && self.inserts && (inserts || self.routes.len() > 1);
         self.ordered |= self.columns.keys().any(|column| self.mentioned.contains(column));
     }
 

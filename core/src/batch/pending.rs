@@ -104,9 +104,11 @@ impl Batcher {
             let Some(column) = table.column(name.last()) else { return Ok(None) };
             insert.push((InsertColumn { column: name.clone(), ty: column.ty.clone() }, value.clone()));
         }
+        let Some(own) = table.column(cell.column().last()) else { return Ok(None) };
         let preview = Preview {
             table: cell.table(),
             column: cell.column(),
+            ty: &own.whole,
             kind: cell.kind(),
             keys,
             insert,

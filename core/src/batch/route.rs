@@ -41,6 +41,8 @@ pub(super) struct Route {
     pub table: Name,
     /// Column and cast of each part of the key; `None` if WHERE is something else, and then there is one row.
     pub keys: Option<Vec<(Box<str>, Box<str>)>>,
+    /// What the arguments of the key are.
+    pub types: Vec<&'static str>,
     /// The columns of `or_insert`.
     pub insert: Vec<Arc<Name>>,
     /// For each column, a cell of this route: what a statement of its own is made from.
@@ -96,6 +98,10 @@ impl Route {
         Route {
             table: cell.table().clone(),
             keys: cell.key().map(|parts| parts.iter().map(|it| (own(it.column), own(it.cast))).collect()),
+            types: cell
+                .key()
+                .map(|parts| parts.iter().map(|it| it.value.type_name()).collect())
+                .unwrap_or_default(),
             insert: cell.insert().map(|(column, _)| column.clone()).collect(),
             templates: Vec::new(),
             columns: Vec::new(),

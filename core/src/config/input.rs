@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 
 /// Variables that begin with `ZMSG_` and belong to tools around the engine, not to its configuration. A star stands
 /// for any ending.
-pub const RESERVED_ENVIRONMENT: &[&str] = &["ZMSG_SOAK", "ZMSG_CRASH", "ZMSG_BENCH_*", "ZMSG_TEST_*"];
+pub const RESERVED_ENVIRONMENT: &[&str] =
+    &["ZMSG_SOAK", "ZMSG_SEED", "ZMSG_CRASH", "ZMSG_BENCH_*", "ZMSG_TEST_*"];
 
 const PREFIX: &str = "ZMSG_";
 

@@ -26,7 +26,11 @@ pub(super) struct CachesFollow {
 }
 
 impl CachesFollow {
-    pub(super) fn new(caches: Arc<Caches>, services: &Arc<Services>, redis_timeout: Duration) -> CachesFollow {
+    pub(super) fn new(
+        caches: Arc<Caches>,
+        services: &Arc<Services>,
+        redis_timeout: Duration,
+    ) -> CachesFollow {
         CachesFollow { caches, services: Arc::downgrade(services), redis_timeout }
     }
 

@@ -111,9 +111,9 @@ fn tuple_of(text: &str) -> Option<std::ops::Range<usize>> {
     let rest = &tokens[close + 1..];
     let alone = rest.first().is_none_or(|token| word(token) == "ON" || token.kind == Kind::Semicolon);
     let outside = [&tokens[..open], rest].iter().any(|part| !parameters(text, part).is_empty());
-    // Before VALUES there may be a SELECT or WITH; then the tuple is not the INSERT's own.
-    let plain =
-        tokens[1..values].iter().all(|token| !matches!(&*word(token), "SELECT" | "WITH" | "OVERRIDING"));
+    // Before VALUES there may be a SELECT or WITH; then the tuple is not the INSERT's own. Anywhere else a SELECT may read
+    // what the INSERT before it left.
+    let plain = tokens.iter().all(|token| !matches!(&*word(token), "SELECT" | "WITH" | "OVERRIDING"));
     (alone && !outside && plain).then(|| tokens[open].start..tokens[close].end)
 }
 

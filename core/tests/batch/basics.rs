@@ -192,3 +192,25 @@ async fn after_the_flush_the_caches_hold_nothing_older() {
     other.close().await.unwrap();
     zm.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn pending_shows_the_value_as_it_will_be_stored() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    let price = counter("meta", "price").unwrap().where_("id = ?", ["f1"]).unwrap();
+    accept(&zm, price.clone().set(decimal("1.005")).inc(decimal("1.005")).build().unwrap()).await;
+    let small = counter("meta", "small").unwrap().where_("id = ?", ["f1"]).unwrap();
+    accept(&zm, small.clone().inc(decimal("0.6")).build().unwrap()).await;
+    let price = price.inc(1).build().unwrap();
+    let small = small.inc(1).build().unwrap();
+    let before = (zm.pending(&price).await.unwrap(), zm.pending(&small).await.unwrap());
+    zm.flush().await.unwrap();
+    let after = (zm.pending(&price).await.unwrap(), zm.pending(&small).await.unwrap());
+    assert!(before == after && before.1 == Some(Value::Int(1)), "{before:?} {after:?}");
+    assert_eq!(scene.text("price", "f1").await.as_deref(), Some("2.01"));
+    zm.close().await.unwrap();
+}
+
+fn decimal(text: &str) -> Value {
+    Value::Decimal(zmsg_core::value::Decimal::parse(text).unwrap())
+}

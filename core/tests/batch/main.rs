@@ -7,6 +7,7 @@ mod basics;
 mod commit_cuts;
 mod crashes;
 mod interleavings;
+mod law;
 mod logs;
 mod postgres;
 mod scene;

@@ -30,7 +30,7 @@ pub(super) enum Failure {
     Refused(Error),
     /// The same at COMMIT, by a deferred constraint.
     Deferred(Error),
-    /// On this table two keys that differ meant one row, and their operations do not commute.
+    /// On this table two keys that differ mean one row, or may, and it matters which comes first.
     Entangled(Box<str>),
     /// Nobody knows yet whether it was committed.
     Unknown(Error, Box<Applied>),
@@ -44,6 +44,8 @@ enum Part<'p> {
     Steps(usize),
     Set(&'p Set),
     Single,
+    /// Whether two keys of this table meant one row.
+    Collisions(&'p str),
 }
 
 /// Statements that go out in one flight: their parameters are in memory at one time.
@@ -53,6 +55,7 @@ const STEPS: usize = 256;
 
 /// Applies a batch.
 pub(super) async fn apply(flight: &Flight<'_>, plan: &Plan<'_>, steps: &[Step]) -> Result<Applied, Failure> {
+    plan.check().map_err(Failure::Entangled)?;
     crash!("flush.before_begin");
     let access = if plan.by_key { Access::ByKey } else { Access::Any };
     let begun = flight.store.begin(access, flight.deadline).await;
@@ -138,6 +141,8 @@ impl<'p> Run<'_, 'p> {
             }
             self.send(statements).await?;
         }
+        let doubts = self.plan.collisions().into_iter().map(|(table, it)| (it, Part::Collisions(table)));
+        self.send(doubts.collect()).await?;
         let version = Rendered { sql: VERSION.into(), params: [].into() };
         let results = self.transaction.run(&[version]).await.map_err(Failure::of)?;
         self.applied.version = version_of(&results)?;
@@ -174,6 +179,10 @@ impl<'p> Run<'_, 'p> {
                 Part::Other => {}
                 Part::Steps(steps) => self.applied.count_alone(*steps as u64, result.rows_affected),
                 Part::Single => self.applied.count_alone(1, result.rows_affected),
+                Part::Collisions(table) if has_rows(std::slice::from_ref(result)) => {
+                    return Err(Failure::Entangled((*table).into()));
+                }
+                Part::Collisions(_) => {}
                 Part::Set(set) => {
                     let missed = self.applied.count_set(self.plan, set, result);
                     again(self.transaction, self.plan, set, missed, &mut self.applied).await?;
@@ -212,7 +221,7 @@ pub(super) async fn again(
         }
         Missed::Rows(rows) => rows,
     };
-    while !missed.is_empty() && !plan.tells_apart(set) {
+    while !missed.is_empty() && !plan.tells_apart(set.route) {
         let (_, update) = plan.statements(set, &missed);
         let results = transaction.run(&[update]).await.map_err(Failure::of)?;
         let found = super::positions(results.first());
@@ -228,6 +237,10 @@ pub(super) async fn again(
     }
     applied.miss(plan, set, missed.len() as u64);
     Ok(())
+}
+
+pub(super) fn has_rows(results: &[ExecResult]) -> bool {
+    results.iter().any(|it| !it.rows.is_empty())
 }
 
 pub(super) fn version_of(results: &[ExecResult]) -> Result<u64, Failure> {

@@ -7,15 +7,15 @@
 //!                     ╰ refused ╰ refused    ╰ refused                │
 //!                                                                     ╰ a task of a list died: again without the list
 //! ```
-//! What was refused is tried once more at the end, because it may need what comes later in the transaction (a row that a
-//! foreign key refers to).
+//! Statements of which a foreign key was refused are tried once more at the end, because they may need what comes later in
+//! the transaction.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::apply::{Failure, VERSION, commit, move_watermark, version_of};
+use super::apply::{Failure, VERSION, commit, has_rows, move_watermark, version_of};
 use super::plan::{Plan, RowAt, Set, alone};
 use super::replay::{self, Group, Step, What};
 use super::{Applied, Flight, Tables};
@@ -28,19 +28,15 @@ use crate::ops::Form;
 use crate::sql::Rendered;
 use crate::store::{Access, ExecResult, StepFailure, Transaction};
 
-/// Deferred constraints are checked by each statement, so that it is found out which one breaks them.
-const IMMEDIATE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
-
 /// Statements behind one savepoint before halving begins.
 const FIRST_TRY: usize = 256;
+/// Deferred constraints speak up with the statement that breaks them.
+const IMMEDIATE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+/// A foreign key refers to a row that is not there.
+const MISSING_ROW: &str = "23503";
 
-/// Applies a batch of which something is refused; `immediate` if only its COMMIT was, by a deferred constraint.
-pub(super) async fn apply(
-    flight: &Flight<'_>,
-    tables: &Tables,
-    log: &dyn Log,
-    immediate: bool,
-) -> Result<Applied, Failure> {
+/// Applies a batch of which something is refused, be it at COMMIT.
+pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
     let mut withdrawn: HashMap<u64, Error> = HashMap::new();
     loop {
         let rebuilt;
@@ -48,12 +44,13 @@ pub(super) async fn apply(
             flight.batch
         } else {
             let excluded: HashSet<u64> = withdrawn.keys().copied().collect();
-            rebuilt =
-                rebuild(log, flight.batch.lo, flight.batch.hi, &excluded, &[]).map_err(Failure::Again)?;
+            rebuilt = rebuild(log, flight.batch.lo, flight.batch.hi, &excluded, &flight.batch.expected)
+                .map_err(Failure::Again)?;
             &rebuilt
         };
         let flight = Flight { batch, ..*flight };
         let plan = Plan::of(batch, tables, flight.store, flight.deadline).await.map_err(Failure::Again)?;
+        plan.check().map_err(Failure::Entangled)?;
         let access = if plan.by_key { Access::ByKey } else { Access::Any };
         let transaction = flight.store.begin(access, flight.deadline).await.map_err(Failure::of)?;
         let mut surgery = Surgery {
@@ -65,7 +62,6 @@ pub(super) async fn apply(
             refused_steps: Vec::new(),
             refused_cells: Vec::new(),
             list_died: None,
-            immediate,
         };
         surgery.applied.dead.clone_from(&withdrawn);
         match surgery.run().await {
@@ -90,11 +86,11 @@ struct Surgery<'a> {
     plan: &'a Plan<'a>,
     log: &'a dyn Log,
     applied: Applied,
+    /// Refused because a row is missing that may come later.
     refused_steps: Vec<Step>,
     refused_cells: Vec<(RowAt, u16)>,
     /// A record of several tasks, one of which was refused: none of them may be applied.
     list_died: Option<(u64, Error)>,
-    immediate: bool,
 }
 
 /// Parts of a list that are still to be tried, in order.
@@ -120,10 +116,9 @@ impl Surgery<'_> {
     async fn run(&mut self) -> Result<(), Failure> {
         let batch = self.flight.batch;
         move_watermark(&mut *self.transaction, self.flight).await?;
-        if self.immediate {
-            let statement = Rendered { sql: IMMEDIATE.into(), params: [].into() };
-            self.transaction.run(&[statement]).await.map_err(Failure::of)?;
-        }
+        // What is refused at COMMIT would be refused with all the rest.
+        let at_once = Rendered { sql: IMMEDIATE.into(), params: [].into() };
+        self.transaction.run(&[at_once]).await.map_err(Failure::of)?;
         for lock in self.plan.locks() {
             // A table that is gone is found out below.
             self.attempt(&[lock]).await?.ok();
@@ -136,13 +131,23 @@ impl Surgery<'_> {
             self.set(set).await?;
         }
         for (at, column) in self.plan.singles.clone() {
-            let statements = self.plan.single(at, column).map_err(Failure::Again)?;
-            match self.attempt(&statements).await? {
+            let outcome = match self.plan.single(at, column) {
+                Ok(statements) => self.attempt(&statements).await?,
+                Err(error) => Err(error),
+            };
+            match outcome {
                 Ok(results) => self.count(1, &results),
                 Err(_) => self.refused_cells.push((at, column)),
             }
         }
         self.once_more().await?;
+        for (table, question) in self.plan.collisions() {
+            if let Ok(results) = self.attempt(&[question]).await?
+                && has_rows(&results)
+            {
+                return Err(Failure::Entangled(table.into()));
+            }
+        }
         if self.list_died.is_some() {
             return Ok(());
         }
@@ -174,7 +179,8 @@ impl Surgery<'_> {
         results.iter().for_each(|result| self.applied.count_alone(tasks, result.rows_affected));
     }
 
-    /// Steps in order. A refused one is set aside, and those after it go on: each stands for itself.
+    /// Steps in order. A refused one is dead, and those after it go on: each stands for itself. Run again later, it would
+    /// apply to what they left; only one that misses a row is, since composed operations may have inserted it.
     async fn steps(&mut self, steps: Vec<Step>) -> Result<(), Failure> {
         let groups = match replay::groups(&steps) {
             Ok(groups) => groups,
@@ -195,16 +201,18 @@ impl Surgery<'_> {
                         self.applied.count_alone(group.steps.len() as u64, result.rows_affected);
                     }
                 }
-                Err(_) if range.len() == 1 => self.group_alone(&steps, &groups[range.start]).await?,
+                Err(error) if range.len() == 1 => {
+                    self.group_alone(&steps, &groups[range.start], error).await?;
+                }
                 Err(_) => ranges.halve(range),
             }
         }
         Ok(())
     }
 
-    async fn group_alone(&mut self, steps: &[Step], group: &Group) -> Result<(), Failure> {
+    async fn group_alone(&mut self, steps: &[Step], group: &Group, error: Error) -> Result<(), Failure> {
         if group.steps.len() == 1 {
-            self.refused_steps.push(steps[group.steps.start].clone());
+            self.set_aside(&steps[group.steps.start], error);
             return Ok(());
         }
         self.steps_alone(steps[group.steps.clone()].to_vec()).await
@@ -214,10 +222,17 @@ impl Surgery<'_> {
         for step in steps {
             match self.step(&step).await? {
                 Ok(results) => self.count(1, &results),
-                Err(_) => self.refused_steps.push(step),
+                Err(error) => self.set_aside(&step, error),
             }
         }
         Ok(())
+    }
+
+    fn set_aside(&mut self, step: &Step, error: Error) {
+        match error.sqlstate() {
+            Some(MISSING_ROW) => self.refused_steps.push(step.clone()),
+            _ => self.bury(step, error),
+        }
     }
 
     async fn step(&mut self, step: &Step) -> Result<Result<Vec<ExecResult>, Error>, Failure> {
@@ -253,7 +268,8 @@ impl Surgery<'_> {
         result: Option<&ExecResult>,
     ) -> Result<(), Failure> {
         let Some(result) = result else { return Ok(()) };
-        let part = Set { route: set.route, columns: set.columns.clone(), rows: rows.to_vec() };
+        let part =
+            Set { route: set.route, columns: set.columns.clone(), first: set.first, rows: rows.to_vec() };
         let missed = self.applied.count_set(self.plan, &part, result);
         super::apply::again(&mut *self.transaction, self.plan, &part, missed, &mut self.applied).await
     }

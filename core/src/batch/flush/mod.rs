@@ -111,13 +111,12 @@ async fn once(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<App
         Vec::new()
     };
     match apply::apply(flight, &plan, &steps).await {
-        Err(Failure::Refused(error)) => {
+        Err(Failure::Refused(error) | Failure::Deferred(error)) => {
             log::debug!("a batch was refused and is taken apart: {error}");
             // The schema may have changed since the catalogue was read.
             tables.forget();
-            careful::apply(flight, tables, log, false).await
+            careful::apply(flight, tables, log).await
         }
-        Err(Failure::Deferred(_)) => careful::apply(flight, tables, log, true).await,
         other => other,
     }
 }

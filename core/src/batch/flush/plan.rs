@@ -33,6 +33,8 @@ pub(super) struct RowAt {
 pub(super) struct Set {
     pub route: u32,
     pub columns: SmallVec<[u16; 2]>,
+    /// The one that was changed first. A row that is inserted for it has its DEFAULT in the others.
+    pub first: u16,
     /// In the order of their keys.
     pub rows: Vec<u32>,
 }
@@ -96,29 +98,40 @@ impl<'b> Plan<'b> {
 
     fn add_sets(&mut self, number: u32) {
         let route = self.route(number);
-        let mut groups: BTreeMap<SmallVec<[u16; 2]>, Vec<u32>> = BTreeMap::new();
+        let mut groups: BTreeMap<(SmallVec<[u16; 2]>, u16), Vec<u32>> = BTreeMap::new();
         for (at, row) in (0..).zip(&route.rows) {
             let composed = row.cells.iter().filter(|(_, state)| matches!(state, State::Composed(_)));
             let mut columns: SmallVec<[u16; 2]> = composed.map(|(column, _)| *column).collect();
+            let Some(first) = columns.first().copied() else { continue };
             columns.sort_unstable();
-            if !columns.is_empty() {
-                groups.entry(columns).or_default().push(at);
-            }
+            let differs = columns.iter().any(|column| self.has_default(number, *column));
+            let first = if differs { first } else { columns[0] };
+            groups.entry((columns, first)).or_default().push(at);
         }
         let keys = route.keys.iter().flatten();
         let leads = |column: &str| {
             self.tables.get(&number).and_then(|it| it.column(column)).is_some_and(|it| it.leads)
         };
         self.by_key &= keys.into_iter().any(|(column, _)| leads(column));
-        for (columns, mut rows) in groups {
+        for ((columns, first), mut rows) in groups {
             rows.sort_unstable_by(|a, b| route.rows[*a as usize].key.cmp(&route.rows[*b as usize].key));
             let sets = rows.chunks(SET_ROWS).map(|rows| Set {
                 route: number,
                 columns: columns.clone(),
+                first,
                 rows: rows.into(),
             });
             self.sets.extend(sets);
         }
+    }
+
+    /// Whether a row that this route inserts has something else than NULL in a column that is not given.
+    fn has_default(&self, number: u32, column: u16) -> bool {
+        let route = self.route(number);
+        let name = &route.columns[column as usize].name;
+        let known = self.tables.get(&number).and_then(|it| it.column(name.last()));
+        let given = route.insert.iter().any(|it| it.quoted() == name.quoted());
+        !route.insert.is_empty() && !given && known.is_some_and(|it| it.defaults)
     }
 
     fn add_singles(&mut self, number: u32) {
@@ -135,10 +148,18 @@ impl<'b> Plan<'b> {
         let columns: Vec<_> = set.columns.iter().map(|at| &route.columns[*at as usize]).collect();
         let columns: Vec<_> = columns.into_iter().map(|it| (it.name.clone(), it.kind)).collect();
         let insert = self.insert_columns(set.route);
+        let left_out = set.columns.iter().filter(|it| **it != set.first && self.has_default(set.route, **it));
+        let left_out: Vec<_> = left_out.map(|it| route.columns[*it as usize].name.clone()).collect();
         let rows = rows.iter().map(|row| self.row(set, *row)).collect();
-        let one_each = self.one_each(set);
-        let rows =
-            RowSet { table: &route.table, keys: &keys, columns: &columns, insert: &insert, rows, one_each };
+        let rows = RowSet {
+            table: &route.table,
+            keys: &keys,
+            columns: &columns,
+            insert: &insert,
+            left_out: &left_out,
+            rows,
+            one_each: self.one_each(set),
+        };
         (rows.insert(), rows.update())
     }
 
@@ -189,8 +210,7 @@ impl<'b> Plan<'b> {
             let key = |row: &u32| read_values(&route.rows[*row as usize].key);
             let rows =
                 rows.iter().map(|row| Row { key: key(row), insert: Vec::new(), forms: SmallVec::new() });
-            let (table, rows) = (&route.table, rows.collect());
-            RowSet { table, keys: &keys, columns: &[], insert: &[], rows, one_each: true }.lock()
+            RowSet::of_keys(&route.table, &keys, rows.collect()).lock()
         });
         chunks.collect()
     }
@@ -215,18 +235,67 @@ impl<'b> Plan<'b> {
     pub(super) fn one_each(&self, set: &Set) -> bool {
         let keys = self.route(set.route).keys.iter().flatten();
         let columns: Vec<&str> = keys.map(|(column, _)| &**column).collect();
-        self.tells_apart(set) && self.tables.get(&set.route).is_some_and(|table| table.is_unique(&columns))
+        self.tells_apart(set.route)
+            && self.tables.get(&set.route).is_some_and(|table| table.is_unique(&columns))
     }
 
-    /// Whether the rows of a set are told apart by their keys for certain: the same row is never there twice.
-    pub(super) fn tells_apart(&self, set: &Set) -> bool {
-        let (route, table) = (self.route(set.route), self.tables.get(&set.route));
+    /// Whether the rows of a route are told apart by their keys for certain: the same row is never there twice.
+    pub(super) fn tells_apart(&self, number: u32) -> bool {
+        let (route, table) = (self.route(number), self.tables.get(&number));
         let keys = route.keys.iter().flatten();
-        let row = set.rows.first().map(|row| read_values(&route.rows[*row as usize].key)).unwrap_or_default();
-        keys.zip(row).all(|((column, cast), value)| {
+        keys.zip(&route.types).all(|((column, cast), ty)| {
             let column = table.and_then(|it| it.column(column));
-            cast.is_empty() && column.is_some_and(|it| it.tells_apart(value.type_name()))
+            cast.is_empty() && column.is_some_and(|it| it.tells_apart(ty))
         })
+    }
+
+    /// Names a table some rows of which are inserted by one route and changed by another, while nobody can tell from the
+    /// keys which ones.
+    ///
+    /// # Errors
+    /// That table.
+    pub(super) fn check(&self) -> std::result::Result<(), Box<str>> {
+        let mut tables: HashMap<&str, Vec<u32>> = HashMap::new();
+        for (number, route) in (0..).zip(&self.batch.routes) {
+            if !route.ordered {
+                tables.entry(route.table.last()).or_default().push(number);
+            }
+        }
+        let unclear = tables.into_iter().find(|(_, routes)| {
+            let inserts = routes.iter().any(|it| !self.route(*it).insert.is_empty());
+            inserts && routes.len() > 1 && !routes.iter().all(|it| self.tells_apart(*it))
+        });
+        unclear.map_or(Ok(()), |(table, _)| Err(table.into()))
+    }
+
+    /// Questions whether two keys of a route mean one row, where that is possible and matters, with the table's name.
+    pub(super) fn collisions(&self) -> Vec<(&'b str, Rendered)> {
+        let mut routes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for set in &self.sets {
+            routes.entry(set.route).or_default().extend(&set.rows);
+        }
+        let doubtful = routes.into_iter().filter(|(number, rows)| {
+            rows.len() > 1 && !self.tells_apart(*number) && !self.is_added_up(*number)
+        });
+        doubtful
+            .map(|(number, rows)| (self.route(number).table.last(), self.collision(number, &rows)))
+            .collect()
+    }
+
+    fn collision(&self, number: u32, rows: &[u32]) -> Rendered {
+        let (route, keys) = (self.route(number), self.keys(number).unwrap_or_default());
+        let key = |row: &u32| read_values(&route.rows[*row as usize].key);
+        let rows = rows.iter().map(|row| Row { key: key(row), insert: Vec::new(), forms: SmallVec::new() });
+        RowSet::of_keys(&route.table, &keys, rows.collect()).collisions()
+    }
+
+    /// Whether each key finds one row at most, and what is done to it commutes: then an UPDATE that missed a row because
+    /// another key meant it too is run again for the rest.
+    fn is_added_up(&self, number: u32) -> bool {
+        let (route, table) = (self.route(number), self.tables.get(&number));
+        let unique = |column: &str| table.and_then(|it| it.column(column)).is_some_and(|it| it.unique);
+        let commutes = route.columns.iter().all(|column| commute(column.classes));
+        commutes && route.insert.is_empty() && route.keys.iter().flatten().any(|(column, _)| unique(column))
     }
 }
 

@@ -27,18 +27,29 @@ pub(in crate::batch) struct Table {
 pub(in crate::batch) struct Column {
     /// As a cast writes it.
     pub ty: Box<str>,
+    /// The same with its length or scale: what is stored has it.
+    pub whole: Box<str>,
     /// Whether two texts that differ are never equal there.
     pub exact: bool,
     /// Whether an index begins with it.
     pub leads: bool,
+    /// Whether there is one row at most of each value.
+    pub unique: bool,
+    /// Whether a row that does not give it has something else than NULL there.
+    pub defaults: bool,
 }
 
 /// What was read so far; forgotten when a statement was refused, since the schema may have changed.
 #[derive(Default)]
 pub(in crate::batch) struct Tables(Mutex<HashMap<Box<str>, Arc<Table>>>);
 
-const QUESTION: &str = "SELECT a.attname::text, format_type(a.atttypid, -1), COALESCE(c.collisdeterministic, true), \
-     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum) \
+const QUESTION: &str = "SELECT a.attname::text, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), \
+     COALESCE(c.collisdeterministic, true), \
+     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum), \
+     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum \
+     AND i.indisunique AND i.indimmediate AND i.indnkeyatts = 1 AND i.indpred IS NULL \
+     AND i.indcollation[0] = a.attcollation), \
+     a.atthasdef \
      FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation \
      WHERE a.attrelid = to_regclass(?) AND a.attnum > 0 AND NOT a.attisdropped";
 
@@ -88,20 +99,13 @@ impl Tables {
         if let Some(known) = self.0.lock().get(name.quoted()) {
             return Ok(known.clone());
         }
-        let question = sql(QUESTION, &[Value::text(name.quoted())])?;
-        let mut table = Table::default();
-        for row in store.query(&question, deadline).await? {
-            if let [Value::Text(name), Value::Text(ty), Value::Bool(exact), Value::Bool(leads)] =
-                &row.values[..]
-            {
-                let column = Column { ty: (&**ty).into(), exact: *exact, leads: *leads };
-                table.columns.insert((&**name).into(), column);
-            }
-        }
-        let question = sql(UNIQUE, &[Value::text(name.quoted())])?;
-        for row in store.query(&question, deadline).await? {
-            if let [Value::List(names)] = &row.values[..] {
-                table.unique.push(names.iter().filter_map(text).collect());
+        let mut table = Table { columns: columns(store, name, deadline).await?, unique: Vec::new() };
+        if !table.columns.is_empty() {
+            let question = sql(UNIQUE, &[Value::text(name.quoted())])?;
+            for row in store.query(&question, deadline).await? {
+                if let [Value::List(names)] = &row.values[..] {
+                    table.unique.push(names.iter().filter_map(text).collect());
+                }
             }
         }
         let table = Arc::new(table);
@@ -114,6 +118,35 @@ impl Tables {
             known.insert(name.quoted().into(), table.clone());
         }
         Ok(table)
+    }
+}
+
+/// The columns by name; none if there is no such table.
+async fn columns(store: &dyn Store, name: &Name, deadline: Deadline) -> Result<HashMap<Box<str>, Column>> {
+    let question = sql(QUESTION, &[Value::text(name.quoted())])?;
+    let rows = match store.query(&question, deadline).await {
+        // The name is of another database, or of a schema that may not be looked into. Whoever uses it is told why.
+        Err(error) if matches!(error.sqlstate(), Some("0A000" | "42501" | "42601" | "42602")) => Vec::new(),
+        answer => answer?,
+    };
+    Ok(rows.iter().filter_map(|row| column(&row.values)).collect())
+}
+
+fn column(values: &[Value]) -> Option<(Box<str>, Column)> {
+    match values {
+        [
+            name,
+            ty,
+            whole,
+            Value::Bool(exact),
+            Value::Bool(leads),
+            Value::Bool(unique),
+            Value::Bool(defaults),
+        ] => {
+            let (ty, whole, exact, leads) = (text(ty)?, text(whole)?, *exact, *leads);
+            Some((text(name)?, Column { ty, whole, exact, leads, unique: *unique, defaults: *defaults }))
+        }
+        _ => None,
     }
 }
 

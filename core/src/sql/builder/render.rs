@@ -64,7 +64,11 @@ fn upsert(shape: &Shape) -> String {
         Some(given) => format!("COALESCE({stored}, {})", parameter(shape, given.slot)),
         None => stored,
     };
-    let proposed = expression(shape, &start);
+    let mut proposed = expression(shape, &start);
+    if given.is_some() && matches!(shape.ops.first(), Some(Op::Set(_) | Op::Clean)) {
+        // A constant asks for no start, but a parameter that the text does not name has no type.
+        proposed = format!("CASE WHEN TRUE THEN {proposed} ELSE {start} END");
+    }
     let changed = expression(shape, &format!("{row}.{column}"));
     let mut sql = format!(
         "INSERT INTO {table} ({names}, {column}) VALUES ({values}, {proposed}) \

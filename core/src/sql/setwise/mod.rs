@@ -62,10 +62,19 @@ pub(crate) struct RowSet<'a> {
     pub keys: &'a [KeyColumn],
     pub columns: &'a [(Arc<Name>, CellKind)],
     pub insert: &'a [InsertColumn],
+    /// Those of `columns` that a row which is inserted has its DEFAULT in.
+    pub left_out: &'a [Arc<Name>],
     pub rows: Vec<Row<'a>>,
     /// Whether a key means one row at most, and keys that differ different rows: then the number of rows changed says
     /// all, and no position has to be given back.
     pub one_each: bool,
+}
+
+impl<'a> RowSet<'a> {
+    /// For questions about rows that change nothing.
+    pub(crate) fn of_keys(table: &'a Name, keys: &'a [KeyColumn], rows: Vec<Row<'a>>) -> RowSet<'a> {
+        RowSet { table, keys, columns: &[], insert: &[], left_out: &[], rows, one_each: false }
+    }
 }
 
 impl RowSet<'_> {
@@ -97,7 +106,7 @@ impl RowSet<'_> {
             names.push(it.column.quoted());
         }
         for (name, kind) in self.columns {
-            if !names.contains(&name.quoted()) {
+            if !names.contains(&name.quoted()) && !self.left_out.contains(name) {
                 names.push(name.quoted());
                 values.push(start_of(*kind).to_owned());
             }
@@ -110,6 +119,17 @@ impl RowSet<'_> {
             values.join(", "),
             target.join(", ")
         )))
+    }
+
+    /// Gives a row if two of the keys find one row.
+    pub(crate) fn collisions(&self) -> Rendered {
+        let mut arrays = Arrays::default();
+        let found = self.find(&mut arrays);
+        let keys = self.keys.iter().map(|key| format!("{}.{}", self.table, quoted(&key.column)));
+        let (table, source, keys) = (self.table, arrays.source(), keys.collect::<Vec<_>>().join(", "));
+        arrays.rendered(format!(
+            "SELECT 1 FROM {source} JOIN {table} ON {found} GROUP BY {keys} HAVING count(DISTINCT {INPUT}.n) > 1 LIMIT 1"
+        ))
     }
 
     /// Changes the rows. Unless there is one for each key at most, it gives the positions (from 1) of those that were

@@ -10,6 +10,8 @@ use crate::value::{Row, Value};
 pub(crate) struct Preview<'a> {
     pub table: &'a Name,
     pub column: &'a Name,
+    /// The column's type with its scale: the value is shown as it would be stored.
+    pub ty: &'a str,
     pub kind: CellKind,
     pub keys: Vec<(KeyColumn, Value)>,
     pub insert: Vec<(InsertColumn, Value)>,
@@ -63,11 +65,12 @@ impl Preview<'_> {
     fn expression(&self, form: Option<&Form>, stored: &str, arrays: &mut Arrays) -> String {
         let Some(form) = form else { return stored.to_owned() };
         let forms = std::iter::once(form);
-        match self.kind {
+        let value = match self.kind {
             CellKind::Counter => counters::expression(forms, stored, arrays),
             CellKind::Slice => slices::expression(forms, stored, arrays),
             CellKind::Map => maps::expression(forms, stored, arrays),
-        }
+        };
+        format!("({value})::{}", self.ty)
     }
 }
 
