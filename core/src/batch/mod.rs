@@ -159,8 +159,8 @@ impl Batcher {
         let (disk, lock): (Arc<dyn Disk>, _) = match settings.class {
             JournalClass::Memory => (Arc::new(MemoryDisk), None),
             _ => {
-                let made = StreamLock::create(&settings.dir, stream);
-                let lock = made.map_err(|error| cannot_write(&settings.dir, &error))?;
+                let lock = begin_stream(&settings.dir, stream);
+                let lock = lock.map_err(|error| cannot_write(&settings.dir, &error))?;
                 (Arc::new(RealDisk), Some(lock))
             }
         };
@@ -271,6 +271,17 @@ impl Shared {
             complained.insert(about);
         }
     }
+}
+
+/// Another process that closes removes the folder of journals if it is empty, maybe just when this one is to be made.
+fn begin_stream(dir: &std::path::Path, stream: Stream) -> std::io::Result<StreamLock> {
+    for _ in 0..10 {
+        match StreamLock::create(dir, stream) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            made => return made,
+        }
+    }
+    StreamLock::create(dir, stream)
 }
 
 fn cannot_write(dir: &std::path::Path, error: &std::io::Error) -> Error {
