@@ -80,23 +80,22 @@ impl Batcher {
 
 async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
     let mut backoff = new_backoff();
-    let mut pause = shared.settings.interval;
+    let (mut pause, mut failed) = (shared.settings.interval, false);
     loop {
         tokio::select! {
             () = stop.stopped() => return,
-            () = shared.wanted.notified() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = shared.rest(pause, failed) => {}
         }
         shared.asked.store(false, Ordering::Release);
-        pause = loop {
+        (pause, failed) = loop {
             // A try runs to its end: a batch that is on its way is not left in the middle.
             match shared.flush_once().await {
                 Ok(true) if shared.is_more_wanted() => {}
                 Ok(_) => {
                     backoff = new_backoff();
-                    break shared.settings.interval;
+                    break (shared.settings.interval, false);
                 }
-                Err(_) => break backoff.next_delay().max(Duration::from_millis(10)),
+                Err(_) => break (backoff.next_delay().max(Duration::from_millis(10)), true),
             }
         };
     }
@@ -122,6 +121,23 @@ impl Log for LiveLog<'_> {
 }
 
 impl Shared {
+    /// Waits until the next flush. After a failure only somebody who called `flush` cuts that short: rows and callers
+    /// without room come by the thousand while PostgreSQL is away.
+    async fn rest(&self, pause: Duration, failed: bool) {
+        let pause = tokio::time::sleep(pause);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                () = self.wanted.notified() => {
+                    if !failed || !self.waiters.lock().is_empty() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     /// Whether another flush follows at once.
     fn is_more_wanted(&self) -> bool {
         let guard = self.accumulator.lock();

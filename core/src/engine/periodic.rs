@@ -152,6 +152,11 @@ fn check_task(task: &Task) -> Result<()> {
             "{VERB} cannot give rows back: the statement runs later; leave RETURNING out"
         )));
     }
+    if task.is_of_session() {
+        return Err(Error::task(format!(
+            "{VERB} takes statements that change rows; this one concerns the connection, which is shared"
+        )));
+    }
     if task.is_read() {
         return Err(Error::task(format!("{VERB} takes statements that change rows, not one that reads")));
     }

@@ -15,6 +15,8 @@ pub(super) enum Verb {
     Explain,
     /// BEGIN, COMMIT and their like.
     Transaction,
+    /// What concerns the connection and no row: SET, RESET, PREPARE, DECLARE and their like.
+    Session,
     /// Everything else, DDL above all.
     Other,
 }
@@ -33,6 +35,11 @@ impl Outline {
     /// Whether nothing but (possibly volatile) functions can make the statement write.
     pub fn is_read(&self) -> bool {
         matches!(self.verb, Verb::Select | Verb::OtherRead | Verb::Explain) && !self.writes
+    }
+
+    /// Whether it concerns the connection and no row.
+    pub fn is_of_session(&self) -> bool {
+        self.verb == Verb::Session
     }
 }
 
@@ -114,10 +121,10 @@ impl Sketch {
 
     fn word(&mut self, word: &str) -> Mark {
         // Longer than every keyword below: nothing to compare.
-        if word.len() > 9 {
+        if word.len() > 10 {
             return Mark::Other;
         }
-        let mut buffer = [0u8; 9];
+        let mut buffer = [0u8; 10];
         let upper = &mut buffer[..word.len()];
         upper.copy_from_slice(word.as_bytes());
         upper.make_ascii_uppercase();
@@ -175,6 +182,8 @@ impl Sketch {
             b"BEGIN" | b"START" | b"COMMIT" | b"END" | b"ROLLBACK" | b"ABORT" | b"SAVEPOINT" | b"RELEASE" => {
                 Verb::Transaction
             }
+            b"SET" | b"RESET" | b"DISCARD" | b"PREPARE" | b"DEALLOCATE" | b"EXECUTE" | b"LISTEN"
+            | b"UNLISTEN" | b"LOAD" | b"DECLARE" | b"FETCH" | b"MOVE" | b"CLOSE" => Verb::Session,
             _ => Verb::Other,
         };
         self.verb_known = true;

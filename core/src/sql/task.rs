@@ -144,6 +144,11 @@ impl Task {
         }
     }
 
+    /// Whether the statement changes the connection and no row, as SET and DEALLOCATE do.
+    pub(crate) fn is_of_session(&self) -> bool {
+        matches!(&self.body, Body::Raw(raw) if raw.statement.outline.is_of_session())
+    }
+
     /// Whether rows come back.
     pub(crate) fn returns_rows(&self) -> bool {
         match &self.body {

@@ -4,11 +4,13 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod basics;
+mod bounds;
 mod commit_cuts;
 mod crashes;
 mod interleavings;
 mod law;
 mod logs;
+mod poison;
 mod postgres;
 mod scene;
 #[path = "../support/mod.rs"]

@@ -65,6 +65,22 @@ impl Start {
         self.with("ZMSG_CRASH", format!("{point}:{hit}"))
     }
 
+    /// No file that it writes gets longer than this, in units of 1 KiB or less; it is told so instead of killed. It may
+    /// raise its limit again.
+    pub fn with_files_up_to(self, kilobytes: u64) -> Start {
+        let limited = format!("trap '' XFSZ; ulimit -S -f {kilobytes}; exec \"$0\" \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &limited]).arg(self.0.get_program()).args(self.0.get_args());
+        for (variable, value) in self.0.get_envs() {
+            match value {
+                Some(value) => shell.env(variable, value),
+                None => shell.env_remove(variable),
+            };
+        }
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Start(shell)
+    }
+
     /// Starts it.
     pub fn start(mut self) -> Process {
         let mut child = self.0.spawn().expect("a process");
