@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use super::Shared;
 use super::flush::{self, Flight, Trouble, read_watermark, register};
-use super::flusher::{changed_keys, owner};
+use super::flusher::changed_keys;
 use super::journal::{self, End, Recovered, StreamHeader, StreamLock};
 use super::rebuild::{rebuild, settled};
 use super::records::{Log, Visit};
+use super::row::owner;
 use crate::base::Deadline;
 use crate::base::crash::crash;
 use crate::base::service::{self, StopSignal};

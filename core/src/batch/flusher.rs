@@ -10,7 +10,7 @@
 //! every flush says so. So it is if the watermark is gone, unless the database draws lower numbers than it did: a row that
 //! somebody deleted does not mean that the data are gone too.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,25 +19,20 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::dead::op_id;
-use super::flush::{self, Applied, Flight, FlushReport, Trouble, register};
-use super::rebuild::rebuild;
+use super::flush::{self, Applied, Flight, FlushReport, Trouble};
 use super::records::{Log, Visit};
 use super::{Batcher, Shared};
+use crate::base::Deadline;
 use crate::base::backoff::Backoff;
 use crate::base::crash::crash;
 use crate::base::service::{Services, StopSignal};
-use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::sql;
 use crate::store::ChangedKey;
-use crate::value::Value;
 
+/// How often the time of a try is doubled: from half a minute to an hour.
+const MOST_DOUBLINGS: u32 = 7;
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// Which database it is, and the last number that it drew for a transaction.
-const STATE: &str =
-    "SELECT database_id, COALESCE(pg_sequence_last_value('zmsg_ver'::regclass), 0) FROM zmsg_identity";
 
 /// Somebody who called `flush`.
 pub(super) struct Waiter {
@@ -138,6 +133,12 @@ impl Shared {
         }
     }
 
+    /// The time of the next try. A batch that took too long gets twice as much each time: it will not become smaller.
+    fn patience(&self) -> Duration {
+        let doublings = self.late.load(Ordering::Relaxed).min(MOST_DOUBLINGS);
+        self.settings.flush_timeout.saturating_mul(1 << doublings)
+    }
+
     /// Whether another flush follows at once.
     fn is_more_wanted(&self) -> bool {
         let guard = self.accumulator.lock();
@@ -167,6 +168,9 @@ impl Shared {
                 Ok(true)
             }
             Err(error) => {
+                if error.kind() == ErrorKind::Timeout {
+                    self.late.fetch_add(1, Ordering::Relaxed);
+                }
                 self.counters.flush_failures.inc();
                 log::warn!("aggregated writes could not be flushed and stay in the journal: {error}");
                 for waiter in self.waiters.lock().drain(..) {
@@ -178,7 +182,7 @@ impl Shared {
     }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied> {
-        let deadline = Deadline::after(self.settings.flush_timeout);
+        let deadline = Deadline::after(self.patience());
         self.register(deadline).await?;
         let log = LiveLog(self);
         loop {
@@ -191,91 +195,10 @@ impl Shared {
         }
     }
 
-    /// Makes this journal's watermark, once.
-    async fn register(&self, deadline: Deadline) -> Result<()> {
-        if self.registered.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let Some(database) = self.database.get() else {
-            let message = "PostgreSQL was not reached yet, so nobody knows which database it is";
-            return Err(Error::new(ErrorKind::Store, message).with_retryable(true));
-        };
-        register(&*self.store, self.stream, &owner(), deadline).await?;
-        if let Some(accumulator) = self.accumulator.lock().as_mut() {
-            let noted = accumulator.journal.set_database(*database);
-            noted.and_then(|()| accumulator.journal.set_registered()).map_err(|error| {
-                Error::new(ErrorKind::Store, "the journal could not be marked").with_source(error)
-            })?;
-        }
-        self.registered.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    /// The watermark is not where this process left it. Applies again what lies between.
-    async fn catch_up(&self, at: Option<u64>, lo: u64, deadline: Deadline) -> Result<()> {
-        let put_back = self.was_put_back(deadline).await?;
-        if at.is_none() && lo == 0 {
-            // Its row went away before anything was applied.
-            return register(&*self.store, self.stream, &owner(), deadline).await;
-        }
-        let first = self.accumulator.lock().as_ref().map_or(u64::MAX, |it| it.journal.first());
-        let from = at.unwrap_or(0);
-        // A row that somebody deleted says nothing of what is applied.
-        if from >= lo || first > from + 1 || (at.is_none() && !put_back) {
-            return Err(self.astray(at, lo, first));
-        }
-        log::warn!(
-            "the database was put back to an earlier state: its watermark is at {from}, this process had applied up to \
-             {lo}; applying the difference again from the journal"
-        );
-        if at.is_none() {
-            register(&*self.store, self.stream, &owner(), deadline).await?;
-        }
-        let log = LiveLog(self);
-        let rebuilt = rebuild(&log, from, lo, &HashSet::new(), &[])?;
-        let flight = Flight { store: &*self.store, stream: self.stream, batch: &rebuilt, deadline };
-        match flush::flush(flight, &self.tables, &log).await {
-            Ok(applied) => {
-                self.hooks.committed(changed_keys(&rebuilt), applied.version).await;
-                Ok(())
-            }
-            Err(Trouble::Again(error)) => Err(error),
-            Err(Trouble::Astray { at }) => Err(self.astray(at, lo, first)),
-        }
-    }
-
-    /// Whether the database is certainly in an earlier state than this process has seen it in: then it draws lower numbers
-    /// for its transactions. An error if it is another database by now.
-    async fn was_put_back(&self, deadline: Deadline) -> Result<bool> {
-        let rows = self.store.query(&sql(STATE, &[])?, deadline).await?;
-        match rows.first().map(|row| row.values.as_slice()) {
-            Some([Value::Uuid(database), Value::Int(version)]) if self.database.get() == Some(database) => {
-                Ok(version.unsigned_abs() < self.last_version.load(Ordering::Relaxed))
-            }
-            _ => {
-                let message = "the database is not the one that this engine was opened with: zmsg_identity differs; nothing \
-                               of the journal is applied to it";
-                Err(Error::new(ErrorKind::Store, message))
-            }
-        }
-    }
-
-    fn astray(&self, at: Option<u64>, lo: u64, first: u64) -> Error {
-        let at = at.map_or("missing".to_owned(), |at| at.to_string());
-        Error::new(
-            ErrorKind::Store,
-            format!(
-                "the watermark of this process's journal is {at} in PostgreSQL and {lo} here, and the journal begins at \
-                 {first}: what lies between cannot be applied again. Nothing is applied until the row of zmsg_journals is \
-                 put right"
-            ),
-        )
-        .with("stream", format!("{:032x}", u128::from_be_bytes(self.stream)))
-    }
-
     /// After the COMMIT: caches, then the journal, then whoever waits.
     async fn finish(&self, batch: Arc<Batch>, applied: Applied) {
         let Applied { report, dead, version, missed } = applied;
+        self.late.store(0, Ordering::Relaxed);
         self.last_version.fetch_max(version, Ordering::Relaxed);
         self.hooks.committed(changed_keys(&batch), version).await;
         crash!("flush.after_invalidation");
@@ -348,9 +271,4 @@ pub(super) fn changed_keys(batch: &Batch) -> Vec<ChangedKey> {
 
 fn with_ids(stream: super::flush::Stream, dead: HashMap<u64, Error>) -> HashMap<u64, Error> {
     dead.into_iter().map(|(at, error)| (at, error.with_op_id(op_id(stream, at)))).collect()
-}
-
-/// Who made a journal, for people who look at `zmsg_journals`.
-pub(super) fn owner() -> String {
-    format!("pid {} ({:08x})", std::process::id(), random::word() as u32)
 }

@@ -16,6 +16,7 @@
 //! | `accumulator`, `batch`, `route`, `domain` | what composes with what |
 //! | `flush/` | from a batch to rows, exactly once |
 //! | `flusher`, `adopt`, `close` | when: the services |
+//! | `row` | this journal's row in PostgreSQL |
 //! | `pending` | a cell as it will be |
 //! | `dead` | what the database refused |
 //!
@@ -44,10 +45,11 @@ mod place;
 mod rebuild;
 mod records;
 mod route;
+mod row;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -128,6 +130,8 @@ struct Shared {
     /// Tables and journals that were complained of.
     complained: Mutex<BTreeSet<String>>,
     last_flush_ms: AtomicU64,
+    /// Tries in a row that ran out of time.
+    late: AtomicU32,
     /// The highest number that the database has drawn for a flush.
     last_version: AtomicU64,
 }
@@ -186,6 +190,7 @@ impl Batcher {
             sync: accept::SyncState::default(),
             complained: Mutex::default(),
             last_flush_ms: AtomicU64::new(0),
+            late: AtomicU32::new(0),
             last_version: AtomicU64::new(0),
         })))
     }
