@@ -29,6 +29,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(3);
+/// How many times the usual time of a flush a piece has.
+const PATIENCE: u32 = 20;
 /// Records of one batch.
 const PIECE: u64 = 200_000;
 
@@ -210,7 +212,8 @@ async fn drop_unsettled(shared: &Shared, log: &Adopted, at: u64) -> Result<()> {
 async fn apply(shared: &Shared, log: &Adopted, stream: flush::Stream, mut at: u64, last: u64) -> Result<()> {
     while at < last {
         let rebuilt = rebuild(log, at, last.min(at + PIECE), &HashSet::new(), &[])?;
-        let deadline = Deadline::after(shared.settings.flush_timeout);
+        // Nobody waits for it, and a piece does not become smaller when it is tried again.
+        let deadline = Deadline::after(shared.settings.flush_timeout.saturating_mul(PATIENCE));
         let flight = Flight { store: &*shared.store, stream, batch: &rebuilt, deadline };
         at = match flush::flush(flight, &shared.tables, log).await {
             Ok(applied) => {
