@@ -1,8 +1,11 @@
-// What a hit and a Redis read cost in Node, each beside the least that promises could cost: the median of rounds that
-// alternate between ours and the peer. Writes one JSON line per figure to the file named by the first argument.
+// What a hit, an accepted like and a Redis read cost in Node, each beside the least that promises could cost: the median
+// of rounds that alternate between ours and the peer. Writes one JSON line per figure to the file named by the first
+// argument.
 
-import { writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
 const { Zmsg, counter, sql } = createRequire(new URL("../../node/package.json", import.meta.url))("./dist/index.js");
 
@@ -70,6 +73,33 @@ const [insert, like] = await pairs(
   },
 );
 console.log(`sql(...) task ${Math.round(insert)} ns, counter task ${Math.round(like)} ns (no target)`);
+
+const folder = mkdtempSync(join(tmpdir(), "zmsg-bench-"));
+const batched = await Zmsg.open({ namespace: config.namespace, journalDir: folder, batchInterval: "1h" });
+await batched.sqlExec(sql("DROP TABLE IF EXISTS zmsg_bench_rows"));
+await batched.sqlExec(sql("CREATE TABLE zmsg_bench_rows (id text PRIMARY KEY, likes bigint NOT NULL DEFAULT 0)"));
+for (const key of KEYS) await batched.sqlExec(sql("INSERT INTO zmsg_bench_rows (id) VALUES (?)", key));
+const LIKES = 20_000;
+const likes = [];
+for (let round = 0; round <= ROUNDS; round++) {
+  const each = await timed(LIKES, async (calls) => {
+    for (let n = 0; n < calls; n++) {
+      const one = counter("zmsg_bench_rows", "likes")
+        .inc(1)
+        .where("id = ?", KEYS[n % 1_000])
+        .build();
+      await batched.cacheAndPeriodicStore(null, null, one);
+    }
+  });
+  if (round > 0) likes.push(each);
+}
+await batched.flush();
+const [counted] = await batched.query(sql("SELECT sum(likes)::text AS total FROM zmsg_bench_rows"));
+if (Number(counted.total) !== LIKES * (ROUNDS + 1)) throw new Error(`${counted.total} likes counted`);
+await batched.sqlExec(sql("DROP TABLE zmsg_bench_rows"));
+await batched.close();
+rmSync(folder, { force: true, recursive: true });
+console.log(`like accepted, task built each time ${Math.round(median(likes))} ns (no target)`);
 
 const cold = Array.from({ length: 2_000 }, (_, number) => `cold_${number}`);
 for (let start = 0; start < cold.length; start += 500) {

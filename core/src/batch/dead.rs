@@ -22,6 +22,8 @@ const SHOWN: usize = 4_000;
 const INSERT: &str = "INSERT INTO zmsg_dead (path, op_id, key, tasks, statement, sqlstate, message) \
      SELECT 'batch', * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[]) \
      ON CONFLICT (op_id) DO NOTHING";
+/// Numbers the transaction that runs a letter again among those that touch its rows; see `zmsg_ver`.
+const VERSION: &str = "SELECT nextval('zmsg_ver')";
 const LIST: &str = "SELECT id, path, op_id, key, statement, sqlstate, message, dead_at::text FROM zmsg_dead ORDER BY id LIMIT ?";
 const OF_STREAM: &str = "SELECT op_id, sqlstate, message FROM zmsg_dead WHERE starts_with(op_id, ?)";
 const TAKE: &str = "DELETE FROM zmsg_dead WHERE id = $1::int8 RETURNING tasks";
@@ -204,7 +206,7 @@ pub(crate) async fn retry(store: &dyn Store, id: i64, deadline: Deadline) -> Res
     let mut transaction = store.begin(Access::Any, deadline).await.map_err(failed)?;
     let tasks = take(&mut *transaction, id).await?;
     let (mut statements, keys) = read(&tasks)?;
-    statements.push(Rendered { sql: super::flush::VERSION.into(), params: [].into() });
+    statements.push(Rendered { sql: VERSION.into(), params: [].into() });
     let results = match transaction.run(&statements).await {
         Ok(results) => results,
         Err(failure) => {

@@ -9,16 +9,13 @@ use futures_util::future::join;
 
 use super::plan::{Plan, Set};
 use super::replay::{self, Step};
-use super::watermark::advance;
+use super::watermark::{advance, number};
 use super::{Applied, Flight, Missed};
 use crate::base::crash::crash;
 use crate::error::{Error, ErrorKind};
 use crate::sql::Rendered;
 use crate::store::{Access, CommitFailure, ExecResult, StepFailure, Transaction};
 use crate::value::Value;
-
-/// Numbers the transaction among those that touch its rows; see `zmsg_ver`.
-pub(in crate::batch) const VERSION: &str = "SELECT nextval('zmsg_ver')";
 
 /// Why it was not applied.
 pub(super) enum Failure {
@@ -143,8 +140,8 @@ impl<'p> Run<'_, 'p> {
         }
         let doubts = self.plan.collisions().into_iter().map(|(table, it)| (it, Part::Collisions(table)));
         self.send(doubts.collect()).await?;
-        let version = Rendered { sql: VERSION.into(), params: [].into() };
-        let results = self.transaction.run(&[version]).await.map_err(Failure::of)?;
+        let results =
+            self.transaction.run(&[number(flight.stream, flight.batch.hi)]).await.map_err(Failure::of)?;
         self.applied.version = version_of(&results)?;
         Ok(())
     }
@@ -246,6 +243,9 @@ pub(super) fn has_rows(results: &[ExecResult]) -> bool {
 pub(super) fn version_of(results: &[ExecResult]) -> Result<u64, Failure> {
     match results.last().and_then(|it| it.rows.first()).map(|row| row.values.as_slice()) {
         Some([Value::Int(version)]) => Ok(version.unsigned_abs()),
-        _ => Err(Failure::Again(Error::new(ErrorKind::Internal, "the version of a flush could not be read"))),
+        _ => {
+            let message = "the transaction of a batch was ended by something in it";
+            Err(Failure::Again(Error::new(ErrorKind::Internal, message)))
+        }
     }
 }

@@ -15,9 +15,10 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::apply::{Failure, VERSION, commit, has_rows, move_watermark, version_of};
+use super::apply::{Failure, commit, has_rows, move_watermark, version_of};
 use super::plan::{Plan, RowAt, Set, alone};
 use super::replay::{self, Group, Step, What};
+use super::watermark::number;
 use super::{Applied, Flight, Tables};
 use crate::batch::batch::{Batch, Slot};
 use crate::batch::dead;
@@ -157,8 +158,11 @@ impl Surgery<'_> {
             self.transaction.run(&[statement]).await.map_err(Failure::of)?;
         }
         self.applied.report.dead = self.applied.dead.len() as u64;
-        let version = Rendered { sql: VERSION.into(), params: [].into() };
-        let results = self.transaction.run(&[version]).await.map_err(Failure::of)?;
+        let results = self
+            .transaction
+            .run(&[number(self.flight.stream, self.flight.batch.hi)])
+            .await
+            .map_err(Failure::of)?;
         self.applied.version = version_of(&results)?;
         Ok(())
     }

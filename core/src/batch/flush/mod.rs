@@ -41,7 +41,6 @@ mod watermark;
 pub(super) use applied::Applied;
 pub use applied::FlushReport;
 use applied::{Missed, positions};
-pub(super) use apply::VERSION;
 pub(super) use tables::Tables;
 pub(crate) use watermark::Stream;
 pub(super) use watermark::{forget, read as read_watermark, register};
@@ -155,7 +154,7 @@ async fn resolve(flight: &Flight<'_>, error: Error, applied: Applied) -> Result<
     }
 }
 
-/// The number that [`VERSION`] drew.
+/// The number that the last statement drew.
 pub(super) fn version(results: &[ExecResult]) -> Option<u64> {
     apply::version_of(results).ok()
 }

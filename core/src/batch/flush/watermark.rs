@@ -11,12 +11,22 @@ use crate::value::Value;
 const ADVANCE: &str = "WITH moved AS (UPDATE zmsg_journals SET watermark = $3::int8, moved_at = now() \
      WHERE stream = $1::uuid AND watermark = $2::int8 RETURNING 1) SELECT 1 / count(*) FROM moved";
 
+/// Numbers the transaction among those that touch its rows (see `zmsg_ver`), unless it is no longer the one that moved the
+/// watermark: then something in the batch ended that one, there is no number, and the batch does not count as applied.
+const NUMBER: &str =
+    "SELECT nextval('zmsg_ver') FROM zmsg_journals WHERE stream = $1::uuid AND watermark = $2::int8";
+
 /// 128 random bits that name a journal.
 pub(crate) type Stream = [u8; 16];
 
 pub(super) fn advance(stream: Stream, lo: u64, hi: u64) -> Rendered {
     let params = [Value::Uuid(stream), Value::Int(lo as i64), Value::Int(hi as i64)];
     Rendered { sql: ADVANCE.into(), params: params.into() }
+}
+
+/// The last statement of a batch that ends at `hi`.
+pub(super) fn number(stream: Stream, hi: u64) -> Rendered {
+    Rendered { sql: NUMBER.into(), params: [Value::Uuid(stream), Value::Int(hi as i64)].into() }
 }
 
 /// Where it is; `None` if there is no row.
