@@ -183,7 +183,7 @@ class Verbs:
             TaskError: the task cannot be aggregated: it reads, or has RETURNING, or is a template.
             OverloadedError: there was no room within ``overload_timeout``; nothing was accepted.
         """
-        if data is None and timeout is None:
+        if data is None and ttl is None and timeout is None:
             receipt = self._periodic_now(key, task, invalidates)
             if receipt is not None:
                 return self._receipt(receipt)

@@ -99,6 +99,36 @@ zm.close()
     assert count(table) == 15
 
 
+def test_a_receipt_of_the_parent_cannot_be_awaited_in_a_child(program: Program, table: zmsg.sync.Zmsg) -> None:
+    done = program(
+        f"""
+import os, zmsg, zmsg.sync
+zm = zmsg.sync.Zmsg.open(batch_interval="1h")
+receipt = zm.cache_and_periodic_store(None, None, {LIKE})
+committed = zm.cache_and_store(None, None, zmsg.sql("UPDATE t SET n = n"))
+pid = os.fork()
+if pid == 0:
+    try:
+        committed.done()
+        receipt.done()
+    except zmsg.ClosedError as error:
+        os._exit(0 if "before the fork" in str(error) else 1)
+    os._exit(2)
+assert os.waitpid(pid, 0)[1] == 0
+zm.flush()
+receipt.done()
+zm.close()
+"""
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert count(table) == 1
+
+
+def test_a_ttl_is_checked_also_where_nothing_is_cached(table: zmsg.sync.Zmsg) -> None:
+    with zmsg.sync.Zmsg.open(batch_interval="1h") as zm, pytest.raises(zmsg.TaskError, match="ttl"):
+        zm.cache_and_periodic_store(None, None, zmsg.counter("t", "n").inc(1).where("id = ?", 1).build(), ttl=-1)
+
+
 def test_a_pool_of_forked_workers_loses_nothing(program: Program, table: zmsg.sync.Zmsg) -> None:
     done = program(
         f"""

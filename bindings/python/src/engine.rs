@@ -215,7 +215,7 @@ impl Engine {
             Some(engine) => caught(|| engine.periodic_now(key, tasks, &options)),
             None => Ok(None),
         })?;
-        Ok(accepted.or_raise(py)?.map(Receipt))
+        Ok(accepted.or_raise(py)?.map(Receipt::new))
     }
 
     #[pyo3(signature = (key, data, task, ttl, invalidates, timeout, port))]
@@ -463,5 +463,5 @@ fn json(py: Python<'_>, told: impl Serialize) -> PyResult<Object> {
 }
 
 fn receipt(py: Python<'_>, receipt: core::Receipt) -> PyResult<Object> {
-    Ok(Py::new(py, Receipt(receipt))?.into_any())
+    Ok(Py::new(py, Receipt::new(receipt))?.into_any())
 }

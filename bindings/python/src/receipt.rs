@@ -3,45 +3,68 @@
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use zmsg_core::engine as core;
+use zmsg_core::error::{Error, ErrorKind};
 
 use crate::rows;
+use crate::runtime;
 use crate::waiting::{Port, run};
+
+/// The `durability` of what was committed before the receipt was given: nothing is left to wait for.
+const COMMITTED: &str = "postgres";
 
 /// A receipt of the core. What it says is made when it is asked for: most are never looked at.
 #[pyclass(frozen, module = "zmsg._native")]
-pub(crate) struct Receipt(pub(crate) core::Receipt);
+pub(crate) struct Receipt {
+    inner: core::Receipt,
+    /// The process that can wait for it: a forked child has no flush that would end the wait.
+    forks: usize,
+}
+
+impl Receipt {
+    pub(crate) fn new(inner: core::Receipt) -> Receipt {
+        Receipt { inner, forks: runtime::forks() }
+    }
+}
 
 #[pymethods]
 impl Receipt {
     #[getter]
     fn op_id(&self) -> String {
-        self.0.op_id()
+        self.inner.op_id()
     }
 
     #[getter]
     fn rows_affected(&self) -> u64 {
-        self.0.rows_affected
+        self.inner.rows_affected
     }
 
     #[getter]
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        rows::to_dicts(py, &self.0.rows)
+        rows::to_dicts(py, &self.inner.rows)
     }
 
     #[getter]
     fn durability(&self) -> &'static str {
-        self.0.durability
+        self.inner.durability
     }
 
     #[getter]
     fn cached(&self) -> bool {
-        self.0.cached
+        self.inner.cached
     }
 
     /// Waits for the COMMIT, or raises what became of the operation.
     #[pyo3(signature = (port))]
     fn done(&self, py: Python<'_>, port: Port<'_>) -> PyResult<Py<PyAny>> {
-        let receipt = self.0.clone();
-        run(py, port, async move { receipt.done().await }, |py, ()| Ok(py.None()))
+        let receipt = self.inner.clone();
+        let is_inherited = self.forks != runtime::forks() && receipt.durability != COMMITTED;
+        let done = async move {
+            if is_inherited {
+                let message = "a receipt from before the fork can be awaited only in the process that got it";
+                return Err(Error::new(ErrorKind::Closed, message));
+            }
+            receipt.done().await
+        };
+        run(py, port, done, |py, ()| Ok(py.None()))
     }
 }
