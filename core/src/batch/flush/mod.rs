@@ -68,6 +68,8 @@ pub(super) enum Trouble {
 
 /// Applies a batch, whatever it takes within the deadline.
 pub(super) async fn flush(flight: Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Trouble> {
+    // Read anew by each flush: an ALTER TABLE of somebody else tells this process nothing.
+    tables.forget();
     let mut in_order: Vec<Box<str>> = Vec::new();
     let mut rebuilt: Option<Arc<Batch>> = None;
     let mut conflicts =

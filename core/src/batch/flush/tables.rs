@@ -39,7 +39,7 @@ pub(in crate::batch) struct Column {
     pub defaults: bool,
 }
 
-/// What was read so far; forgotten when a statement was refused, since the schema may have changed.
+/// What was read so far; forgotten by each flush and when a statement was refused, since the schema may have changed.
 #[derive(Default)]
 pub(in crate::batch) struct Tables(Mutex<HashMap<Box<str>, Arc<Table>>>);
 
