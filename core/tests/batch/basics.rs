@@ -214,3 +214,26 @@ async fn pending_shows_the_value_as_it_will_be_stored() {
 fn decimal(text: &str) -> Value {
     Value::Decimal(zmsg_core::value::Decimal::parse(text).unwrap())
 }
+
+#[tokio::test]
+async fn a_default_that_somebody_else_changed_counts_from_the_next_flush() {
+    let scene = Scene::new().await;
+    scene.client.batch_execute("CREATE TABLE d (id bigint PRIMARY KEY, a bigint, b bigint)").await.unwrap();
+    let zm = scene.open().await;
+    let inc = |column: &str, id: i64| {
+        let cell = counter("d", column).unwrap().inc(1).where_("id = ?", [id]).unwrap();
+        cell.or_insert(&[("id", id.into())]).unwrap().build().unwrap()
+    };
+    for (id, starts) in [(1, 0), (2, 100)] {
+        if starts > 0 {
+            scene.client.batch_execute("ALTER TABLE d ALTER COLUMN a SET DEFAULT 100").await.unwrap();
+        }
+        for column in ["b", "a"] {
+            accept(&zm, inc(column, id)).await;
+        }
+        zm.flush().await.unwrap();
+        let row = scene.client.query_one("SELECT a, b FROM d WHERE id = $1", &[&id]).await.unwrap();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (starts + 1, 1), "row {id}");
+    }
+    zm.close().await.unwrap();
+}
