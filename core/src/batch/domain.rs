@@ -30,7 +30,6 @@ pub(super) struct Domain {
     columns: HashMap<Box<str>, Use>,
     mentioned: HashSet<Box<str>>,
     inserts: bool,
-    plain: bool,
 }
 
 /// What happens to one column.
@@ -51,9 +50,8 @@ impl Domain {
     ) {
         self.routes.push(number);
         self.mentioned.extend(mentions.map(Box::from));
-        let (inserts, plain) = (!route.insert.is_empty(), route.insert.is_empty());
+        let inserts = !route.insert.is_empty();
         self.inserts |= inserts;
-        self.plain |= plain;
         // Of rows that are not found by a key nobody can tell whether they are the inserted ones. With a NULL in the key
         // every operation inserts a row, and what WHERE says beside the key counts only for a row that is there.
         let unclear = route.keys.is_none() || route.types.contains(&"null");

@@ -11,11 +11,13 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `journal/` | opaque records on disk |
+//! | `accept` | how an operation comes in, and what waits for room |
+//! | `journal/`, `place` | opaque records on disk, and in which folder |
 //! | `entry`, `records`, `rebuild` | what a record says, and a batch from records |
 //! | `accumulator`, `batch`, `route`, `domain` | what composes with what |
 //! | `flush/` | from a batch to rows, exactly once |
 //! | `flusher`, `adopt`, `close` | when: the services |
+//! | `done` | who waits for an operation's end |
 //! | `row` | this journal's row in PostgreSQL |
 //! | `pending` | a cell as it will be |
 //! | `dead` | what the database refused |
@@ -25,7 +27,8 @@
 //! - A batch is exactly what lies between two positions of the journal: append and compose are under one lock.
 //! - One batch at a time is on its way; it is sent again until its fate is known.
 //! - Per cell the row ends as if its operations had run alone, in order, for operations none of which fails by itself.
-//! - Memory and journal have bounds; at a bound callers wait and are then told. Nothing is dropped.
+//! - The journal and what is composed have bounds; at a bound callers wait and are then told. Nothing is dropped. What is
+//!   replayed from the journal is read as a whole and not counted.
 
 mod accept;
 mod accumulator;

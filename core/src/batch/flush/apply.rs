@@ -23,10 +23,8 @@ pub(super) enum Failure {
     Again(Error),
     /// The watermark is not where the batch begins.
     Moved,
-    /// Something in it was refused.
+    /// Something in it was refused; at COMMIT, by a deferred constraint.
     Refused(Error),
-    /// The same at COMMIT, by a deferred constraint.
-    Deferred(Error),
     /// On this table two keys that differ mean one row, or may, and it matters which comes first.
     Entangled(Box<str>),
     /// Nobody knows yet whether it was committed.
@@ -79,7 +77,7 @@ pub(super) async fn commit(transaction: Box<dyn Transaction>, applied: Applied) 
             Ok(applied)
         }
         Err(CommitFailure::Again(error)) => Err(Failure::Again(error)),
-        Err(CommitFailure::Refused(error)) => Err(Failure::Deferred(error)),
+        Err(CommitFailure::Refused(error)) => Err(Failure::Refused(error)),
         Err(CommitFailure::Unknown(error)) => Err(Failure::Unknown(error, Box::new(applied))),
     }
 }

@@ -87,7 +87,7 @@ pub(super) async fn flush(flight: Flight<'_>, tables: &Tables, log: &dyn Log) ->
                 let ordered = rebuild(log, lo, hi, &HashSet::new(), &in_order).map_err(Trouble::Again)?;
                 rebuilt = Some(Arc::new(ordered));
             }
-            Err(Failure::Refused(error) | Failure::Deferred(error)) => return Err(Trouble::Again(error)),
+            Err(Failure::Refused(error)) => return Err(Trouble::Again(error)),
             Err(Failure::Again(error)) if is_conflict(&error) && conflicts.tries() < MOST_CONFLICTS => {
                 let pause = tokio::time::sleep(conflicts.next_delay());
                 flight.deadline.run("before running a batch again", pause).await.map_err(Trouble::Again)?;
@@ -112,7 +112,7 @@ async fn once(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<App
         Vec::new()
     };
     match apply::apply(flight, &plan, &steps).await {
-        Err(Failure::Refused(error) | Failure::Deferred(error)) => {
+        Err(Failure::Refused(error)) => {
             log::debug!("a batch was refused and is taken apart: {error}");
             // The schema may have changed since the catalogue was read.
             tables.forget();
