@@ -154,8 +154,8 @@ ENDS = {
     "an exception": "raise SystemExit(0)",
     "kill": "os.kill(os.getpid(), signal.SIGKILL)",
     "a daemon thread": (
-        "threading.Thread(target=lambda: [zm.cache_and_periodic_store(None, None, like) and time.sleep(1)"
-        " for _ in range(9)], daemon=True).start(); time.sleep(0.2)"
+        "told, never = threading.Event(), threading.Event(); threading.Thread(daemon=True, target=lambda:"
+        " (zm.cache_and_periodic_store(None, None, like), told.set(), never.wait())).start(); told.wait()"
     ),
 }
 
@@ -164,7 +164,7 @@ ENDS = {
 def test_what_was_acknowledged_survives_an_end_without_close(end: str, program: Program, table: zmsg.sync.Zmsg) -> None:
     done = program(
         f"""
-import os, signal, sys, threading, time, zmsg, zmsg.sync
+import os, signal, sys, threading, zmsg, zmsg.sync
 zm = zmsg.sync.Zmsg.open(batch_interval="1h")
 like = {LIKE}
 for _ in range(1000): zm.cache_and_periodic_store(None, None, like)

@@ -7,7 +7,7 @@ use zmsg_core::engine::{Receipt, Zmsg};
 
 use crate::scene::{Scene, accept, like, likes, rounds};
 use crate::support::engine::{until, within};
-use crate::support::proxy::{Action, Cut, Kind, Proxy, Rule, commit, commit_answer, from_client};
+use crate::support::proxy::{Action, Cut, Kind, Proxy, Rule, Trigger, commit, commit_answer, from_client};
 
 /// Far below the time of one try, which ends what nobody cuts.
 const SOON: Duration = Duration::from_secs(15);
@@ -65,6 +65,21 @@ impl Cuts {
         assert_eq!((self.scene.journals(), self.scene.count("zmsg_journals").await), (0, 0));
     }
 
+    /// What is held arrives when the retry is over.
+    async fn arrive_late_often(mut self, held: impl Fn() -> Trigger) {
+        for round in 0..rounds(5, 100) {
+            let rule = self.proxy.rule(held(), Action::Hold);
+            let receipts = self.stick(round, &rule).await;
+            self.settled(round, receipts).await;
+            rule.release();
+            rule.delivered().await;
+            let receipts = self.like(round).await;
+            self.zm.flush().await.unwrap();
+            self.settled(round, receipts).await;
+        }
+        self.zm.close().await.unwrap();
+    }
+
     /// Stops a flush where the rule says, cuts its connection from the client's side, and lets the retry begin.
     async fn stick(&mut self, round: u32, rule: &Rule) -> Vec<Receipt> {
         let receipts = self.like(round).await;
@@ -89,36 +104,14 @@ async fn a_commit_whose_answer_is_lost_is_not_sent_again() {
 
 #[tokio::test]
 async fn an_answer_that_comes_after_the_retry_changes_nothing() {
-    let mut cuts = Cuts::new().await;
-    for round in 0..rounds(5, 100) {
-        let rule = cuts.proxy.rule(commit_answer(), Action::Hold);
-        let receipts = cuts.stick(round, &rule).await;
-        cuts.settled(round, receipts).await;
-        rule.release();
-        rule.delivered().await;
-        let receipts = cuts.like(round).await;
-        cuts.zm.flush().await.unwrap();
-        cuts.settled(round, receipts).await;
-    }
-    cuts.zm.close().await.unwrap();
+    Cuts::new().await.arrive_late_often(commit_answer).await;
 }
 
 #[tokio::test]
 async fn a_flush_that_is_stuck_and_arrives_after_its_retry_has_no_effect() {
-    let mut cuts = Cuts::new().await;
-    for round in 0..rounds(5, 100) {
-        // The watermark and whatever is sent with it.
-        let rule =
-            cuts.proxy.rule(from_client(Kind::Query).containing("BEGIN").with_its_flight(), Action::Hold);
-        let receipts = cuts.stick(round, &rule).await;
-        cuts.settled(round, receipts).await;
-        rule.release();
-        rule.delivered().await;
-        let receipts = cuts.like(round).await;
-        cuts.zm.flush().await.unwrap();
-        cuts.settled(round, receipts).await;
-    }
-    cuts.zm.close().await.unwrap();
+    // The watermark and whatever is sent with it.
+    let flush = || from_client(Kind::Query).containing("BEGIN").with_its_flight();
+    Cuts::new().await.arrive_late_often(flush).await;
 }
 
 #[tokio::test]
