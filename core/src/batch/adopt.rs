@@ -277,8 +277,9 @@ pub(super) fn refuse_foreign(shared: &Shared, database: [u8; 16]) -> Result<()> 
     match foreign {
         None => Ok(()),
         Some((stream, _)) => Err(Error::config(format!(
-            "journal_dir {} holds the journal of another database ({}); give each database a folder of its own, or \
-             remove that journal if its database is gone for good",
+            "the folder of journals, {}, holds one that was accepted for another database: {}. A database that was made \
+             anew, restored from a dump or copied is another one. Give each database a journal_dir of its own, or remove \
+             that journal if what it holds may be lost",
             dir.display(),
             stream.display()
         ))),

@@ -16,11 +16,11 @@ use super::rebuild::rebuild;
 use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::sql;
+use crate::store::identity::identity;
 use crate::value::Value;
 
-/// Which database it is, and the last number that it drew for a transaction.
-const STATE: &str =
-    "SELECT database_id, COALESCE(pg_sequence_last_value('zmsg_ver'::regclass), 0) FROM zmsg_identity";
+/// The last number that the database drew for a transaction.
+const LAST_VERSION: &str = "SELECT COALESCE(pg_sequence_last_value('zmsg_ver'::regclass), 0)";
 
 impl Shared {
     /// Makes this journal's watermark, once.
@@ -79,16 +79,17 @@ impl Shared {
     /// Whether the database is certainly in an earlier state than this process has seen it in: then it draws lower numbers
     /// for its transactions. An error if it is another database by now.
     async fn was_put_back(&self, deadline: Deadline) -> Result<bool> {
-        let rows = self.store.query(&sql(STATE, &[])?, deadline).await?;
+        if self.database.get() != Some(&identity(&*self.store, deadline).await?) {
+            let message = "the database is not the one that this engine was opened with, but a copy or another one; nothing \
+                           of the journal is applied to it";
+            return Err(Error::new(ErrorKind::Store, message));
+        }
+        let rows = self.store.query(&sql(LAST_VERSION, &[])?, deadline).await?;
         match rows.first().map(|row| row.values.as_slice()) {
-            Some([Value::Uuid(database), Value::Int(version)]) if self.database.get() == Some(database) => {
+            Some([Value::Int(version)]) => {
                 Ok(version.unsigned_abs() < self.last_version.load(Ordering::Relaxed))
             }
-            _ => {
-                let message = "the database is not the one that this engine was opened with: zmsg_identity differs; nothing \
-                               of the journal is applied to it";
-                Err(Error::new(ErrorKind::Store, message))
-            }
+            _ => Err(Error::new(ErrorKind::Internal, "the last number of zmsg_ver could not be read")),
         }
     }
 

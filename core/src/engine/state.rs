@@ -15,14 +15,13 @@ use crate::base::{Clock, Deadline};
 use crate::batch::Batcher;
 use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
 use crate::config::{Config, Ttl};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::id::Ids;
 use crate::redis::{Redis, RedisSettings};
-use crate::sql::sql;
 use crate::store::Store;
+use crate::store::identity::identity;
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::telemetry::Counters;
-use crate::value::Value;
 
 /// The rooms of one engine, furnished.
 pub(super) struct State {
@@ -125,19 +124,9 @@ impl State {
     /// The engine's own tables, and which database they are in, which Redis has to know.
     async fn open_database(&self, deadline: Deadline) -> Result<()> {
         self.store.open_own_tables(self.config.auto_migrate, deadline).await?;
-        let identity = sql("SELECT database_id::text, database_id FROM zmsg_identity", &[])?;
-        let rows = self.store.query(&identity, deadline).await?;
-        match rows.first().map(|row| row.values.as_slice()) {
-            Some([Value::Text(id), Value::Uuid(bytes)]) => {
-                self.caches.belong_to(id);
-                self.batcher.belong_to(*bytes)?;
-            }
-            _ => {
-                let message = "the table zmsg_identity has no row; it should have exactly one";
-                return Err(Error::new(ErrorKind::Store, message));
-            }
-        }
-        Ok(())
+        let identity = identity(&*self.store, deadline).await?;
+        self.caches.belong_to(&format!("{:032x}", u128::from_be_bytes(identity)));
+        self.batcher.belong_to(identity)
     }
 
     pub(super) async fn close(&self, deadline: Deadline) {

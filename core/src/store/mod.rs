@@ -28,6 +28,7 @@ use crate::sql::{Rendered, Task};
 use crate::store::migrations::{Migration, MigrationReport};
 use crate::value::Row;
 
+pub(crate) mod identity;
 pub mod migrations;
 pub(crate) mod own_tables;
 pub mod postgres;

@@ -158,7 +158,7 @@ async fn a_schema_that_is_made_anew_is_another_database() {
     let table = "CREATE TABLE meta (id text PRIMARY KEY, likes bigint); INSERT INTO meta VALUES ('f1', 0)";
     scene.client.batch_execute(table).await.unwrap();
     let error = zm.flush().await.unwrap_err();
-    assert!(error.message().contains("zmsg_identity differs"), "{error}");
+    assert!(error.message().contains("not the one that this engine was opened with"), "{error}");
     assert_eq!(scene.text("likes", "f1").await.as_deref(), Some("0"));
     zm.close().await.unwrap();
     assert_eq!(receipt.done().await.unwrap_err().code(), "closed");
@@ -184,6 +184,21 @@ async fn another_databases_engine_refuses_the_folder_whether_its_owner_lives_or_
     assert_eq!(ours.text("likes", "f1").await.as_deref(), Some("3"));
     assert_eq!(theirs.text("likes", "f1").await.as_deref(), Some("0"));
     same_folder.open().await.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_of_the_database_is_another_database() {
+    let mut scene = Scene::new().await;
+    owner(&scene.setup).kill();
+    let copy = scene.database.copy().await;
+    let on_copy = scene.with("postgres_dsn", copy.dsn.as_str());
+    let error = on_copy.try_open().await.err().expect("the folder holds the original's journal");
+    assert!(error.code() == "config" && error.message().contains("another database"), "{error}");
+    scene.client = scene.database.client().await;
+    scene.adopt().await.close().await.unwrap();
+    assert_eq!(scene.text("likes", "f1").await.as_deref(), Some("3"));
+    let rows = copy.client().await.query_one("SELECT likes FROM meta WHERE id = 'f1'", &[]).await.unwrap();
+    assert_eq!(rows.get::<_, i64>(0), 1, "what was flushed before the copy, and no more");
 }
 
 #[tokio::test]

@@ -80,6 +80,27 @@ impl TestDatabase {
         store
     }
 
+    /// A copy as `CREATE DATABASE … TEMPLATE` makes it. Whoever is connected to the original is thrown out.
+    pub async fn copy(&self) -> TestDatabase {
+        let (admin_dsn, name) = (self.admin_dsn.clone(), unique("zmsg_copy"));
+        let admin = connect(&admin_dsn).await;
+        // With new connections forbidden nobody comes back in between.
+        let alone = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name);
+        admin.batch_execute(&alone).await.expect("alone");
+        let throw_out = format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        );
+        let copy = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        while admin.query_one(&throw_out, &[]).await.expect("thrown out").get::<_, i64>(0) > 0 {}
+        admin.batch_execute(&copy).await.expect("copied");
+        for name in [&self.name, &name] {
+            let open = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
+            admin.batch_execute(&open).await.expect("open again");
+        }
+        TestDatabase { dsn: with_database(&admin_dsn, &name), admin_dsn, name, dropped: self.dropped }
+    }
+
     /// A plain connection, to look from outside.
     pub async fn client(&self) -> Client {
         connect(&self.dsn).await
