@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, RwLockReadGuard, watch};
 
 use super::accumulator::{Accepted, Accumulator, NotAccepted};
 use super::batch::Digest;
@@ -36,6 +36,17 @@ impl Ticket {
     pub(crate) async fn done(&self) -> Result<()> {
         self.done.wait(self.sequence).await.map_err(|error| error.with_op_id(self.op_id()))
     }
+}
+
+/// Held together by all that accept an operation and then cache its value, and by a flush alone while it looks whether the
+/// last value is still there: a value whose operation came after that look would be taken for an old one and dropped.
+pub(crate) type Gate = RwLock<()>;
+
+/// A value that is to be cached with an operation.
+#[derive(Clone, Copy)]
+pub(crate) struct ToCache<'g> {
+    pub(crate) digest: Digest,
+    pub(crate) gate: &'g Gate,
 }
 
 /// How far the journal is on the disk, for class `journal_fsync`.
@@ -74,30 +85,37 @@ impl Batcher {
         }
     }
 
-    /// The same, waiting for room up to `overload_timeout` and, in class `journal_fsync`, for the disk.
+    /// The same, waiting for room up to `overload_timeout` and, in class `journal_fsync`, for the disk. With a value the
+    /// gate is held, until the caller has cached it; never while there is no room, which a flush has to make.
     ///
     /// # Errors
     /// As [`Batcher::try_accept`]; `Overloaded` if there is no room in time. `CommitUnknown` if the disk failed after the
     /// operation was written: it may be applied.
-    pub(crate) async fn accept(
+    pub(crate) async fn accept<'g>(
         &self,
         tasks: &[Task],
         keys: Keys<'_>,
-        digest: Option<Digest>,
+        value: Option<ToCache<'g>>,
         deadline: Deadline,
-    ) -> Result<Ticket> {
+    ) -> Result<(Ticket, Option<RwLockReadGuard<'g, ()>>)> {
         let shared = &self.0;
         let limit = deadline.at_most(shared.settings.overload_timeout);
-        let ticket = loop {
+        let digest = value.map(|value| value.digest);
+        let (ticket, held) = loop {
             let room = shared.room.notified();
             tokio::pin!(room);
             // From here on no news of room is missed.
             room.as_mut().enable();
+            let held = match value {
+                Some(value) => Some(deadline.run("waiting for a flush", value.gate.read()).await?),
+                None => None,
+            };
             match shared.accept_now(tasks, keys, digest) {
-                Ok(ticket) => break ticket,
+                Ok(ticket) => break (ticket, held),
                 Err(NotAccepted::Memory | NotAccepted::Journal(Refused::Full)) => {}
                 Err(NotAccepted::Journal(refused)) => return Err(refusal(refused)),
             }
+            drop(held);
             shared.counters.batch_waits.inc();
             shared.want();
             if limit.run("", room).await.is_err() {
@@ -108,7 +126,7 @@ impl Batcher {
         if shared.class() == Class::JournalFsync {
             shared.synced(ticket.sequence, deadline).await?;
         }
-        Ok(ticket)
+        Ok((ticket, held))
     }
 }
 

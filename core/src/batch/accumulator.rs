@@ -236,6 +236,12 @@ impl Accumulator {
         Some(frozen)
     }
 
+    /// The digest of the value that came with the last operation on a key, of those that are not settled.
+    pub(super) fn last_value(&self, key: &str) -> Option<Digest> {
+        let batches = [Some(&self.active), self.frozen.as_deref()];
+        batches.into_iter().flatten().find_map(|batch| batch.keys.get(key)).copied().flatten()
+    }
+
     /// The frozen batch is applied and the caches know: says so in the journal, for whoever adopts it.
     pub(super) fn settle(&mut self, up_to: u64) {
         self.frozen = None;

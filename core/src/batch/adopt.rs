@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use super::Shared;
 use super::flush::{self, Flight, Trouble, read_watermark, register};
-use super::flusher::changed_keys;
 use super::journal::{self, End, Recovered, StreamHeader, StreamLock};
 use super::rebuild::{rebuild, settled};
 use super::records::{Log, Visit};
@@ -204,7 +203,7 @@ async fn drop_unsettled(shared: &Shared, log: &Adopted, at: u64) -> Result<()> {
     let settled = settled(log, begin)?;
     if settled < at {
         let rebuilt = rebuild(log, settled, at, &HashSet::new(), &[])?;
-        shared.hooks.committed(changed_keys(&rebuilt), 0).await;
+        shared.tell_caches(&rebuilt, 0).await;
     }
     Ok(())
 }
@@ -217,7 +216,7 @@ async fn apply(shared: &Shared, log: &Adopted, stream: flush::Stream, mut at: u6
         let flight = Flight { store: &*shared.store, stream, batch: &rebuilt, deadline };
         at = match flush::flush(flight, &shared.tables, log).await {
             Ok(applied) => {
-                shared.hooks.committed(changed_keys(&rebuilt), applied.version).await;
+                shared.tell_caches(&rebuilt, applied.version).await;
                 shared.count(&applied.report);
                 rebuilt.hi
             }
@@ -225,7 +224,7 @@ async fn apply(shared: &Shared, log: &Adopted, stream: flush::Stream, mut at: u6
             // A batch of the owner's was still on its way and has arrived.
             Err(Trouble::Astray { at: Some(now) }) if now > at && now <= last => {
                 let arrived = rebuild(log, at, now, &HashSet::new(), &[])?;
-                shared.hooks.committed(changed_keys(&arrived), 0).await;
+                shared.tell_caches(&arrived, 0).await;
                 now
             }
             Err(Trouble::Astray { .. }) => {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::batch::Batch;
+use super::batch::{Batch, Digest};
 use super::dead::op_id;
 use super::flush::{self, Applied, Flight, FlushReport, Trouble};
 use super::records::{Log, Visit};
@@ -27,7 +27,6 @@ use crate::base::backoff::Backoff;
 use crate::base::crash::crash;
 use crate::base::service::{Services, StopSignal};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::ChangedKey;
 
 /// How often the time of a try is doubled: from half a minute to an hour.
 const MOST_DOUBLINGS: u32 = 7;
@@ -200,7 +199,7 @@ impl Shared {
         let Applied { report, dead, version, missed } = applied;
         self.late.store(0, Ordering::Relaxed);
         self.last_version.fetch_max(version, Ordering::Relaxed);
-        self.hooks.committed(changed_keys(&batch), version).await;
+        self.tell_caches(&batch, version).await;
         crash!("flush.after_invalidation");
         let hi = batch.hi;
         {
@@ -223,6 +222,20 @@ impl Shared {
         batch.done.end(with_ids(self.stream, dead));
         self.tell_waiters(hi, &report);
         self.room.notify_waiters();
+    }
+
+    /// Drops what a batch changed from the caches, unless they hold what was accepted last.
+    pub(super) async fn tell_caches(&self, batch: &Batch, version: u64) {
+        let keys = batch.keys.keys().cloned().collect();
+        self.hooks.committed(keys, version, &|keys: &[Arc<str>]| self.last_values(keys)).await;
+    }
+
+    /// For each key the digest of the value that came with the last operation that is not settled yet.
+    pub(super) fn last_values(&self, keys: &[Arc<str>]) -> Vec<Option<Digest>> {
+        match self.accumulator.lock().as_ref() {
+            Some(accumulator) => keys.iter().map(|key| accumulator.last_value(key)).collect(),
+            None => vec![None; keys.len()],
+        }
     }
 
     /// Lets go of segments that were settled `journal_retain` ago; at once if the journal is half full.
@@ -262,11 +275,6 @@ impl Shared {
             let _ = waiter.tell.send(Ok(waiter.report));
         }
     }
-}
-
-/// What a batch changed.
-pub(super) fn changed_keys(batch: &Batch) -> Vec<ChangedKey> {
-    batch.keys.iter().map(|(key, kept)| ChangedKey { key: key.clone(), kept: *kept }).collect()
 }
 
 fn with_ids(stream: super::flush::Stream, dead: HashMap<u64, Error>) -> HashMap<u64, Error> {

@@ -69,7 +69,7 @@ use flush::{Stream, Tables};
 use flusher::Waiter;
 use journal::{Class, Disk, Limits, MemoryDisk, RealDisk, StreamLock};
 
-pub(crate) use accept::Ticket;
+pub(crate) use accept::{Gate, Ticket, ToCache};
 pub(crate) use batch::Digest;
 pub use dead::DeadLetter;
 pub(crate) use dead::{drop_letter, list as list_dead, retry as retry_dead};
@@ -212,6 +212,11 @@ impl Batcher {
     /// What an acknowledged operation survives.
     pub(crate) fn durability(&self) -> &'static str {
         self.0.settings.class.word()
+    }
+
+    /// For each key the digest of the value that came with the last operation that is not settled yet.
+    pub(crate) fn last_values(&self, keys: &[Arc<str>]) -> Vec<Option<Digest>> {
+        self.0.last_values(keys)
     }
 
     /// Figures of this moment.

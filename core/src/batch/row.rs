@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::flush::{self, Flight, Trouble, register};
-use super::flusher::{LiveLog, changed_keys};
+use super::flusher::LiveLog;
 use super::rebuild::rebuild;
 use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
@@ -68,7 +68,7 @@ impl Shared {
         let flight = Flight { store: &*self.store, stream: self.stream, batch: &rebuilt, deadline };
         match flush::flush(flight, &self.tables, &log).await {
             Ok(applied) => {
-                self.hooks.committed(changed_keys(&rebuilt), applied.version).await;
+                self.tell_caches(&rebuilt, applied.version).await;
                 Ok(())
             }
             Err(Trouble::Again(error)) => Err(error),

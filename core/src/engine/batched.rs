@@ -10,9 +10,10 @@ use futures_util::future::join_all;
 use super::again;
 use crate::base::Deadline;
 use crate::base::service::Services;
+use crate::batch::Gate;
 use crate::cache::Caches;
 use crate::error::Result;
-use crate::store::{BatchHooks, ChangedKey};
+use crate::store::{BatchHooks, LastValues};
 
 /// Keys that Redis is told of at once.
 const AT_ONCE: usize = 500;
@@ -20,6 +21,7 @@ const AT_ONCE: usize = 500;
 /// Tells the caches.
 pub(super) struct CachesFollow {
     caches: Arc<Caches>,
+    gate: Arc<Gate>,
     /// A service holds this: strong, the services of a forgotten engine would keep each other.
     services: Weak<Services>,
     redis_timeout: Duration,
@@ -28,20 +30,27 @@ pub(super) struct CachesFollow {
 impl CachesFollow {
     pub(super) fn new(
         caches: Arc<Caches>,
+        gate: Arc<Gate>,
         services: &Arc<Services>,
         redis_timeout: Duration,
     ) -> CachesFollow {
-        CachesFollow { caches, services: Arc::downgrade(services), redis_timeout }
+        CachesFollow { caches, gate, services: Arc::downgrade(services), redis_timeout }
     }
 
-    async fn tell(&self, keys: &[ChangedKey], version: u64) -> Result<()> {
+    async fn tell(&self, keys: &[Arc<str>], version: u64, last: LastValues<'_>) -> Result<()> {
+        let _alone = self.gate.write().await;
         let deadline = Deadline::after(self.redis_timeout.saturating_mul(2));
-        let plain: Vec<&Arc<str>> = keys.iter().filter(|it| it.kept.is_none()).map(|it| &it.key).collect();
+        let (mut plain, mut kept) = (Vec::new(), Vec::new());
+        for (key, value) in keys.iter().zip(last(keys)) {
+            match value {
+                Some(value) => kept.push((key, value)),
+                None => plain.push(key),
+            }
+        }
         let dropped = self.caches.drop_keys(self.caches.begin(&plain), version, deadline).await;
-        let kept = keys.iter().filter_map(|it| Some((&it.key, it.kept.as_ref()?)));
-        let unless = kept.map(|(key, kept)| {
-            let change = self.caches.begin(std::slice::from_ref(key));
-            self.caches.drop_unless(change, kept, version, deadline)
+        let unless = kept.iter().map(|(key, value)| {
+            let change = self.caches.begin(std::slice::from_ref(*key));
+            self.caches.drop_unless(change, value, version, deadline)
         });
         join_all(unless).await.into_iter().fold(dropped, |all, one| all.and(one))
     }
@@ -49,16 +58,15 @@ impl CachesFollow {
 
 #[async_trait]
 impl BatchHooks for CachesFollow {
-    async fn committed(&self, keys: Vec<ChangedKey>, version: u64) {
+    async fn committed(&self, keys: Vec<Arc<str>>, version: u64, last: LastValues<'_>) {
         let mut failed: Vec<Arc<str>> = Vec::new();
         for chunk in keys.chunks(AT_ONCE) {
             // Once Redis has failed, the rest is left to the repetition: each would wait as long.
-            let told = if failed.is_empty() { self.tell(chunk, version).await.is_ok() } else { false };
+            let told = if failed.is_empty() { self.tell(chunk, version, last).await.is_ok() } else { false };
             if !told {
-                let keys: Vec<Arc<str>> = chunk.iter().map(|it| it.key.clone()).collect();
                 // This process's own memory at least has nothing older.
-                drop(self.caches.begin(&keys));
-                failed.extend(keys);
+                drop(self.caches.begin(chunk));
+                failed.extend_from_slice(chunk);
             }
         }
         if !failed.is_empty() {

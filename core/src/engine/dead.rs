@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{DeadLetter, Zmsg};
 use crate::batch::{drop_letter, list_dead, retry_dead};
 use crate::error::Result;
-use crate::store::{BatchHooks, ChangedKey};
+use crate::store::BatchHooks;
 
 /// Dead letters given at once.
 const MOST: u32 = 10_000;
@@ -32,8 +32,9 @@ impl Zmsg {
             let (_call, state) = (call, &zmsg.state);
             state.own_tables(deadline).await?;
             let revived = retry_dead(&*state.store, id, deadline).await?;
-            let keys = revived.keys.into_iter().map(|key| ChangedKey { key: Arc::from(key), kept: None });
-            state.follower().committed(keys.collect(), revived.version).await;
+            let keys = revived.keys.into_iter().map(Arc::from).collect();
+            let last = |keys: &[Arc<str>]| state.batcher.last_values(keys);
+            state.follower().committed(keys, revived.version, &last).await;
             Ok(())
         })
         .await

@@ -11,7 +11,7 @@ use super::limits::{check_data, check_key};
 use super::write::own;
 use super::{FlushReport, Receipt, Tasks, WriteOptions, Zmsg};
 use crate::base::service;
-use crate::batch::{Digest, Keys};
+use crate::batch::{Keys, ToCache};
 use crate::cache::digest;
 use crate::error::{Error, Result};
 use crate::sql::Task;
@@ -89,8 +89,9 @@ impl Zmsg {
         service::detached(async move {
             let (_call, state) = (call, &zmsg.state);
             let keys = Keys { key: key.as_deref(), invalidates: &options.invalidates };
-            let kept: Option<Digest> = entry.as_ref().map(|(_, data)| digest(data));
-            let ticket = state.batcher.accept(&tasks, keys, kept, deadline).await?;
+            let value = entry.as_ref().map(|(_, data)| ToCache { digest: digest(data), gate: &state.gate });
+            // Held until the value is cached.
+            let (ticket, _held) = state.batcher.accept(&tasks, keys, value, deadline).await?;
             let cached = match entry {
                 Some((key, data)) => {
                     let change = state.caches.begin(&[key]);

@@ -12,7 +12,7 @@ use super::families::Families;
 use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
-use crate::batch::Batcher;
+use crate::batch::{Batcher, Gate};
 use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
 use crate::config::{Config, Ttl};
 use crate::error::Result;
@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) calls: Arc<Calls>,
     pub(super) caches: Arc<Caches>,
     pub(super) batcher: Batcher,
+    /// Between accepted values and what flushes drop.
+    pub(super) gate: Arc<Gate>,
     pub(super) sources: SourceTable,
     pub(super) source_permits: Semaphore,
     /// Families of keys that were missed and have no source.
@@ -86,12 +88,14 @@ impl State {
         let statement_time = config.connect_timeout;
         let caches = Arc::new(Caches::new(settings, redis, clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
-        let follower = CachesFollow::new(caches.clone(), &services, config.redis_timeout);
+        let gate = Arc::new(Gate::default());
+        let follower = CachesFollow::new(caches.clone(), gate.clone(), &services, config.redis_timeout);
         let batcher =
             Batcher::open(&config, store.clone(), Arc::new(follower), counters.clone(), clock.clone())?;
         Ok(State {
             caches,
             batcher,
+            gate,
             ids: Ids::new(store.clone(), clock, config.id_grant, statement_time),
             source_permits: Semaphore::new(config.source_concurrency),
             counters,
@@ -172,7 +176,7 @@ impl State {
 
     /// What tells the caches of a batch.
     pub(super) fn follower(&self) -> CachesFollow {
-        CachesFollow::new(self.caches.clone(), &self.services, self.config.redis_timeout)
+        CachesFollow::new(self.caches.clone(), self.gate.clone(), &self.services, self.config.redis_timeout)
     }
 
     pub(super) async fn drop_keys(&self, change: Settle, version: u64) -> Result<()> {

@@ -105,21 +105,17 @@ impl CommitHooks for NoHooks {
     async fn after(&self, _outcome: &Outcome) {}
 }
 
-/// A key that a batch changed.
-#[derive(Debug, Clone)]
-pub struct ChangedKey {
-    /// The key.
-    pub key: Arc<str>,
-    /// SHA-1 of the value that was put into the caches with the last operation on it: while they hold that, it stays.
-    pub kept: Option<[u8; 20]>,
-}
+/// For each key the SHA-1 of the value that was put into the caches with the last operation accepted on it; none if that
+/// one brought no value or is not known.
+pub type LastValues<'a> = &'a (dyn Fn(&[Arc<str>]) -> Vec<Option<[u8; 20]>> + Send + Sync);
 
 /// What happens after a batch was committed; implemented by the engine.
 #[async_trait]
 pub trait BatchHooks: Send + Sync {
-    /// Tells the caches, before the operations are reported as done. `version` is that of the transaction. It never
+    /// Tells the caches which keys have changed, before the operations are reported as done. While they hold the last
+    /// value of a key, it stays: of the operations accepted meanwhile too. `version` is that of the transaction. It never
     /// fails: what the caches could not be told is for it to remember.
-    async fn committed(&self, keys: Vec<ChangedKey>, version: u64);
+    async fn committed(&self, keys: Vec<Arc<str>>, version: u64, last: LastValues<'_>);
 }
 
 /// How the statements of a transaction find their rows.

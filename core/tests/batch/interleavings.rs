@@ -2,11 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use bytes::Bytes;
 use zmsg_core::engine::{WriteOptions, Zmsg};
+use zmsg_core::sql::sql;
 use zmsg_core::value::Value;
 
 use crate::scene::{Scene, accept, like, rounds};
 use crate::support::engine::until;
+use crate::support::proxy::{Action, Proxy, commit};
 
 /// Threads that like one row as fast as they can while `work` runs. Gives what they had accepted.
 async fn hammered(zm: &Zmsg, work: impl AsyncFnOnce(&Counts)) -> i64 {
@@ -74,6 +77,49 @@ async fn pending_counts_every_like_once_while_flushes_go_on() {
     assert_eq!(zm.pending(&like("f1")).await.unwrap(), Some(Value::Int(accepted)));
     zm.close().await.unwrap();
     assert_eq!(scene.text("likes", "f1").await, Some(accepted.to_string()));
+}
+
+#[tokio::test]
+async fn a_flush_leaves_the_value_of_an_operation_that_was_accepted_meanwhile() {
+    let scene = Scene::new().await;
+    let proxy = Proxy::start(&scene.database.dsn).await;
+    let zm = scene.setup.clone().postgres_behind(&proxy, &scene.database).open().await;
+    zm.source("f*", sql("SELECT likes FROM meta WHERE id = ?", ()).unwrap(), Default::default()).unwrap();
+    let with = async |id: &'static str, data: Option<&'static str>| {
+        let data = data.map(|it| Bytes::from_static(it.as_bytes()));
+        zm.cache_and_periodic_store(Some(id), data, like(id), WriteOptions::default()).await.unwrap()
+    };
+    with("f1", None).await;
+    zm.flush().await.unwrap();
+    let earlier = [
+        with("f1", Some("two")).await,
+        with("f2", None).await,
+        with("f3", Some("one")).await,
+        with("f4", None).await,
+    ];
+    let held = proxy.rule(commit(), Action::Hold);
+    let flush = tokio::spawn({
+        let zm = zm.clone();
+        async move { zm.flush().await }
+    });
+    held.fired().await;
+    with("f1", Some("three")).await;
+    with("f2", Some("two")).await;
+    with("f3", None).await;
+    held.release();
+    flush.await.unwrap().unwrap();
+    for receipt in earlier {
+        receipt.done().await.unwrap();
+    }
+    let found = async |id| zm.get(id).await.unwrap();
+    assert_eq!(found("f1").await, Some(Bytes::from("three")), "accepted later, with a value");
+    assert_eq!(found("f2").await, Some(Bytes::from("two")));
+    assert_eq!(found("f3").await, Some(Bytes::from("1")), "the later operation made the value old");
+    assert_eq!(found("f4").await, Some(Bytes::from("1")));
+    zm.flush().await.unwrap();
+    assert_eq!(found("f1").await, Some(Bytes::from("three")));
+    assert_eq!(found("f3").await, Some(Bytes::from("2")));
+    zm.close().await.unwrap();
 }
 
 #[tokio::test]
