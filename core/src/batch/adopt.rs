@@ -2,7 +2,7 @@
 //! above their watermark.
 //!
 //! ```text
-//! nobody holds it ─▶ locked ─▶ read ─▶ pieces above the watermark, one batch each ─▶ .done ─▶ watermark deleted ─▶ gone
+//! nobody holds it ─▶ locked ─▶ read ─▶ what is above the watermark, in pieces ─▶ .done ─▶ watermark deleted ─▶ gone
 //!                                ├─ of another database ─▶ left alone
 //!                                ╰─ damaged ─▶ left alone, said once, counted
 //! ```
@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
-use super::flush::{self, Flight, Trouble, read_watermark, register};
-use super::journal::{self, End, Recovered, StreamHeader, StreamLock};
+use super::flush::{self, Stream, read_watermark, register};
+use super::journal::{self, End, LoadedSegment, Recovered, StreamHeader, StreamLock};
 use super::rebuild::{rebuild, settled};
-use super::records::{Log, Visit};
+use super::records::{Log, is_unreadable};
 use super::row::owner;
+use super::{Shared, pieces};
 use crate::base::Deadline;
 use crate::base::crash::crash;
 use crate::base::service::{self, StopSignal};
@@ -28,10 +28,6 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(3);
-/// How many times the usual time of a flush a piece has.
-const PATIENCE: u32 = 20;
-/// Records of one batch.
-const PIECE: u64 = 200_000;
 
 /// Looks now and then.
 pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
@@ -97,15 +93,8 @@ enum Outcome {
 struct Adopted(Recovered);
 
 impl Log for Adopted {
-    fn read(&self, lo: u64, hi: u64, visit: Visit<'_>) -> Result<()> {
-        for record in self.0.read_from(lo) {
-            let record = record.map_err(|error| unreadable(&error))?;
-            if record.sequence > hi {
-                break;
-            }
-            visit(record.segment, record.sequence, &record.payload)?;
-        }
-        Ok(())
+    fn load(&self, after: u64) -> Result<Option<LoadedSegment>> {
+        self.0.load(after).map_err(|error| unreadable(&error))
     }
 }
 
@@ -159,8 +148,11 @@ async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
     let (last, records) = (recovered.last, recovered.last.saturating_sub(at));
     let log = Adopted(recovered);
     crash!("adopt.before_apply");
-    drop_unsettled(shared, &log, at).await?;
-    apply(shared, &log, header.stream, at, last).await?;
+    match replay(shared, &log, header.stream, at, last).await {
+        // Reading it again would change nothing.
+        Err(error) if is_unreadable(&error) => return Ok(Outcome::Refused(error.message().to_owned())),
+        replayed => replayed?,
+    }
     crash!("adopt.after_apply");
     put_away(shared, dir).await?;
     drop(lock);
@@ -194,6 +186,11 @@ fn is_ours(shared: &Shared, header: &StreamHeader, database: [u8; 16]) -> bool {
     }
 }
 
+async fn replay(shared: &Shared, log: &Adopted, stream: Stream, at: u64, last: u64) -> Result<()> {
+    drop_unsettled(shared, log, at).await?;
+    pieces::apply(shared, log, stream, at, last).await
+}
+
 /// The owner may have ended between its last COMMIT and telling the caches.
 async fn drop_unsettled(shared: &Shared, log: &Adopted, at: u64) -> Result<()> {
     let begin = log.0.first.saturating_sub(1);
@@ -204,34 +201,6 @@ async fn drop_unsettled(shared: &Shared, log: &Adopted, at: u64) -> Result<()> {
     if settled < at {
         let rebuilt = rebuild(log, settled, at, &HashSet::new(), &[])?;
         shared.tell_caches(&rebuilt, 0).await;
-    }
-    Ok(())
-}
-
-async fn apply(shared: &Shared, log: &Adopted, stream: flush::Stream, mut at: u64, last: u64) -> Result<()> {
-    while at < last {
-        let rebuilt = rebuild(log, at, last.min(at + PIECE), &HashSet::new(), &[])?;
-        // Nobody waits for it, and a piece does not become smaller when it is tried again.
-        let deadline = Deadline::after(shared.settings.flush_timeout.saturating_mul(PATIENCE));
-        let flight = Flight { store: &*shared.store, stream, batch: &rebuilt, deadline };
-        at = match flush::flush(flight, &shared.tables, log).await {
-            Ok(applied) => {
-                shared.tell_caches(&rebuilt, applied.version).await;
-                shared.count(&applied.report);
-                rebuilt.hi
-            }
-            Err(Trouble::Again(error)) => return Err(error),
-            // A batch of the owner's was still on its way and has arrived.
-            Err(Trouble::Astray { at: Some(now) }) if now > at && now <= last => {
-                let arrived = rebuild(log, at, now, &HashSet::new(), &[])?;
-                shared.tell_caches(&arrived, 0).await;
-                now
-            }
-            Err(Trouble::Astray { .. }) => {
-                let message = "the watermark of an adopted journal moved while it was applied";
-                return Err(Error::new(ErrorKind::Store, message).with_retryable(true));
-            }
-        };
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::entry::{Keys, write_define, write_identity, write_operations, write_raw_statement};
 use super::flush::Stream;
-use super::records::{Definitions, Item, Log};
+use super::records::{Definitions, Item, Log, Records, is_unreadable};
 use crate::base::Deadline;
 use crate::batch::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,8 +14,9 @@ use crate::sql::{Cell, Rendered, sql};
 use crate::store::{Access, CommitFailure, StepFailure, Store, Transaction};
 use crate::value::{Row, Value};
 
-/// Rows of one INSERT.
+/// Rows of one INSERT, and the length of their records.
 const INSERT_ROWS: usize = 1_000;
+const INSERT_BYTES: usize = 1 << 20;
 /// Characters of a statement that are kept for people to read.
 const SHOWN: usize = 4_000;
 
@@ -51,7 +52,7 @@ pub struct DeadLetter {
 }
 
 /// A row for `zmsg_dead`.
-pub(super) struct Letter {
+struct Letter {
     op_id: String,
     key: Option<String>,
     tasks: Vec<u8>,
@@ -65,39 +66,59 @@ pub(crate) fn op_id(stream: Stream, sequence: u64) -> String {
     format!("{:032x}-{sequence}", u128::from_be_bytes(stream))
 }
 
-/// The letters of the dead operations of a batch, read from the journal.
-pub(super) fn letters(
-    log: &dyn Log,
-    batch: &Batch,
+/// The statements that write the letters of the dead operations of a batch, which are read from the journal meanwhile.
+pub(super) struct Letters<'a> {
+    records: Records<'a>,
     stream: Stream,
-    dead: &HashMap<u64, Error>,
-) -> Result<Vec<Letter>> {
-    let mut letters = Vec::with_capacity(dead.len());
-    if dead.is_empty() {
-        return Ok(letters);
+    dead: &'a HashMap<u64, Error>,
+    left: usize,
+}
+
+impl<'a> Letters<'a> {
+    pub(super) fn of(
+        log: &'a dyn Log,
+        batch: &Batch,
+        stream: Stream,
+        dead: &'a HashMap<u64, Error>,
+    ) -> Letters<'a> {
+        Letters { records: Records::new(log, batch.lo, batch.hi), stream, dead, left: dead.len() }
     }
-    let mut definitions = Definitions::default();
-    log.read(batch.lo, batch.hi, &mut |segment, sequence, payload| {
-        let error = dead.get(&sequence).filter(|_| sequence > batch.lo && sequence <= batch.hi);
-        let mut letter = error.map(|error| Letter {
+
+    /// The next one; `None` if there are no more letters.
+    pub(super) fn next(&mut self) -> Result<Option<Rendered>> {
+        let (mut letters, mut bytes): (Vec<Letter>, usize) = (Vec::new(), 0);
+        while self.left > 0 && letters.len() < INSERT_ROWS && bytes < INSERT_BYTES {
+            let (dead, stream) = (self.dead, self.stream);
+            let mut letter: Option<Letter> = None;
+            let next = self.records.next(&mut |sequence, item, keys| {
+                if let Some(error) = dead.get(&sequence) {
+                    letter.get_or_insert_with(|| Letter::of(stream, sequence, error)).add(&item, keys);
+                }
+                Ok(())
+            })?;
+            let Some((_, length)) = next else { break };
+            if let Some(letter) = letter {
+                letters.push(letter);
+                bytes += length;
+                self.left -= 1;
+            }
+        }
+        Ok((!letters.is_empty()).then(|| insert(&letters)))
+    }
+}
+
+impl Letter {
+    fn of(stream: Stream, sequence: u64, error: &Error) -> Letter {
+        Letter {
             op_id: op_id(stream, sequence),
             key: None,
             tasks: Vec::new(),
             statement: String::new(),
             sqlstate: error.sqlstate().map(str::to_owned),
             message: error.to_string(),
-        });
-        definitions.read(segment, payload, &mut |item, keys| {
-            letter.iter_mut().for_each(|letter| letter.add(&item, keys));
-            Ok(())
-        })?;
-        letters.extend(letter);
-        Ok(())
-    })?;
-    Ok(letters)
-}
+        }
+    }
 
-impl Letter {
     /// Each cell is defined before its operations, so that the bytes stand for themselves.
     fn add(&mut self, item: &Item<'_>, keys: &[&str]) {
         let owned: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
@@ -126,24 +147,20 @@ impl Letter {
     }
 }
 
-/// The statements that write the letters.
-pub(super) fn insert(letters: &[Letter]) -> Vec<Rendered> {
+/// The statement that writes letters.
+fn insert(letters: &[Letter]) -> Rendered {
     let text = |value: &str| Value::text(value.replace('\0', "\\0"));
     let optional = |value: &Option<String>| value.as_deref().map_or(Value::Null, text);
-    let column =
-        |letters: &[Letter], of: &dyn Fn(&Letter) -> Value| Value::List(letters.iter().map(of).collect());
-    let chunks = letters.chunks(INSERT_ROWS).map(|letters| {
-        let params = [
-            column(letters, &|it| Value::text(it.op_id.as_str())),
-            column(letters, &|it| optional(&it.key)),
-            column(letters, &|it| Value::bytes(it.tasks.as_slice())),
-            column(letters, &|it| text(&it.statement)),
-            column(letters, &|it| optional(&it.sqlstate)),
-            column(letters, &|it| text(&it.message)),
-        ];
-        Rendered { sql: INSERT.into(), params: params.into() }
-    });
-    chunks.collect()
+    let column = |of: &dyn Fn(&Letter) -> Value| Value::List(letters.iter().map(of).collect());
+    let params = [
+        column(&|it| Value::text(it.op_id.as_str())),
+        column(&|it| optional(&it.key)),
+        column(&|it| Value::bytes(it.tasks.as_slice())),
+        column(&|it| text(&it.statement)),
+        column(&|it| optional(&it.sqlstate)),
+        column(&|it| text(&it.message)),
+    ];
+    Rendered { sql: INSERT.into(), params: params.into() }
 }
 
 /// What the database has refused of the records in (lo, hi], by number. For a batch that turns out to be committed by a
@@ -247,7 +264,7 @@ async fn take(transaction: &mut dyn Transaction, id: i64) -> Result<Vec<u8>> {
 /// The statements of a letter, and its keys.
 fn read(tasks: &[u8]) -> Result<(Vec<Rendered>, Vec<String>)> {
     let (mut statements, mut all) = (Vec::new(), Vec::new());
-    Definitions::default().read(1, tasks, &mut |item, keys| {
+    let read = Definitions::default().read(1, 1, tasks, &mut |_, item, keys| {
         statements.push(match item {
             Item::Cell(cell) => Cell::clone(cell).statement()?,
             Item::Statement { statement, .. } => statement,
@@ -255,6 +272,13 @@ fn read(tasks: &[u8]) -> Result<(Vec<Rendered>, Vec<String>)> {
         });
         all.extend(keys.iter().map(|key| (*key).to_owned()));
         Ok(())
+    });
+    read.map_err(|error| match is_unreadable(&error) {
+        true => Error::new(
+            error.kind(),
+            "the dead letter cannot be understood; was it written by another version?",
+        ),
+        false => error,
     })?;
     Ok((statements, all))
 }

@@ -20,7 +20,8 @@ use tokio::sync::oneshot;
 use super::batch::{Batch, Digest};
 use super::dead::op_id;
 use super::flush::{self, Applied, Flight, FlushReport, Trouble};
-use super::records::{Log, Visit};
+use super::journal::LoadedSegment;
+use super::records::Log;
 use super::{Batcher, Shared};
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
@@ -103,14 +104,9 @@ fn new_backoff() -> Backoff {
 pub(super) struct LiveLog<'a>(pub &'a Shared);
 
 impl Log for LiveLog<'_> {
-    fn read(&self, lo: u64, hi: u64, visit: Visit<'_>) -> Result<()> {
-        let mut records: Vec<(u32, u64, Vec<u8>)> = Vec::new();
-        if let Some(accumulator) = self.0.accumulator.lock().as_ref() {
-            // Copied: whoever accepts operations waits no longer than this takes.
-            let wanted = accumulator.journal.read_from(lo).take_while(|record| record.sequence <= hi);
-            records.extend(wanted.map(|record| (record.segment, record.sequence, record.payload.to_vec())));
-        }
-        records.iter().try_for_each(|(segment, sequence, payload)| visit(*segment, *sequence, payload))
+    /// A copy: whoever accepts operations waits no longer than that takes.
+    fn load(&self, after: u64) -> Result<Option<LoadedSegment>> {
+        Ok(self.0.accumulator.lock().as_ref().and_then(|it| it.journal.load(after)))
     }
 }
 

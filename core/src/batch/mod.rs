@@ -16,7 +16,7 @@
 //! | `entry`, `records`, `rebuild` | what a record says, and a batch from records |
 //! | `accumulator`, `batch`, `route`, `domain` | what composes with what |
 //! | `flush/` | from a batch to rows, exactly once |
-//! | `flusher`, `adopt`, `close` | when: the services |
+//! | `flusher`, `adopt`, `close`, `pieces` | when: the services |
 //! | `done` | who waits for an operation's end |
 //! | `row` | this journal's row in PostgreSQL |
 //! | `pending` | a cell as it will be |
@@ -28,7 +28,7 @@
 //! - One batch at a time is on its way; it is sent again until its fate is known.
 //! - Per cell the row ends as if its operations had run alone, in order, for operations none of which fails by itself.
 //! - The journal and what is composed have bounds; at a bound callers wait and are then told. Nothing is dropped. What is
-//!   replayed from the journal is read as a whole and not counted.
+//!   replayed from the journal is read a piece at a time.
 
 mod accept;
 mod accumulator;
@@ -44,6 +44,7 @@ mod flush;
 mod flusher;
 mod journal;
 mod pending;
+mod pieces;
 mod place;
 mod rebuild;
 mod records;

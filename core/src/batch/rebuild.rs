@@ -3,20 +3,18 @@
 use std::collections::HashSet;
 
 use super::batch::Batch;
-use super::records::{Definitions, Item, Log};
+use super::records::{Item, Log, Records};
 use crate::error::Result;
 use crate::sql::names_in;
 
 /// The newest position that the caches are known to have followed, as the records above `lo` say.
 pub(super) fn settled(log: &dyn Log, lo: u64) -> Result<u64> {
-    let (mut definitions, mut settled) = (Definitions::default(), lo);
-    log.read(lo, u64::MAX, &mut |segment, _, payload| {
-        definitions.read(segment, payload, &mut |item, _| {
-            if let Item::Settled(up_to) = item {
-                settled = settled.max(up_to);
-            }
-            Ok(())
-        })
+    let mut settled = lo;
+    Records::new(log, lo, u64::MAX).each(&mut |_, item, _| {
+        if let Item::Settled(up_to) = item {
+            settled = settled.max(up_to);
+        }
+        Ok(())
     })?;
     Ok(settled)
 }
@@ -32,19 +30,34 @@ pub(super) fn rebuild(
     let mut batch = Batch::new(0, lo);
     batch.expect_order(in_order);
     batch.excluded.clone_from(excluded);
-    let mut definitions = Definitions::default();
-    log.read(lo, hi, &mut |segment, sequence, payload| {
-        let counts = sequence > lo && sequence <= hi && !excluded.contains(&sequence);
-        definitions.read(segment, payload, &mut |item, keys| {
-            if counts {
-                add(&mut batch, sequence, &item);
-                keys.iter().for_each(|key| batch.add_key(key, None));
-            }
-            Ok(())
-        })
-    })?;
+    let mut records = Records::new(log, lo, hi);
+    while next(&mut records, &mut batch)?.is_some() {}
     batch.hi = hi;
     Ok(batch)
+}
+
+/// Composes the records above `lo` until they take `most_bytes` of memory, and those up to `hi` at most.
+pub(super) fn rebuild_piece(log: &dyn Log, lo: u64, hi: u64, most_bytes: usize) -> Result<Batch> {
+    let mut batch = Batch::new(0, lo);
+    let mut records = Records::new(log, lo, hi);
+    while batch.bytes < most_bytes
+        && let Some(sequence) = next(&mut records, &mut batch)?
+    {
+        batch.hi = sequence;
+    }
+    Ok(batch)
+}
+
+/// Composes the next record and gives its number.
+fn next(records: &mut Records<'_>, batch: &mut Batch) -> Result<Option<u64>> {
+    let next = records.next(&mut |sequence, item, keys| {
+        if !batch.excluded.contains(&sequence) {
+            add(batch, sequence, &item);
+            keys.iter().for_each(|key| batch.add_key(key, None));
+        }
+        Ok(())
+    })?;
+    Ok(next.map(|(sequence, _)| sequence))
 }
 
 fn add(batch: &mut Batch, sequence: u64, item: &Item<'_>) {

@@ -6,13 +6,11 @@
 //!                            ╰─ anything else ─▶ every flush fails and says so
 //! ```
 
-use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
-use super::Shared;
-use super::flush::{self, Flight, Trouble, register};
+use super::flush::register;
 use super::flusher::LiveLog;
-use super::rebuild::rebuild;
+use super::{Shared, pieces};
 use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::sql;
@@ -64,16 +62,7 @@ impl Shared {
             register(&*self.store, self.stream, &owner(), deadline).await?;
         }
         let log = LiveLog(self);
-        let rebuilt = rebuild(&log, from, lo, &HashSet::new(), &[])?;
-        let flight = Flight { store: &*self.store, stream: self.stream, batch: &rebuilt, deadline };
-        match flush::flush(flight, &self.tables, &log).await {
-            Ok(applied) => {
-                self.tell_caches(&rebuilt, applied.version).await;
-                Ok(())
-            }
-            Err(Trouble::Again(error)) => Err(error),
-            Err(Trouble::Astray { at }) => Err(self.astray(at, lo, first)),
-        }
+        pieces::apply(self, &log, self.stream, from, lo).await
     }
 
     /// Whether the database is certainly in an earlier state than this process has seen it in: then it draws lower numbers

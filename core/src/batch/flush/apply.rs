@@ -8,10 +8,11 @@
 use futures_util::future::join;
 
 use super::plan::{Plan, Set};
-use super::replay::{self, Step};
+use super::replay::{self, Steps};
 use super::watermark::{advance, number};
 use super::{Applied, Flight, Missed};
 use crate::base::crash::crash;
+use crate::batch::records::Log;
 use crate::error::{Error, ErrorKind};
 use crate::sql::Rendered;
 use crate::store::{Access, CommitFailure, ExecResult, StepFailure, Transaction};
@@ -49,14 +50,14 @@ const FLIGHT: usize = 4;
 const STEPS: usize = 256;
 
 /// Applies a batch.
-pub(super) async fn apply(flight: &Flight<'_>, plan: &Plan<'_>, steps: &[Step]) -> Result<Applied, Failure> {
+pub(super) async fn apply(flight: &Flight<'_>, plan: &Plan<'_>, log: &dyn Log) -> Result<Applied, Failure> {
     plan.check().map_err(Failure::Entangled)?;
     crash!("flush.before_begin");
     let access = if plan.by_key { Access::ByKey } else { Access::Any };
     let begun = flight.store.begin(access, flight.deadline).await;
     let mut transaction = begun.map_err(Failure::of)?;
     let mut run = Run { transaction: &mut *transaction, plan, applied: Applied::new(flight.batch) };
-    match run.all(flight, steps).await {
+    match run.all(flight, log).await {
         Ok(()) => {
             let applied = run.applied;
             commit(transaction, applied).await
@@ -116,16 +117,14 @@ struct Run<'r, 'p> {
 }
 
 impl<'p> Run<'_, 'p> {
-    async fn all(&mut self, flight: &Flight<'_>, steps: &[Step]) -> Result<(), Failure> {
+    async fn all(&mut self, flight: &Flight<'_>, log: &dyn Log) -> Result<(), Failure> {
         move_watermark(self.transaction, flight).await?;
         crash!("flush.after_watermark");
         let locks = self.plan.locks().into_iter().map(|lock| (lock, Part::Other));
         self.send(locks.collect()).await?;
         // In front of the sets: what is inserted in the caller's words may be what a set refers to.
-        let groups = replay::groups(steps).map_err(Failure::Refused)?;
-        for groups in groups.chunks(STEPS) {
-            let steps = groups.iter().map(|group| (group.statement.clone(), Part::Steps(group.steps.len())));
-            self.send(steps.collect()).await?;
+        if flight.batch.replays {
+            self.steps(Steps::replayed(log, flight.batch)).await?;
         }
         self.sets().await?;
         for singles in self.plan.singles.chunks(FLIGHT) {
@@ -142,6 +141,21 @@ impl<'p> Run<'_, 'p> {
             self.transaction.run(&[number(flight.stream, flight.batch.hi)]).await.map_err(Failure::of)?;
         self.applied.version = version_of(&results)?;
         Ok(())
+    }
+
+    async fn steps(&mut self, mut steps: Steps<'_>) -> Result<(), Failure> {
+        loop {
+            let piece = steps.next().map_err(Failure::Again)?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            let groups = replay::groups(&piece).map_err(Failure::Refused)?;
+            for groups in groups.chunks(STEPS) {
+                let statements =
+                    groups.iter().map(|group| (group.statement.clone(), Part::Steps(group.steps.len())));
+                self.send(statements.collect()).await?;
+            }
+        }
     }
 
     /// While the server works on one flight the next one is made.

@@ -17,16 +17,16 @@ use smallvec::SmallVec;
 
 use super::apply::{Failure, commit, has_rows, move_watermark, version_of};
 use super::plan::{Plan, RowAt, Set, alone};
-use super::replay::{self, Group, Step, What};
+use super::replay::{self, At, Group, Step, Steps, What};
 use super::watermark::number;
 use super::{Applied, Flight, Tables};
-use crate::batch::batch::{Batch, Slot};
-use crate::batch::dead;
+use crate::batch::batch::Slot;
+use crate::batch::dead::Letters;
 use crate::batch::rebuild::rebuild;
 use crate::batch::records::Log;
 use crate::error::{Error, ErrorKind};
 use crate::ops::Form;
-use crate::sql::Rendered;
+use crate::sql::{Cell, Rendered};
 use crate::store::{Access, ExecResult, StepFailure, Transaction};
 
 /// Statements behind one savepoint before halving begins.
@@ -60,8 +60,9 @@ pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -
             plan: &plan,
             log,
             applied: Applied::new(batch),
-            refused_steps: Vec::new(),
-            refused_cells: Vec::new(),
+            refused_steps: HashSet::new(),
+            refused_cells: HashSet::new(),
+            hopeless: HashMap::new(),
             list_died: None,
         };
         surgery.applied.dead.clone_from(&withdrawn);
@@ -88,8 +89,11 @@ struct Surgery<'a> {
     log: &'a dyn Log,
     applied: Applied,
     /// Refused because a row is missing that may come later.
-    refused_steps: Vec<Step>,
-    refused_cells: Vec<(RowAt, u16)>,
+    refused_steps: HashSet<At>,
+    /// Refused as composed.
+    refused_cells: HashSet<Slot>,
+    /// Whatever is done to them is refused, and why.
+    hopeless: HashMap<Slot, Error>,
     /// A record of several tasks, one of which was refused: none of them may be applied.
     list_died: Option<(u64, Error)>,
 }
@@ -125,8 +129,10 @@ impl Surgery<'_> {
             self.attempt(&[lock]).await?.ok();
         }
         if batch.replays {
-            let steps = replay::steps(self.log, batch).map_err(Failure::Again)?;
-            self.steps(steps).await?;
+            let mut steps = Steps::replayed(self.log, batch);
+            while let Some(piece) = next_piece(&mut steps)? {
+                self.steps(&piece).await?;
+            }
         }
         for set in &self.plan.sets {
             self.set(set).await?;
@@ -138,7 +144,7 @@ impl Surgery<'_> {
             };
             match outcome {
                 Ok(results) => self.count(1, &results),
-                Err(_) => self.refused_cells.push((at, column)),
+                Err(_) => drop(self.refused_cells.insert(at.slot(column))),
             }
         }
         self.once_more().await?;
@@ -152,10 +158,9 @@ impl Surgery<'_> {
         if self.list_died.is_some() {
             return Ok(());
         }
-        let letters =
-            dead::letters(self.log, batch, self.flight.stream, &self.applied.dead).map_err(Failure::Again)?;
-        for statement in dead::insert(&letters) {
-            self.transaction.run(&[statement]).await.map_err(Failure::of)?;
+        let mut letters = Letters::of(self.log, batch, self.flight.stream, &self.applied.dead);
+        while let Some(insert) = letters.next().map_err(Failure::Again)? {
+            self.transaction.run(&[insert]).await.map_err(Failure::of)?;
         }
         self.applied.report.dead = self.applied.dead.len() as u64;
         let results = self
@@ -185,8 +190,8 @@ impl Surgery<'_> {
 
     /// Steps in order. A refused one is dead, and those after it go on: each stands for itself. Run again later, it would
     /// apply to what they left; only one that misses a row is, since composed operations may have inserted it.
-    async fn steps(&mut self, steps: Vec<Step>) -> Result<(), Failure> {
-        let groups = match replay::groups(&steps) {
+    async fn steps(&mut self, steps: &[Step]) -> Result<(), Failure> {
+        let groups = match replay::groups(steps) {
             Ok(groups) => groups,
             // One of them cannot even be written.
             Err(_) => return self.steps_alone(steps).await,
@@ -206,7 +211,7 @@ impl Surgery<'_> {
                     }
                 }
                 Err(error) if range.len() == 1 => {
-                    self.group_alone(&steps, &groups[range.start], error).await?;
+                    self.group_alone(steps, &groups[range.start], error).await?;
                 }
                 Err(_) => ranges.halve(range),
             }
@@ -219,14 +224,14 @@ impl Surgery<'_> {
             self.set_aside(&steps[group.steps.start], error);
             return Ok(());
         }
-        self.steps_alone(steps[group.steps.clone()].to_vec()).await
+        self.steps_alone(&steps[group.steps.clone()]).await
     }
 
-    async fn steps_alone(&mut self, steps: Vec<Step>) -> Result<(), Failure> {
+    async fn steps_alone(&mut self, steps: &[Step]) -> Result<(), Failure> {
         for step in steps {
-            match self.step(&step).await? {
+            match self.step(step).await? {
                 Ok(results) => self.count(1, &results),
-                Err(error) => self.set_aside(&step, error),
+                Err(error) => self.set_aside(step, error),
             }
         }
         Ok(())
@@ -234,7 +239,7 @@ impl Surgery<'_> {
 
     fn set_aside(&mut self, step: &Step, error: Error) {
         match error.sqlstate() {
-            Some(MISSING_ROW) => self.refused_steps.push(step.clone()),
+            Some(MISSING_ROW) => drop(self.refused_steps.insert(step.at)),
             _ => self.bury(step, error),
         }
     }
@@ -257,7 +262,7 @@ impl Surgery<'_> {
                 Ok(results) => self.count_rows(set, rows, results.last()).await?,
                 Err(_) if rows.len() == 1 => {
                     let at = RowAt { route: set.route, row: rows[0] };
-                    self.refused_cells.extend(set.columns.iter().map(|column| (at, *column)));
+                    self.refused_cells.extend(set.columns.iter().map(|column| at.slot(*column)));
                 }
                 Err(_) => ranges.halve(range),
             }
@@ -279,45 +284,51 @@ impl Surgery<'_> {
     }
 
     async fn once_more(&mut self) -> Result<(), Failure> {
-        let mut steps = std::mem::take(&mut self.refused_steps);
-        steps.sort_by_key(|step| step.sequence);
-        for step in &steps {
-            match self.step(step).await? {
-                Ok(results) => self.count(1, &results),
-                Err(error) => self.bury(step, error),
+        let (log, batch) = (self.log, self.flight.batch);
+        let again = std::mem::take(&mut self.refused_steps);
+        if !again.is_empty() {
+            let mut steps = Steps::wanted(log, batch, |at, _| again.contains(&at));
+            while let Some(piece) = next_piece(&mut steps)? {
+                for step in &piece {
+                    match self.step(step).await? {
+                        Ok(results) => self.count(1, &results),
+                        Err(error) => self.bury(step, error),
+                    }
+                }
             }
         }
-        for (_, steps) in self.steps_of_cells()? {
-            self.cell(&steps).await?;
+        let cells = std::mem::take(&mut self.refused_cells);
+        if !cells.is_empty() {
+            let slot = |cell: &Cell| batch.locate(cell).filter(|slot| cells.contains(slot));
+            let mut steps = Steps::wanted(log, batch, |_, cell| cell.and_then(slot).is_some());
+            while let Some(piece) = next_piece(&mut steps)? {
+                self.cells(piece).await?;
+            }
         }
         Ok(())
     }
 
-    /// The operations of the refused cells, each cell's in order.
-    fn steps_of_cells(&mut self) -> Result<BTreeMap<Slot, Vec<Step>>, Failure> {
-        let batch: &Batch = self.flight.batch;
-        let cells = std::mem::take(&mut self.refused_cells);
-        let slot = |(at, column): &(RowAt, u16)| Slot { route: at.route, row: at.row, column: *column };
-        let wanted: HashSet<Slot> = cells.iter().map(slot).collect();
-        let mut found: BTreeMap<Slot, Vec<Step>> = BTreeMap::new();
-        if wanted.is_empty() {
-            return Ok(found);
-        }
-        let is_wanted = |slot: &Slot| wanted.contains(slot);
-        let steps =
-            replay::select(self.log, batch, |cell| batch.locate(cell).as_ref().is_some_and(is_wanted));
-        for step in steps.map_err(Failure::Again)? {
+    /// Operations of refused cells, each cell's in order.
+    async fn cells(&mut self, steps: Vec<Step>) -> Result<(), Failure> {
+        let mut by_cell: BTreeMap<Slot, Vec<Step>> = BTreeMap::new();
+        for step in steps {
             if let What::Cell(cell) = &step.what
-                && let Some(slot) = batch.locate(cell)
+                && let Some(slot) = self.flight.batch.locate(cell)
             {
-                found.entry(slot).or_default().push(step);
+                by_cell.entry(slot).or_default().push(step);
             }
         }
-        Ok(found)
+        for (slot, steps) in by_cell {
+            match self.hopeless.get(&slot).cloned() {
+                Some(error) => steps.iter().for_each(|step| self.bury(step, error.clone())),
+                None => self.cell(slot, &steps).await?,
+            }
+        }
+        Ok(())
     }
 
     /// The operations of one cell: composed as far as that is accepted, halved where it is not.
-    async fn cell(&mut self, steps: &[Step]) -> Result<(), Failure> {
+    async fn cell(&mut self, slot: Slot, steps: &[Step]) -> Result<(), Failure> {
         let mut ranges = Halves::of(steps.len());
         while let Some(range) = ranges.pop() {
             let part = &steps[range.clone()];
@@ -335,6 +346,7 @@ impl Surgery<'_> {
                 self.bury(&part[0], error.clone());
                 if is_structural(&error) {
                     // There is no such table or column: what follows would be told the same.
+                    self.hopeless.insert(slot, error.clone());
                     std::iter::from_fn(|| ranges.pop())
                         .flatten()
                         .for_each(|at| self.bury(&steps[at], error.clone()));
@@ -348,10 +360,15 @@ impl Surgery<'_> {
 
     fn bury(&mut self, step: &Step, error: Error) {
         if step.of_list && self.list_died.is_none() {
-            self.list_died = Some((step.sequence, error.clone()));
+            self.list_died = Some((step.at.sequence, error.clone()));
         }
-        self.applied.dead.insert(step.sequence, error);
+        self.applied.dead.insert(step.at.sequence, error);
     }
+}
+
+fn next_piece(steps: &mut Steps<'_>) -> Result<Option<Vec<Step>>, Failure> {
+    let piece = steps.next().map_err(Failure::Again)?;
+    Ok((!piece.is_empty()).then_some(piece))
 }
 
 /// The statements of several operations on one cell; an error if they do not compose.

@@ -106,12 +106,7 @@ fn is_conflict(error: &Error) -> bool {
 
 async fn once(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
     let plan = Plan::of(flight.batch, tables, flight.store, flight.deadline).await.map_err(Failure::Again)?;
-    let steps = if flight.batch.replays {
-        replay::steps(log, flight.batch).map_err(Failure::Again)?
-    } else {
-        Vec::new()
-    };
-    match apply::apply(flight, &plan, &steps).await {
+    match apply::apply(flight, &plan, log).await {
         Err(Failure::Refused(error)) => {
             log::debug!("a batch was refused and is taken apart: {error}");
             // The schema may have changed since the catalogue was read.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::tables::{Table, Tables};
 use crate::base::Deadline;
-use crate::batch::batch::Batch;
+use crate::batch::batch::{Batch, Slot};
 use crate::batch::route::{Route, State, commute, read_values};
 use crate::error::Result;
 use crate::ops::{Form, Operation};
@@ -27,6 +27,13 @@ const CELL_OPERATIONS: usize = 1_000;
 pub(super) struct RowAt {
     pub route: u32,
     pub row: u32,
+}
+
+impl RowAt {
+    /// One cell of the row.
+    pub(super) fn slot(self, column: u16) -> Slot {
+        Slot { route: self.route, row: self.row, column }
+    }
 }
 
 /// Rows of one route with the same columns changed.

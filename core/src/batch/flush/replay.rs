@@ -1,72 +1,103 @@
 //! What runs one by one, in the order in which it was accepted: statements in the caller's words, the operations of
-//! ordered domains, and those of cells that do not compose.
-
-use std::sync::Arc;
+//! ordered domains, and those of cells that do not compose. Read from the journal piece by piece.
 
 use crate::batch::batch::Batch;
-use crate::batch::records::{Definitions, Item, Log};
+use crate::batch::records::{Item, Log, Records};
 use crate::batch::route::State;
 use crate::error::Result;
 use crate::sql::multi_row::MultiRow;
 use crate::sql::{Cell, Rendered};
 
+/// Steps in memory at one time, and the length of their records.
+const MOST_STEPS: usize = 4_096;
+const MOST_BYTES: usize = 1 << 20;
+
 /// One task of a record.
-#[derive(Clone)]
 pub(super) struct Step {
-    pub sequence: u64,
+    pub at: At,
     pub what: What,
     /// Whether its record holds other tasks too.
     pub of_list: bool,
 }
 
+/// Names a step: the number of its record, and its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct At {
+    pub sequence: u64,
+    pub place: usize,
+}
+
 /// What it does.
-#[derive(Clone)]
 pub(super) enum What {
-    Cell(Arc<Cell>),
+    Cell(Cell),
     Statement(Rendered),
 }
 
 impl Step {
     pub(super) fn statement(&self) -> Result<Rendered> {
         match &self.what {
-            What::Cell(cell) => Cell::clone(cell).statement(),
+            What::Cell(cell) => cell.clone().statement(),
             What::Statement(statement) => Ok(statement.clone()),
         }
     }
 }
 
-/// The steps of a batch that are not composed, in order.
-pub(super) fn steps(log: &dyn Log, batch: &Batch) -> Result<Vec<Step>> {
-    select(log, batch, |cell| matches!(batch.find(cell), Some(State::Replayed)))
+/// Says whether a step is wanted, from its name and its cell, if it is one's.
+type Wanted<'a> = Box<dyn Fn(At, Option<&Cell>) -> bool + Send + Sync + 'a>;
+
+/// Steps of a batch, in order, a few thousand at a time: how many there are is not bounded by anything but the journal.
+pub(super) struct Steps<'a> {
+    records: Records<'a>,
+    batch: &'a Batch,
+    wanted: Wanted<'a>,
 }
 
-/// The same for the cells that `wanted` says, and for all statements.
-pub(super) fn select(log: &dyn Log, batch: &Batch, wanted: impl Fn(&Cell) -> bool) -> Result<Vec<Step>> {
-    let mut steps: Vec<Step> = Vec::new();
-    let mut definitions = Definitions::default();
-    log.read(batch.lo, batch.hi, &mut |segment, sequence, payload| {
-        let counts = sequence > batch.lo && sequence <= batch.hi && !batch.excluded.contains(&sequence);
-        let (before, mut items) = (steps.len(), 0);
-        definitions.read(segment, payload, &mut |item, _| {
-            items += 1;
-            let what = match item {
-                _ if !counts => None,
-                Item::Cell(cell) => wanted(cell).then(|| What::Cell(Arc::new(cell.clone()))),
-                Item::Statement { statement, batch_key } => {
-                    // Of one batch key the last statement counts.
-                    let superseded = batch_key
-                        .is_some_and(|key| batch.coalesced.get(key).is_some_and(|last| *last != sequence));
-                    (!superseded).then_some(What::Statement(statement))
+impl<'a> Steps<'a> {
+    /// Those that are not composed.
+    pub(super) fn replayed(log: &'a dyn Log, batch: &'a Batch) -> Steps<'a> {
+        let composed = |cell: &Cell| !matches!(batch.find(cell), Some(State::Replayed));
+        Steps::wanted(log, batch, move |_, cell| !cell.is_some_and(composed))
+    }
+
+    /// Those that `wanted` says. Of the statements with one batch key only the last one is a step.
+    pub(super) fn wanted(
+        log: &'a dyn Log,
+        batch: &'a Batch,
+        wanted: impl Fn(At, Option<&Cell>) -> bool + Send + Sync + 'a,
+    ) -> Steps<'a> {
+        Steps { records: Records::new(log, batch.lo, batch.hi), batch, wanted: Box::new(wanted) }
+    }
+
+    /// The next ones; none behind the last one.
+    pub(super) fn next(&mut self) -> Result<Vec<Step>> {
+        let (mut steps, mut bytes) = (Vec::new(), 0);
+        let (batch, wanted) = (self.batch, &self.wanted);
+        while steps.len() < MOST_STEPS && bytes < MOST_BYTES {
+            let (before, mut items) = (steps.len(), 0);
+            let next = self.records.next(&mut |sequence, item, _| {
+                let at = At { sequence, place: items };
+                items += 1;
+                if batch.excluded.contains(&sequence) {
+                    return Ok(());
                 }
-                Item::Settled(_) => None,
-            };
-            steps.extend(what.map(|what| Step { sequence, what, of_list: false }));
-            Ok(())
-        })?;
-        steps[before..].iter_mut().for_each(|step| step.of_list = items > 1);
-        Ok(())
-    })?;
-    Ok(steps)
+                let what = match item {
+                    Item::Cell(cell) => wanted(at, Some(cell)).then(|| What::Cell(cell.clone())),
+                    Item::Statement { statement, batch_key } => {
+                        let last = batch_key.and_then(|key| batch.coalesced.get(key));
+                        let counts = last.is_none_or(|last| *last == sequence) && wanted(at, None);
+                        counts.then_some(What::Statement(statement))
+                    }
+                    Item::Settled(_) => None,
+                };
+                steps.extend(what.map(|what| Step { at, what, of_list: false }));
+                Ok(())
+            })?;
+            let Some((_, length)) = next else { break };
+            steps[before..].iter_mut().for_each(|step| step.of_list = items > 1);
+            bytes += if steps.len() > before { length } else { 0 };
+        }
+        Ok(steps)
+    }
 }
 
 /// Steps that go out as one statement.

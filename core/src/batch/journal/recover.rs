@@ -4,12 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::disk::Disk;
 use super::folder;
-use super::frame::next_data;
 use super::header::{Class, RECORDS, SegmentHeader, StreamHeader};
+use super::loaded::LoadedSegment;
 use super::scan::{is_blank, scan};
 pub(crate) use super::timeline::End;
 use super::timeline::{Part, Stretch, judge};
@@ -22,19 +20,11 @@ pub(crate) struct Recovered {
     pub(crate) first: u64,
     /// The number of the last record that can be read; `first - 1` if there is none.
     pub(crate) last: u64,
-    /// How it ends. [`Recovered::read_from`] gives every sound record, also behind damage.
+    /// How it ends. [`Recovered::load`] gives every sound record, also behind damage.
     pub(crate) end: End,
     stretches: Vec<Stretch>,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-}
-
-/// A record of a stream that was read. The payload is a slice of its segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RecoveredRecord {
-    pub(crate) segment: u32,
-    pub(crate) sequence: u64,
-    pub(crate) payload: Bytes,
 }
 
 /// Reads the stream in the folder `dir`, whose lock the caller holds. One segment is in memory at a time.
@@ -84,31 +74,17 @@ fn belongs(header: &SegmentHeader, stream: &mut Option<StreamHeader>) -> bool {
 }
 
 impl Recovered {
-    /// The sound records above `lo`, and before them those of the same segment, in order. Each segment is read when its
-    /// turn comes; an error ends it.
-    pub(crate) fn read_from(&self, lo: u64) -> impl Iterator<Item = io::Result<RecoveredRecord>> {
-        let begin = self.stretches.iter().find(|stretch| stretch.run.last > lo).map(|stretch| stretch.index);
-        let wanted = self.stretches.iter().filter(move |stretch| begin.is_some_and(|it| stretch.index >= it));
-        let mut held: Option<(u32, Bytes)> = None;
-        wanted.flat_map(move |stretch| {
-            let bytes = match &held {
-                Some((index, bytes)) if *index == stretch.index => Ok(bytes.clone()),
-                _ => self.disk.read(&self.dir.join(folder::segment_name(stretch.index))).map(Bytes::from),
-            };
-            held = bytes.as_ref().ok().map(|bytes| (stretch.index, bytes.clone()));
-            let (failed, records) = match bytes {
-                Ok(bytes) => (None, Some(records(bytes, *stretch))),
-                Err(error) => (Some(Err(error)), None),
-            };
-            failed.into_iter().chain(records.into_iter().flatten().map(Ok))
-        })
+    /// The segment that holds the first sound record above `after`, read from the disk; `None` if there is no such record.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn load(&self, after: u64) -> io::Result<Option<LoadedSegment>> {
+        let Some(first) = self.stretches.iter().find(|stretch| stretch.run.last > after) else {
+            return Ok(None);
+        };
+        let bytes = self.disk.read(&self.dir.join(folder::segment_name(first.index)))?;
+        let of_segment = self.stretches.iter().filter(|stretch| stretch.index == first.index);
+        let runs = of_segment.map(|stretch| stretch.run).collect();
+        Ok(Some(LoadedSegment::new(first.index, bytes.into(), runs)))
     }
-}
-
-fn records(bytes: Bytes, stretch: Stretch) -> impl Iterator<Item = RecoveredRecord> {
-    let mut at = stretch.run.start;
-    (stretch.run.first..=stretch.run.last).map_while(move |sequence| {
-        let payload = bytes.slice_ref(next_data(&bytes, &mut at)?);
-        Some(RecoveredRecord { segment: stretch.index, sequence, payload })
-    })
 }

@@ -3,19 +3,13 @@
 use std::io;
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::disk::{Block, Disk};
 use super::folder;
-use super::frame::next_data;
 use super::header::{RECORDS, SegmentHeader, StreamHeader};
-
-/// A record, read where it lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Record<'j> {
-    /// The index of its segment; payloads refer to earlier ones of the same segment only.
-    pub(crate) segment: u32,
-    pub(crate) sequence: u64,
-    pub(crate) payload: &'j [u8],
-}
+use super::loaded::LoadedSegment;
+use super::scan::Run;
 
 /// A segment that the writer has made and not yet removed.
 pub(super) struct Segment {
@@ -52,12 +46,10 @@ impl Segment {
         self.header.write(self.block.bytes());
     }
 
-    /// Its records of data up to the number `last`. What this process wrote needs no check.
-    pub(super) fn records(&self, last: u64) -> impl Iterator<Item = Record<'_>> {
-        let (bytes, segment) = (self.block.view(), self.header.index);
-        let mut at = RECORDS;
-        (self.header.first..=last).map_while(move |sequence| {
-            next_data(bytes, &mut at).map(|payload| Record { segment, sequence, payload })
-        })
+    /// A copy of its first `length` bytes, with the records up to the number `last`. What this process wrote needs no check.
+    pub(super) fn load(&self, last: u64, length: usize) -> LoadedSegment {
+        let bytes = Bytes::copy_from_slice(&self.block.view()[..length]);
+        let run = Run { start: RECORDS, first: self.header.first, last, durable: 0 };
+        LoadedSegment::new(self.header.index, bytes, vec![run])
     }
 }

@@ -9,7 +9,8 @@ use super::disk::Disk;
 use super::folder;
 use super::frame::{self, Kind, MAX_PAYLOAD, OVERHEAD};
 use super::header::{Class, RECORDS, SegmentHeader, StreamHeader};
-use super::segment::{Record, Segment};
+use super::loaded::LoadedSegment;
+use super::segment::Segment;
 use super::sync::{Synced, Syncer, Waiting};
 use crate::base::crash::crash;
 use crate::sys::fork;
@@ -136,12 +137,12 @@ impl Journal {
         self.bytes
     }
 
-    /// The records above `lo`, and before them those of the same segment, in order, up to the last one.
-    pub(crate) fn read_from(&self, lo: u64) -> impl Iterator<Item = Record<'_>> {
-        let live = (lo < self.last).then_some((&self.live, self.last));
-        let rolled = self.rolled.iter().filter(move |segment| segment.last > lo);
-        let wanted = rolled.map(|segment| (segment, segment.last)).chain(live);
-        wanted.flat_map(|(segment, last)| segment.records(last))
+    /// A copy of the segment that holds the first record above `after`; `None` if there is no such record.
+    pub(crate) fn load(&self, after: u64) -> Option<LoadedSegment> {
+        match self.rolled.iter().find(|segment| segment.last > after) {
+            Some(segment) => Some(segment.load(segment.last, segment.length)),
+            None => (self.last > after).then(|| self.live.load(self.last, self.at)),
+        }
     }
 
     /// Removes the segments that hold nothing above `up_to`; never the live one. A stream that is synced keeps one until

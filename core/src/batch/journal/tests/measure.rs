@@ -25,7 +25,7 @@ fn measures_append_and_recovery() {
             let begin = clock.mono_ms();
             let recovered = read(folder.path());
             let checked = clock.mono_ms() - begin;
-            let sum: usize = recovered.read_from(0).map(|record| record.unwrap().payload.len()).sum();
+            let sum: usize = recovered.read_from(0).map(|record| record.payload.len()).sum();
             let both = clock.mono_ms() - begin;
             assert_eq!((recovered.last, sum as u64), (RECORDS, 6 * RECORDS));
             let rate = |ms: u64| RECORDS as f64 / ms as f64 / 1e3;

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::*;
 
 mod damage;
@@ -49,13 +51,48 @@ fn read(dir: &Path) -> Recovered {
 
 /// The numbers of all sound records, each of which has the payload of its number.
 fn numbers(recovered: &Recovered) -> Vec<u64> {
-    let records = recovered.read_from(0).map(Result::unwrap);
+    let records = recovered.read_from(0);
     records
         .map(|record| {
             assert_eq!(record.payload, payload(record.sequence));
             record.sequence
         })
         .collect()
+}
+
+/// A record as tests compare it.
+struct Told {
+    segment: u32,
+    sequence: u64,
+    payload: Bytes,
+}
+
+/// Both sides of a journal give what lies above a number, and before it what lies in the same segment.
+trait ReadFrom {
+    fn part(&self, after: u64) -> Option<LoadedSegment>;
+
+    fn read_from(&self, lo: u64) -> impl Iterator<Item = Told> {
+        let first = self.part(lo);
+        let parts = std::iter::successors(first, |part| self.part(part.last));
+        let mut told = Vec::new();
+        for part in parts {
+            let segment = part.index;
+            told.extend(part.map(|(sequence, payload)| Told { segment, sequence, payload }));
+        }
+        told.into_iter()
+    }
+}
+
+impl ReadFrom for Journal {
+    fn part(&self, after: u64) -> Option<LoadedSegment> {
+        self.load(after)
+    }
+}
+
+impl ReadFrom for Recovered {
+    fn part(&self, after: u64) -> Option<LoadedSegment> {
+        self.load(after).unwrap()
+    }
 }
 
 fn up_to(last: u64) -> Vec<u64> {
