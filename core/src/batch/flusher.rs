@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Batch, Digest};
 use super::dead::op_id;
-use super::flush::{self, Applied, Flight, FlushReport, Trouble};
+use super::flush::{self, Applied, Flight, FlushReport, Stream, Trouble};
 use super::journal::LoadedSegment;
 use super::records::Log;
 use super::{Batcher, Shared};
@@ -181,13 +181,32 @@ impl Shared {
         self.register(deadline).await?;
         let log = LiveLog(self);
         loop {
-            let flight = Flight { store: &*self.store, stream: self.stream, batch, deadline };
-            match flush::flush(flight, &self.tables, &log).await {
+            match self.fly(self.stream, batch, &log, deadline).await {
                 Ok(applied) => return Ok(applied),
                 Err(Trouble::Again(error)) => return Err(error),
                 Err(Trouble::Astray { at }) => self.catch_up(at, batch.lo, deadline).await?,
             }
         }
+    }
+
+    /// One try to apply a batch of a stream, in the light of the earlier ones.
+    pub(super) async fn fly(
+        &self,
+        stream: Stream,
+        batch: &Batch,
+        log: &dyn Log,
+        deadline: Deadline,
+    ) -> Result<Applied, Trouble> {
+        let given_up_on = self.stuck.given_up_on(stream, batch.lo);
+        let given_up_on = given_up_on.as_deref();
+        let flight = Flight { store: &*self.store, stream, batch, given_up_on, deadline };
+        let flown = flush::flush(flight, &self.tables, log).await;
+        match &flown {
+            Err(Trouble::Again(error)) => self.stuck.failed(stream, batch.lo, error),
+            Err(Trouble::Astray { .. }) => {}
+            Ok(_) => self.stuck.passed(stream),
+        }
+        flown
     }
 
     /// After the COMMIT: caches, then the journal, then whoever waits.
@@ -273,6 +292,6 @@ impl Shared {
     }
 }
 
-fn with_ids(stream: super::flush::Stream, dead: HashMap<u64, Error>) -> HashMap<u64, Error> {
+fn with_ids(stream: Stream, dead: HashMap<u64, Error>) -> HashMap<u64, Error> {
     dead.into_iter().map(|(at, error)| (at, error.with_op_id(op_id(stream, at)))).collect()
 }

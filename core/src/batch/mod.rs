@@ -17,6 +17,7 @@
 //! | `accumulator`, `batch`, `route`, `domain` | what composes with what |
 //! | `flush/` | from a batch to rows, exactly once |
 //! | `flusher`, `adopt`, `close`, `pieces` | when: the services |
+//! | `stuck` | when a statement that fails each time counts as refused |
 //! | `done` | who waits for an operation's end |
 //! | `row` | this journal's row in PostgreSQL |
 //! | `pending` | a cell as it will be |
@@ -50,6 +51,7 @@ mod rebuild;
 mod records;
 mod route;
 mod row;
+mod stuck;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -131,6 +133,7 @@ struct Shared {
     /// Positions that were settled, and when, for as long as their segments are kept.
     kept: Mutex<VecDeque<(u64, u64)>>,
     sync: accept::SyncState,
+    stuck: stuck::Stuck,
     /// Tables and journals that were complained of.
     complained: Mutex<BTreeSet<String>>,
     last_flush_ms: AtomicU64,
@@ -192,6 +195,7 @@ impl Batcher {
             waiters: Mutex::default(),
             kept: Mutex::default(),
             sync: accept::SyncState::default(),
+            stuck: stuck::Stuck::default(),
             complained: Mutex::default(),
             last_flush_ms: AtomicU64::new(0),
             late: AtomicU32::new(0),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Shared;
-use super::flush::{self, Flight, Stream, Trouble};
+use super::flush::{Stream, Trouble};
 use super::rebuild::{rebuild, rebuild_piece};
 use super::records::Log;
 use crate::base::Deadline;
@@ -29,8 +29,7 @@ pub(super) async fn apply(
         let piece = rebuild_piece(log, at, last.min(at + RECORDS), most_bytes)?;
         // Nobody waits for it, and a piece does not become smaller when it is tried again.
         let deadline = Deadline::after(shared.settings.flush_timeout.saturating_mul(PATIENCE));
-        let flight = Flight { store: &*shared.store, stream, batch: &piece, deadline };
-        at = match flush::flush(flight, &shared.tables, log).await {
+        at = match shared.fly(stream, &piece, log, deadline).await {
             Ok(applied) => {
                 shared.tell_caches(&piece, applied.version).await;
                 shared.count(&applied.report);

@@ -158,7 +158,7 @@ pub trait Transaction: Send {
     /// Runs statements in one flight, one result each. After a failure only [`Transaction::roll_back`] makes sense.
     async fn run(&mut self, statements: &[Rendered]) -> Result<Vec<ExecResult>, StepFailure>;
 
-    /// The same behind a savepoint: what was refused leaves nothing, and the transaction goes on.
+    /// The same behind a savepoint: what failed with an SQLSTATE leaves nothing, and the transaction goes on.
     async fn attempt(&mut self, statements: &[Rendered]) -> Result<Vec<ExecResult>, StepFailure>;
 
     /// Commits.

@@ -101,3 +101,44 @@ async fn what_cannot_run_in_a_transaction_dies_alone() {
     zm.close().await.unwrap();
     assert_eq!(scene.count("zmsg_journals").await, 0);
 }
+
+#[tokio::test]
+async fn what_fails_each_time_with_an_error_that_usually_passes_is_given_up_in_the_end() {
+    let scene = Scene::new().await;
+    let trigger = "CREATE FUNCTION locked() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION USING ERRCODE = '55P03'; END $$; \
+         CREATE TRIGGER locked BEFORE UPDATE ON meta FOR EACH ROW WHEN (NEW.id = 'f3') EXECUTE FUNCTION locked()";
+    scene.client.batch_execute(trigger).await.unwrap();
+    let zm = scene.open().await;
+    let statement =
+        accept(&zm, sql("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '55P03'; END $$", ()).unwrap()).await;
+    let cell = accept(&zm, like("f3")).await;
+    let good = [accept(&zm, like("f1")).await, accept(&zm, like("f2")).await];
+    let mut tries = 0;
+    let report = loop {
+        match zm.flush().await {
+            Ok(report) => break report,
+            Err(error) => assert_eq!(error.sqlstate(), Some("55P03"), "{error}"),
+        }
+        tries += 1;
+        assert!(tries < 200);
+    };
+    // A lock that is held for a while is no reason.
+    assert!(tries >= 50, "given up after {tries}");
+    assert_eq!((report.dead, report.rows, report.operations), (2, 2, 4), "{report:?}");
+    for dead in [statement, cell] {
+        assert_eq!(dead.done().await.unwrap_err().sqlstate(), Some("55P03"));
+    }
+    for good in good {
+        good.done().await.unwrap();
+    }
+    let found = scene.likes().await;
+    assert_eq!(found, [("f1".to_owned(), 1), ("f2".to_owned(), 1)].into());
+    // The next batch begins anew.
+    accept(&zm, like("f3")).await;
+    assert_eq!(zm.flush().await.unwrap_err().sqlstate(), Some("55P03"));
+    scene.client.batch_execute("DROP TRIGGER locked ON meta").await.unwrap();
+    zm.flush().await.unwrap();
+    assert_eq!(scene.text("likes", "f3").await.as_deref(), Some("1"));
+    zm.close().await.unwrap();
+}

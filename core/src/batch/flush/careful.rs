@@ -180,7 +180,10 @@ impl Surgery<'_> {
         match self.transaction.attempt(statements).await {
             Ok(results) => Ok(Ok(results)),
             Err(StepFailure::Refused { error, .. }) => Ok(Err(error)),
-            Err(StepFailure::Again(error)) => Err(Failure::Again(error)),
+            Err(StepFailure::Again(error)) => match error.sqlstate() {
+                Some(code) if self.flight.given_up_on == Some(code) => Ok(Err(error)),
+                _ => Err(Failure::Again(error)),
+            },
         }
     }
 

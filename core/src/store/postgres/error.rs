@@ -131,11 +131,13 @@ fn lost(error: &PgError) -> Error {
     Error::new(ErrorKind::Store, message).with_retryable(true)
 }
 
-/// Whether the same call may pass later: connection, conflicts, resources, restarts, locks, a read-only standby.
+/// Whether the same call may pass later: connection, conflicts, resources, restarts, locks, a read-only standby, a disk
+/// that failed.
 fn retryable(code: &str) -> bool {
     matches!(code, "40001" | "40P01" | "55P03" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25006")
         || code.starts_with("08")
         || code.starts_with("53")
+        || code.starts_with("58")
 }
 
 /// The first digits of the SHA-256 of a statement's text: finds it in logs without showing it.
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_passes_by_itself_is_retryable() {
-        for code in ["08006", "40001", "40P01", "53300", "57P01", "57P03", "55P03"] {
+        for code in ["08006", "40001", "40P01", "53300", "57P01", "57P03", "55P03", "58030"] {
             assert!(retryable(code), "{code}");
         }
         for code in ["22003", "23505", "42601", "28P01", "57P04"] {

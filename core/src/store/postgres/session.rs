@@ -112,6 +112,10 @@ impl Transaction for Session {
             Err(StepFailure::Refused { .. }) => {
                 self.say("ROLLBACK TO SAVEPOINT zmsg; RELEASE SAVEPOINT zmsg").await?;
             }
+            // The server said it, so it is still there; if not, the next statement is told so.
+            Err(StepFailure::Again(error)) if error.sqlstate().is_some() => {
+                let _ = self.say("ROLLBACK TO SAVEPOINT zmsg; RELEASE SAVEPOINT zmsg").await;
+            }
             Err(StepFailure::Again(_)) => {}
         }
         done
