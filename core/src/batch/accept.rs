@@ -124,7 +124,8 @@ impl Batcher {
             }
         };
         if shared.class() == Class::JournalFsync {
-            shared.synced(ticket.sequence, deadline).await?;
+            let synced = shared.synced(ticket.sequence, deadline).await;
+            synced.map_err(|error| in_doubt(error).with_op_id(ticket.op_id()))?;
         }
         Ok((ticket, held))
     }
@@ -142,7 +143,13 @@ impl Shared {
             Some(accumulator) => accumulator,
             none => none.insert(self.new_accumulator().map_err(NotAccepted::Journal)?),
         };
-        let accepted = accumulator.accept(tasks, keys, digest, &self.clock)?;
+        let accepted = match accumulator.accept(tasks, keys, digest, &self.clock) {
+            // Maybe all that fills it is settled, and no flush will come to let go of it.
+            Err(NotAccepted::Journal(Refused::Full)) if self.retire_settled(accumulator) => {
+                accumulator.accept(tasks, keys, digest, &self.clock)?
+            }
+            accepted => accepted?,
+        };
         let full = accumulator.bytes() > self.settings.bounds.bytes / 2
             || accumulator.journal.bytes() > self.settings.limits.max_bytes / 2;
         drop(guard);
@@ -224,6 +231,16 @@ impl Shared {
     }
 }
 
+/// It is in the journal, whatever the disk does: a time that is over does not mean that it will not be applied.
+fn in_doubt(error: Error) -> Error {
+    if error.kind() != ErrorKind::Timeout {
+        return error;
+    }
+    let message = "the operation is in the journal and did not reach the disk in time; it was not acknowledged, and is applied \
+                   unless the machine loses power before it does";
+    Error::new(ErrorKind::CommitUnknown, message).with_source(error)
+}
+
 fn sync_failure(error: &std::io::Error) -> Error {
     Error::new(
         ErrorKind::CommitUnknown,
@@ -246,7 +263,10 @@ fn refusal(refused: Refused) -> Error {
             ErrorKind::Closed,
             "this engine belongs to the parent process; a forked child opens its own",
         ),
-        Refused::TooLong => Error::task("the task is too long for the journal: over 1 GiB"),
+        Refused::TooLong { bytes, most } => Error::task(format!(
+            "the task is too long for the journal: it takes {bytes} bytes, and at most {most} are possible (half of \
+             journal_max_bytes, and never more than 1 GiB)"
+        )),
         Refused::Full => Error::new(ErrorKind::Overloaded, "the journal is full"),
     }
 }

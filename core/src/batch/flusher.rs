@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::accumulator::Accumulator;
 use super::batch::{Batch, Digest};
 use super::dead::op_id;
 use super::flush::{self, Applied, Flight, FlushReport, Stream, Trouble};
@@ -254,7 +255,7 @@ impl Shared {
     }
 
     /// Lets go of segments that were settled `journal_retain` ago; at once if the journal is half full.
-    fn retire(&self, accumulator: &mut super::accumulator::Accumulator, hi: u64) {
+    fn retire(&self, accumulator: &mut Accumulator, hi: u64) {
         let now = self.clock.mono_ms();
         let mut kept = self.kept.lock();
         kept.push_back((hi, now));
@@ -269,6 +270,18 @@ impl Shared {
         if let Err(error) = accumulator.journal.retire(up_to) {
             log::warn!("an applied segment of the journal could not be removed, trying again later: {error}");
         }
+    }
+
+    /// Lets go of all that is settled, now; whether that freed anything.
+    pub(super) fn retire_settled(&self, accumulator: &mut Accumulator) -> bool {
+        let settled = self.kept.lock().drain(..).next_back();
+        let before = accumulator.journal.bytes();
+        if let Some((up_to, _)) = settled
+            && let Err(error) = accumulator.journal.retire(up_to)
+        {
+            log::warn!("an applied segment of the journal could not be removed, trying again later: {error}");
+        }
+        accumulator.journal.bytes() < before
     }
 
     pub(super) fn count(&self, report: &FlushReport) {

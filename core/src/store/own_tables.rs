@@ -24,6 +24,23 @@ pub(crate) fn missing(names: &[String]) -> Error {
     ))
 }
 
+/// The rights that the role lacks at run time, as GRANT writes them.
+pub(crate) const LACKING: &str = "SELECT right_of || ' ON ' || what || name FROM (VALUES \
+     ('SELECT', '', 'zmsg_identity'), ('SELECT', '', 'zmsg_nodes'), ('UPDATE', '', 'zmsg_nodes'), \
+     ('SELECT', '', 'zmsg_journals'), ('INSERT', '', 'zmsg_journals'), ('UPDATE', '', 'zmsg_journals'), \
+     ('DELETE', '', 'zmsg_journals'), ('SELECT', '', 'zmsg_dead'), ('INSERT', '', 'zmsg_dead'), \
+     ('DELETE', '', 'zmsg_dead'), ('USAGE', 'SEQUENCE ', 'zmsg_ver')) AS needed (right_of, what, name) \
+     WHERE NOT CASE what WHEN '' THEN has_table_privilege(name, right_of) ELSE has_sequence_privilege(name, right_of) END";
+
+/// What open says when the role may not use them.
+pub(crate) fn forbidden(lacking: &[String]) -> Error {
+    Error::config(format!(
+        "the database role may not use the engine's own tables: it lacks {}; grant it SELECT, INSERT, UPDATE and DELETE on \
+         the tables zmsg_* and USAGE on the sequence zmsg_ver",
+        lacking.join(", ")
+    ))
+}
+
 /// Refuses a user's migration whose name would look like one of ours.
 pub(crate) fn refuse_reserved(name: &str) -> Result<()> {
     if name.starts_with(PREFIX) {

@@ -151,7 +151,7 @@ async fn a_list_of_which_one_task_is_refused_leaves_nothing() {
     let receipt = zm.cache_and_periodic_store(None, None, list, WriteOptions::default()).await.unwrap();
     accept(&zm, like("f3")).await;
     let report = zm.flush().await.unwrap();
-    assert_eq!(report.dead, 1, "{report:?}");
+    assert_eq!((report.dead, report.operations), (1, 6), "{report:?}");
     assert_eq!(receipt.done().await.unwrap_err().sqlstate(), Some("22003"));
     for (id, likes) in [("f1", "1"), ("f2", "0"), ("f3", "1")] {
         assert_eq!(scene.text("likes", id).await.as_deref(), Some(likes), "{id}");
@@ -190,6 +190,32 @@ async fn after_the_flush_the_caches_hold_nothing_older() {
     zm.flush().await.unwrap();
     assert_eq!(zm.get("f1").await.unwrap(), Some(Bytes::from("4")), "a later operation made the value old");
     other.close().await.unwrap();
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_row_is_counted_however_it_was_to_be_found() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    let either = |a, b| counter("meta", "likes").unwrap().where_("id = ? OR id = ?", [a, b]).unwrap();
+    accept(&zm, either("f1", "nobody").inc(1).build().unwrap()).await;
+    accept(&zm, either("nobody", "no one").inc(1).build().unwrap()).await;
+    let report = zm.flush().await.unwrap();
+    assert_eq!((report.rows, report.zero_row_updates), (1, 1), "{report:?}");
+    // In order, because a statement in the caller's words concerns the table.
+    accept(&zm, sql("UPDATE meta SET views = 1 WHERE id = 'nobody'", ()).unwrap()).await;
+    accept(&zm, like("f1")).await;
+    accept(&zm, like("nobody")).await;
+    let report = zm.flush().await.unwrap();
+    assert_eq!((report.rows, report.zero_row_updates), (1, 1), "{report:?}");
+    // After something was refused.
+    accept(&zm, likes("f2").inc(i64::MAX).build().unwrap()).await;
+    accept(&zm, likes("f2").inc(i64::MAX).build().unwrap()).await;
+    accept(&zm, like("nobody")).await;
+    accept(&zm, either("nobody", "no one").inc(1).build().unwrap()).await;
+    let report = zm.flush().await.unwrap();
+    assert_eq!((report.dead, report.zero_row_updates), (1, 2), "{report:?}");
+    assert_eq!(zm.stats().zero_row_updates, 4);
     zm.close().await.unwrap();
 }
 

@@ -257,6 +257,58 @@ async fn the_class_that_keeps_nothing_says_what_it_lost() {
     assert_eq!((scene.text("likes", "f1").await.as_deref(), scene.journals()), (Some("1"), 0));
 }
 
+#[tokio::test]
+async fn a_record_that_can_never_fit_is_refused_for_good() {
+    let scene = Scene::new().await;
+    let zm = scene.with("journal_max_bytes", JOURNAL_BYTES).open().await;
+    let body = "x".repeat(JOURNAL_BYTES as usize / 2);
+    let task = sql("UPDATE meta SET extra = ? WHERE id = 'f1'", params![body.as_str()]).unwrap();
+    let error = zm.cache_and_periodic_store(None, None, task, WriteOptions::default()).await.unwrap_err();
+    assert_eq!((error.code(), error.retryable()), ("task", false), "{error}");
+    assert!(error.message().contains("half of journal_max_bytes"), "{error}");
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_kept_although_it_is_applied_makes_room() {
+    let scene = Scene::new().await;
+    let proxy = Proxy::start(&scene.database.dsn).await;
+    let setup = scene.with("journal_max_bytes", JOURNAL_BYTES).with("overload_timeout", "10ms");
+    let zm = setup.postgres_behind(&proxy, &scene.database).open().await;
+    // Two of them in a segment, eight segments in the journal.
+    let body = "x".repeat(900_000);
+    let long =
+        || sql("UPDATE meta SET tags = to_jsonb(?::text) WHERE id = 'f1'", params![body.as_str()]).unwrap();
+    for _ in 0..7 {
+        accept(&zm, long()).await;
+    }
+    zm.flush().await.unwrap();
+    assert!(zm.stats().journal_bytes > JOURNAL_BYTES / 3, "the last ten minutes are kept");
+    proxy.down().await;
+    let mut accepted = 0;
+    while zm.cache_and_periodic_store(None, None, long(), WriteOptions::default()).await.is_ok() {
+        accepted += 1;
+    }
+    assert!((13..=16).contains(&accepted), "{accepted}");
+    proxy.up().await;
+    zm.flush().await.unwrap();
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_is_too_slow_leaves_the_operation_in_doubt() {
+    let scene = Scene::new().await;
+    let zm = scene.with("journal", "journal_fsync").open().await;
+    let hasty = zm.with_timeout(Some(Duration::from_nanos(1)));
+    let error =
+        hasty.cache_and_periodic_store(None, None, like("f1"), WriteOptions::default()).await.unwrap_err();
+    assert_eq!((error.code(), error.retryable()), ("commit_unknown", false), "{error}");
+    assert!(error.op_id().is_some_and(|id| id.ends_with("-1")), "{error:?}");
+    zm.flush().await.unwrap();
+    assert_eq!(scene.text("likes", "f1").await.as_deref(), Some("1"));
+    zm.close().await.unwrap();
+}
+
 /// Anonymous memory of this process in bytes; the journal's mapped files do not count.
 fn memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

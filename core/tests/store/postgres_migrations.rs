@@ -208,6 +208,15 @@ async fn rights_to_rows_are_enough_at_run_time() {
     for migrate in [false, true] {
         store.open_own_tables(migrate, soon()).await.unwrap();
     }
+    let revoke = format!(
+        "REVOKE INSERT ON zmsg_dead FROM {role}; REVOKE DELETE ON zmsg_journals FROM {role}; \
+         REVOKE USAGE ON SEQUENCE zmsg_ver FROM {role}"
+    );
+    client.batch_execute(&revoke).await.unwrap();
+    let error = store.open_own_tables(false, soon()).await.unwrap_err();
+    let lacking = "DELETE ON zmsg_journals, INSERT ON zmsg_dead, USAGE ON SEQUENCE zmsg_ver";
+    assert!(error.kind() == ErrorKind::Config && error.message().contains(lacking), "{error}");
+    client.batch_execute(&grants).await.unwrap();
     store.transact(&[], Arc::new(zmsg_core::store::NoHooks), soon()).await.unwrap();
     store.close().await;
     drop(store);

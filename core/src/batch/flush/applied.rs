@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 
 use super::plan::{Plan, Set};
+use super::replay::Step;
 use crate::batch::batch::Batch;
 use crate::error::Error;
 use crate::store::ExecResult;
@@ -64,10 +65,21 @@ impl Applied {
         Applied { report, dead: HashMap::new(), version: 0, missed: BTreeMap::new() }
     }
 
-    /// A statement of its own for so many tasks. What it finds is the caller's business if it is in the caller's words.
-    pub(super) fn count_alone(&mut self, tasks: u64, rows_affected: u64) {
-        self.report.statements += 1;
-        self.report.rows += tasks.min(rows_affected);
+    /// Statements for so many tasks that go out by themselves, the last of which says what they found. `table` is that of
+    /// a cell; of a statement in the caller's words it is the caller's business what it finds.
+    pub(super) fn count_alone(&mut self, tasks: u64, results: &[ExecResult], table: Option<&str>) {
+        let Some(last) = results.last() else { return };
+        self.report.statements += results.len() as u64;
+        self.report.rows += tasks.min(last.rows_affected);
+        if let Some(table) = table.filter(|_| last.rows_affected == 0) {
+            self.miss(table, 1);
+        }
+    }
+
+    /// Steps that went out as one.
+    pub(super) fn count_steps(&mut self, steps: &[Step], results: &[ExecResult]) {
+        let table = steps.first().and_then(Step::table);
+        self.count_alone(steps.len() as u64, results, table);
     }
 
     /// The result of a set; gives the rows that were not found.
@@ -83,10 +95,11 @@ impl Applied {
         Missed::Rows(missed.map(|(_, row)| *row).collect())
     }
 
-    pub(super) fn miss(&mut self, plan: &Plan<'_>, set: &Set, rows: u64) {
+    /// So many rows of a table that are not there.
+    pub(super) fn miss(&mut self, table: &str, rows: u64) {
         if rows > 0 {
             self.report.zero_row_updates += rows;
-            *self.missed.entry(plan.route(set.route).table.quoted().to_owned()).or_default() += rows;
+            *self.missed.entry(table.to_owned()).or_default() += rows;
         }
     }
 }

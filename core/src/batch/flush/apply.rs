@@ -36,10 +36,7 @@ pub(super) enum Failure {
 #[derive(Clone, Copy)]
 enum Part<'p> {
     Other,
-    /// So many steps.
-    Steps(usize),
     Set(&'p Set),
-    Single,
     /// Whether two keys of this table meant one row.
     Collisions(&'p str),
 }
@@ -127,14 +124,7 @@ impl<'p> Run<'_, 'p> {
             self.steps(Steps::replayed(log, flight.batch)).await?;
         }
         self.sets().await?;
-        for singles in self.plan.singles.chunks(FLIGHT) {
-            let mut statements = Vec::with_capacity(singles.len());
-            for (at, column) in singles {
-                let alone = self.plan.single(*at, *column).map_err(Failure::Refused)?;
-                statements.extend(alone.into_iter().map(|statement| (statement, Part::Single)));
-            }
-            self.send(statements).await?;
-        }
+        self.singles().await?;
         let doubts = self.plan.collisions().into_iter().map(|(table, it)| (it, Part::Collisions(table)));
         self.send(doubts.collect()).await?;
         let results =
@@ -151,11 +141,31 @@ impl<'p> Run<'_, 'p> {
             }
             let groups = replay::groups(&piece).map_err(Failure::Refused)?;
             for groups in groups.chunks(STEPS) {
-                let statements =
-                    groups.iter().map(|group| (group.statement.clone(), Part::Steps(group.steps.len())));
-                self.send(statements.collect()).await?;
+                let statements: Vec<Rendered> = groups.iter().map(|group| group.statement.clone()).collect();
+                let results = self.transaction.run(&statements).await.map_err(Failure::of)?;
+                for (group, result) in groups.iter().zip(&results) {
+                    self.applied.count_steps(&piece[group.steps.clone()], std::slice::from_ref(result));
+                }
             }
         }
+    }
+
+    async fn singles(&mut self) -> Result<(), Failure> {
+        let plan = self.plan;
+        for singles in plan.singles.chunks(FLIGHT) {
+            let (mut statements, mut ends) = (Vec::with_capacity(singles.len()), Vec::new());
+            for (at, column) in singles {
+                statements.extend(plan.single(*at, *column).map_err(Failure::Refused)?);
+                ends.push((statements.len(), plan.route(at.route).table.quoted()));
+            }
+            let results = self.transaction.run(&statements).await.map_err(Failure::of)?;
+            let mut begin = 0;
+            for (end, table) in ends {
+                self.applied.count_alone(1, &results[begin..end], Some(table));
+                begin = end;
+            }
+        }
+        Ok(())
     }
 
     /// While the server works on one flight the next one is made.
@@ -186,8 +196,6 @@ impl<'p> Run<'_, 'p> {
         for (part, result) in parts.iter().zip(results) {
             match part {
                 Part::Other => {}
-                Part::Steps(steps) => self.applied.count_alone(*steps as u64, result.rows_affected),
-                Part::Single => self.applied.count_alone(1, result.rows_affected),
                 Part::Collisions(table) if has_rows(std::slice::from_ref(result)) => {
                     return Err(Failure::Entangled((*table).into()));
                 }
@@ -225,7 +233,7 @@ pub(super) async fn again(
 ) -> Result<(), Failure> {
     let mut missed = match missed {
         Missed::Count(rows) => {
-            applied.miss(plan, set, rows);
+            applied.miss(plan.route(set.route).table.quoted(), rows);
             return Ok(());
         }
         Missed::Rows(rows) => rows,
@@ -244,7 +252,7 @@ pub(super) async fn again(
         let kept = (1_u64..).zip(&missed).filter(|(position, _)| !found.contains(position));
         missed = kept.map(|(_, row)| *row).collect();
     }
-    applied.miss(plan, set, missed.len() as u64);
+    applied.miss(plan.route(set.route).table.quoted(), missed.len() as u64);
     Ok(())
 }
 

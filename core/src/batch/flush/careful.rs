@@ -39,6 +39,8 @@ const MISSING_ROW: &str = "23503";
 /// Applies a batch of which something is refused, be it at COMMIT.
 pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
     let mut withdrawn: HashMap<u64, Error> = HashMap::new();
+    // The withdrawn ones count as well.
+    let operations = flight.batch.operations;
     loop {
         let rebuilt;
         let batch = if withdrawn.is_empty() {
@@ -66,6 +68,7 @@ pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -
             list_died: None,
         };
         surgery.applied.dead.clone_from(&withdrawn);
+        surgery.applied.report.operations = operations;
         match surgery.run().await {
             Ok(()) if surgery.list_died.is_none() => {
                 return commit(surgery.transaction, surgery.applied).await;
@@ -143,7 +146,10 @@ impl Surgery<'_> {
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(results) => self.count(1, &results),
+                Ok(results) => {
+                    let table = self.plan.route(at.route).table.quoted();
+                    self.applied.count_alone(1, &results, Some(table));
+                }
                 Err(_) => drop(self.refused_cells.insert(at.slot(column))),
             }
         }
@@ -187,10 +193,6 @@ impl Surgery<'_> {
         }
     }
 
-    fn count(&mut self, tasks: u64, results: &[ExecResult]) {
-        results.iter().for_each(|result| self.applied.count_alone(tasks, result.rows_affected));
-    }
-
     /// Steps in order. A refused one is dead, and those after it go on: each stands for itself. Run again later, it would
     /// apply to what they left; only one that misses a row is, since composed operations may have inserted it.
     async fn steps(&mut self, steps: &[Step]) -> Result<(), Failure> {
@@ -210,7 +212,7 @@ impl Surgery<'_> {
             match self.attempt(&statements).await? {
                 Ok(results) => {
                     for (group, result) in groups[range].iter().zip(&results) {
-                        self.applied.count_alone(group.steps.len() as u64, result.rows_affected);
+                        self.applied.count_steps(&steps[group.steps.clone()], std::slice::from_ref(result));
                     }
                 }
                 Err(error) if range.len() == 1 => {
@@ -233,7 +235,7 @@ impl Surgery<'_> {
     async fn steps_alone(&mut self, steps: &[Step]) -> Result<(), Failure> {
         for step in steps {
             match self.step(step).await? {
-                Ok(results) => self.count(1, &results),
+                Ok(results) => self.applied.count_steps(std::slice::from_ref(step), &results),
                 Err(error) => self.set_aside(step, error),
             }
         }
@@ -294,7 +296,7 @@ impl Surgery<'_> {
             while let Some(piece) = next_piece(&mut steps)? {
                 for step in &piece {
                     match self.step(step).await? {
-                        Ok(results) => self.count(1, &results),
+                        Ok(results) => self.applied.count_steps(std::slice::from_ref(step), &results),
                         Err(error) => self.bury(step, error),
                     }
                 }
@@ -338,7 +340,7 @@ impl Surgery<'_> {
             let error = match composed(part) {
                 Ok(statements) => match self.attempt(&statements).await? {
                     Ok(results) => {
-                        self.count(1, &results);
+                        self.applied.count_alone(1, &results, part[0].table());
                         continue;
                     }
                     Err(error) => error,

@@ -40,6 +40,14 @@ impl Step {
             What::Statement(statement) => Ok(statement.clone()),
         }
     }
+
+    /// The table of its cell; none if it is in the caller's words.
+    pub(super) fn table(&self) -> Option<&str> {
+        match &self.what {
+            What::Cell(cell) => Some(cell.table().quoted()),
+            What::Statement(_) => None,
+        }
+    }
 }
 
 /// Says whether a step is wanted, from its name and its cell, if it is one's.

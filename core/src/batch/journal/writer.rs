@@ -33,8 +33,8 @@ pub(crate) enum Refused {
     Io(io::Error),
     /// The journal is the parent's; a forked child opens its own.
     Forked,
-    /// The record is longer than [`MAX_PAYLOAD`].
-    TooLong,
+    /// The record has more bytes than any may have: half of `max_bytes`, or [`MAX_PAYLOAD`].
+    TooLong { bytes: usize, most: u64 },
 }
 
 /// A stream that this process appends to. One thread at a time, under the lock of the accumulator.
@@ -256,8 +256,11 @@ impl Journal {
     #[cold]
     fn roll(&mut self, bytes: usize) -> Result<(), Refused> {
         crash!("journal.before_roll");
-        if bytes > frame::framed(MAX_PAYLOAD) {
-            return Err(Refused::TooLong);
+        // The live segment, whatever is in it, and the next one fit together.
+        let half = (self.limits.max_bytes / 2).saturating_sub((RECORDS + OVERHEAD) as u64);
+        let most = half.min(frame::framed(MAX_PAYLOAD) as u64);
+        if bytes as u64 > most {
+            return Err(Refused::TooLong { bytes, most });
         }
         let length = self.limits.segment_bytes.max(RECORDS + bytes + OVERHEAD);
         if self.bytes + length as u64 > self.limits.max_bytes {

@@ -25,8 +25,10 @@ use crate::base::backoff::Backoff;
 use crate::base::clock::now;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::split::line_of;
+use crate::sql::sql;
 use crate::store::migrations::{Migration, MigrationReport, refuse_twins};
-use crate::store::own_tables;
+use crate::store::{Store, own_tables};
+use crate::value::Value;
 
 /// "zmsg" and a number, read as a big-endian integer; advisory locks are per database.
 const LOCK: i64 = 0x7a6d_7367_0000_0001;
@@ -66,10 +68,22 @@ pub(super) async fn open_own_tables(
         }
     }
     match (missing.is_empty(), may_migrate) {
-        (true, _) => Ok(()),
-        (false, true) => run(store, &own, true, deadline).await.map(drop),
-        (false, false) => Err(own_tables::missing(&missing)),
+        (true, _) => {}
+        (false, true) => drop(run(store, &own, true, deadline).await?),
+        (false, false) => return Err(own_tables::missing(&missing)),
     }
+    check_rights(store, deadline).await
+}
+
+/// A right that is missing would be noticed when something is written that was acknowledged before.
+async fn check_rights(store: &PostgresStore, deadline: Deadline) -> Result<()> {
+    let rows = store.query(&sql(own_tables::LACKING, &[])?, deadline).await?;
+    let lacking = rows.iter().filter_map(|row| match row.values.first() {
+        Some(Value::Text(right)) => Some(right.to_string()),
+        _ => None,
+    });
+    let lacking: Vec<String> = lacking.collect();
+    if lacking.is_empty() { Ok(()) } else { Err(own_tables::forbidden(&lacking)) }
 }
 
 async fn run(

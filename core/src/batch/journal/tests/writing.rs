@@ -78,7 +78,7 @@ fn a_large_record_has_a_segment_of_its_own_size() {
     let recovered = read(folder.path());
     let lengths: Vec<_> = recovered.read_from(0).map(|it| it.payload.len()).collect();
     assert_eq!((lengths, recovered.end), (vec![5, 5000, 5, 0], End::Clean));
-    assert!(matches!(journal.room(usize::MAX), Err(Refused::TooLong)));
+    assert!(matches!(journal.room(usize::MAX), Err(Refused::TooLong { .. })));
 }
 
 #[test]
