@@ -36,6 +36,7 @@ pub const CRASH_POINTS: &[CrashPoint] = &[
     point("flush.before_begin", "a batch is frozen and its transaction has not begun"),
     point("flush.after_watermark", "the watermark is moved in a transaction that has no data yet"),
     point("flush.mid_transaction", "some of the data of a batch were sent"),
+    point("flush.after_burial", "the dead letters of a batch were sent and its COMMIT was not"),
     point("flush.before_commit", "everything of a batch was sent but its COMMIT"),
     point("flush.after_commit", "the COMMIT of a batch was answered and the process does not know it yet"),
     point("flush.after_invalidation", "the caches know of a batch and its segments are still there"),

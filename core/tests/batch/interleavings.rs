@@ -165,6 +165,24 @@ fn number(value: Value) -> i64 {
 }
 
 #[tokio::test]
+async fn a_connection_that_lost_its_prepared_statements_is_not_noticed() {
+    let scene = Scene::new().await;
+    let zm = scene.with("pool_size", 1).open().await;
+    for round in 1..=5 {
+        let receipt = accept(&zm, like("f1")).await;
+        let report = zm.flush().await.unwrap();
+        assert_eq!((report.rows, report.dead), (1, 0), "{report:?}");
+        receipt.done().await.unwrap();
+        assert_eq!(scene.text("likes", "f1").await, Some(round.to_string()));
+        // As if a pooler had switched the connection to another server session.
+        let forget = sql("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$", ()).unwrap();
+        zm.sql_exec(forget).await.unwrap();
+    }
+    assert_eq!(zm.stats().flush_failures, 0);
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_table_that_is_made_anew_between_flushes_counts_from_there() {
     let scene = Scene::new().await;
     let zm = scene.open().await;

@@ -96,7 +96,10 @@ impl Scene {
     pub async fn check_histories(&self) -> Result<(), Vec<String>> {
         let likes = History::read(&self.histories("likes")).check_counters(&self.likes().await);
         let tags = History::read(&self.histories("tags")).check_elements(&self.tags().await);
-        likes.and(tags)
+        // Each refused operation is one dead letter.
+        let letters = BTreeMap::from([("dead".to_owned(), self.count("zmsg_dead").await)]);
+        let poisons = History::read(&self.histories("poisons")).check_counters(&letters);
+        likes.and(tags).and(poisons)
     }
 
     /// The same setup with one setting changed.

@@ -1,7 +1,7 @@
 //! A process that writes as it says in its histories, until it dies or has done all of it.
 //!
 //! Its operations: likes of random rows, tags that name their operation, lists of both, and now and then a long
-//! statement, so that journals roll. It flushes now and then, and odd seeds by interval as well.
+//! statement, so that journals roll. In every other stretch between two flushes some are refused. It flushes now and then, and odd seeds by interval as well.
 
 use std::path::Path;
 
@@ -17,6 +17,7 @@ const ROLE: &str = "writer::is_a_process";
 const SETUP: &str = "ZMSG_TEST_SETUP";
 const LIKES: &str = "ZMSG_TEST_LIKES";
 const TAGS: &str = "ZMSG_TEST_TAGS";
+const POISONS: &str = "ZMSG_TEST_POISONS";
 const NAME: &str = "ZMSG_TEST_NAME";
 const SEED: &str = "ZMSG_TEST_SEED";
 
@@ -37,6 +38,7 @@ pub fn start(scene: &Scene, setup: &Setup, name: &str, seed: u64, dies_at: (&str
         .with(SETUP, setup.text())
         .with(LIKES, scene.histories("likes"))
         .with(TAGS, scene.histories("tags"))
+        .with(POISONS, scene.histories("poisons"))
         .with(NAME, name)
         .with(SEED, seed.to_string())
         .crash_at(dies_at.0, dies_at.1)
@@ -58,11 +60,15 @@ async fn is_a_process() {
         op: 0,
         likes: recorder(LIKES),
         tags: recorder(TAGS),
+        poisons: recorder(POISONS),
         begun: Vec::new(),
     };
     let zm = Setup::parse(&variable(SETUP)).open().await;
     for round in 0..LISTS {
         writer.write(&zm, round).await;
+        if round / 20 % 2 == 0 && round % 7 == 0 {
+            writer.poison(&zm).await;
+        }
         if round % 20 == 19 {
             zm.flush().await.unwrap();
         } else {
@@ -79,6 +85,7 @@ struct Writer {
     op: u64,
     likes: Recorder,
     tags: Recorder,
+    poisons: Recorder,
     begun: Vec<(bool, Begun)>,
 }
 
@@ -99,6 +106,19 @@ impl Writer {
             let recorder = if is_like { &mut self.likes } else { &mut self.tags };
             recorder.end(&begun, Stage::Ok);
         }
+    }
+
+    /// A record that the database refuses.
+    async fn poison(&mut self, zm: &Zmsg) {
+        self.op += 1;
+        // Of one kind it is found among composed cells, of the other among statements.
+        let task = match self.op % 2 {
+            0 => likes("f1").inc(i64::MAX).inc(i64::MAX).build().unwrap(),
+            _ => sql("UPDATE long SET body = 1 / 0", ()).unwrap(),
+        };
+        let begun = self.poisons.invoke(self.op, "dead", 1);
+        zm.cache_and_periodic_store(None, None, task, WriteOptions::default()).await.unwrap();
+        self.poisons.end(&begun, Stage::Ok);
     }
 
     fn task(&mut self) -> Task {

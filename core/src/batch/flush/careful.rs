@@ -20,6 +20,7 @@ use super::plan::{Plan, RowAt, Set, alone};
 use super::replay::{self, At, Group, Step, Steps, What};
 use super::watermark::number;
 use super::{Applied, Flight, Tables};
+use crate::base::crash::crash;
 use crate::batch::batch::Slot;
 use crate::batch::dead::Letters;
 use crate::batch::rebuild::rebuild;
@@ -167,6 +168,9 @@ impl Surgery<'_> {
         let mut letters = Letters::of(self.log, batch, self.flight.stream, &self.applied.dead);
         while let Some(insert) = letters.next().map_err(Failure::Again)? {
             self.transaction.run(&[insert]).await.map_err(Failure::of)?;
+        }
+        if !self.applied.dead.is_empty() {
+            crash!("flush.after_burial");
         }
         self.applied.report.dead = self.applied.dead.len() as u64;
         let results = self
