@@ -281,3 +281,16 @@ fn overloaded(shared: &Shared) -> Error {
     .with("waited", format!("{:?}", shared.settings.overload_timeout))
     .with("journal_bytes", journal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_over_after_the_append_is_a_doubt_and_a_failed_disk_stays_one() {
+        let late = in_doubt(Error::new(ErrorKind::Timeout, "timed out"));
+        assert_eq!((late.kind(), late.retryable()), (ErrorKind::CommitUnknown, false));
+        let failed = in_doubt(sync_failure(&std::io::Error::other("EIO")));
+        assert!(failed.message().contains("EIO"), "{failed}");
+    }
+}

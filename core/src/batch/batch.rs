@@ -8,12 +8,10 @@ use smallvec::SmallVec;
 
 use super::domain::Domain;
 use super::done::Done;
-use super::route::{Placing, Route, Row, State, class_bit};
+use super::route::{Placing, ROW_OVERHEAD, Route, Row, State, class_bit};
 use crate::ops::Operation;
 use crate::sql::Cell;
 
-/// What a cell costs beside its own bytes, about: its place in the tables, its form.
-const ROW_OVERHEAD: usize = 200;
 const KEY_OVERHEAD: usize = 96;
 
 /// SHA-1 of a value that was put into the caches with an operation.
@@ -101,7 +99,11 @@ impl Batch {
             Some(&route) => route,
             None => self.add_route(cell, placing.route.into()),
         };
-        let (column, new) = self.routes[route as usize].column(cell);
+        let Some((column, new)) = self.routes[route as usize].column(cell) else {
+            // There is no such table. The database says so to each operation.
+            self.put_in_order(cell.table().last());
+            return Slot { route, row: 0, column: 0 };
+        };
         let row = match self.routes[route as usize].index.get(&placing.key[..]) {
             Some(&row) => {
                 let same = self.routes[route as usize].rows.get(row as usize);
@@ -164,7 +166,7 @@ impl Batch {
             return 0;
         }
         let row = it.rows.len() as u32;
-        self.bytes += ROW_OVERHEAD + 2 * key.len() + insert.len();
+        self.bytes += Row::overhead(&key, &insert);
         it.index.insert(key.clone(), row);
         it.rows.push(Row { key: key.clone(), insert, cells: SmallVec::new() });
         let table: Box<str> = it.table.last().into();
@@ -197,8 +199,7 @@ impl Batch {
         for &route in &domain.routes {
             let route = &mut self.routes[route as usize];
             route.ordered = true;
-            let held: usize =
-                route.rows.iter().map(|row| ROW_OVERHEAD + 2 * row.key.len() + row.insert.len()).sum();
+            let held: usize = route.rows.iter().map(Row::held).sum();
             self.bytes = self.bytes.saturating_sub(held);
             (route.rows, route.index) = (Vec::new(), HashMap::default());
         }
@@ -306,10 +307,10 @@ impl Batch {
     pub(super) fn find(&self, cell: &Cell) -> Option<&State> {
         let placing = Placing::of(cell);
         let route = &self.routes[*self.by_name.get(&placing.route[..])? as usize];
-        let column = route.find_column(cell)?;
         if route.ordered {
             return Some(&State::Replayed);
         }
+        let column = route.find_column(cell)?;
         let row = &route.rows[*route.index.get(&placing.key[..])? as usize];
         row.cells.iter().find(|(at, _)| *at == column).map(|(_, state)| state)
     }

@@ -168,7 +168,12 @@ impl Shared {
                     self.late.fetch_add(1, Ordering::Relaxed);
                 }
                 self.counters.flush_failures.inc();
-                log::warn!("aggregated writes could not be flushed and stay in the journal: {error}");
+                let level = match self.failed.fetch_add(1, Ordering::Relaxed) {
+                    0 => log::Level::Warn,
+                    // As often as the try is repeated, which is every few seconds.
+                    _ => log::Level::Debug,
+                };
+                log::log!(level, "aggregated writes could not be flushed and stay in the journal: {error}");
                 for waiter in self.waiters.lock().drain(..) {
                     let _ = waiter.tell.send(Err(error.clone()));
                 }
@@ -214,6 +219,10 @@ impl Shared {
     async fn finish(&self, batch: Arc<Batch>, applied: Applied) {
         let Applied { report, dead, version, missed } = applied;
         self.late.store(0, Ordering::Relaxed);
+        match self.failed.swap(0, Ordering::Relaxed) {
+            0 => {}
+            tries => log::info!("aggregated writes are flushed again, after {tries} failures"),
+        }
         self.last_version.fetch_max(version, Ordering::Relaxed);
         self.tell_caches(&batch, version).await;
         crash!("flush.after_invalidation");

@@ -137,7 +137,8 @@ struct Shared {
     /// Tables and journals that were complained of.
     complained: Mutex<BTreeSet<String>>,
     last_flush_ms: AtomicU64,
-    /// Tries in a row that ran out of time.
+    /// Tries in a row that failed, and those that ran out of time.
+    failed: AtomicU32,
     late: AtomicU32,
     /// The highest number that the database has drawn for a flush.
     last_version: AtomicU64,
@@ -198,6 +199,7 @@ impl Batcher {
             stuck: stuck::Stuck::default(),
             complained: Mutex::default(),
             last_flush_ms: AtomicU64::new(0),
+            failed: AtomicU32::new(0),
             late: AtomicU32::new(0),
             last_version: AtomicU64::new(0),
         })))

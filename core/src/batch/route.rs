@@ -11,6 +11,11 @@ use crate::sql::{Cell, CellKind, Name};
 use crate::value::Value;
 use crate::value::codec::{Reader, write_bytes, write_value, write_varint};
 
+/// What a row costs beside its own bytes, about: its place in the tables, its form.
+pub(super) const ROW_OVERHEAD: usize = 200;
+/// Columns of a table of PostgreSQL (its appendix "Limits"), as four kinds of cells at the most.
+const MOST_COLUMNS: usize = 4 * 1_600;
+
 /// What is composed of a cell.
 pub(super) enum State {
     Composed(Form),
@@ -117,15 +122,18 @@ impl Route {
         self.columns.iter().position(same).map(|at| at as u16)
     }
 
-    /// The column of this cell; `true` if it is new here.
-    pub(super) fn column(&mut self, cell: &Cell) -> (u16, bool) {
+    /// The column of this cell; `true` if it is new here. `None` if it would be one more than any table has.
+    pub(super) fn column(&mut self, cell: &Cell) -> Option<(u16, bool)> {
         if let Some(at) = self.find_column(cell) {
-            return (at, false);
+            return Some((at, false));
+        }
+        if self.columns.len() == MOST_COLUMNS {
+            return None;
         }
         let name = Arc::new(cell.column().clone());
         self.columns.push(RouteColumn { name, kind: cell.kind(), classes: 0 });
         self.templates.push(cell.at(&cell.row_arguments()));
-        (self.columns.len() as u16 - 1, true)
+        Some((self.columns.len() as u16 - 1, true))
     }
 
     /// The cell of a column in a row, without operations.
@@ -139,6 +147,20 @@ impl Route {
 }
 
 impl Row {
+    /// The memory of a row without operations, estimated.
+    pub(super) fn overhead(key: &[u8], insert: &[u8]) -> usize {
+        ROW_OVERHEAD + 2 * key.len() + insert.len()
+    }
+
+    /// Its memory with what is composed of it.
+    pub(super) fn held(&self) -> usize {
+        let forms = self.cells.iter().map(|(_, state)| match state {
+            State::Composed(form) => form.bytes(),
+            State::Replayed => 0,
+        });
+        Row::overhead(&self.key, &self.insert) + forms.sum::<usize>()
+    }
+
     /// What is composed of a column of this row.
     pub(super) fn state(&mut self, column: u16, kind: CellKind) -> &mut State {
         match self.cells.iter().position(|(at, _)| *at == column) {
@@ -170,4 +192,25 @@ pub(super) fn class_bit(class: Class) -> u8 {
 /// Whether operations of these classes commute.
 pub(super) fn commute(classes: u8) -> bool {
     matches!(classes, 0..=2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::counter;
+
+    #[test]
+    fn a_route_has_no_more_columns_than_a_table_may_have() {
+        let task = |name: String| {
+            counter("t", &name).unwrap().inc(1).where_("id = ?", [1]).unwrap().build().unwrap()
+        };
+        let cells: Vec<_> = (0..=MOST_COLUMNS).map(|n| task(format!("c{n}"))).collect();
+        let cell = |n: usize| cells[n].cell().unwrap();
+        let mut route = Route::of(cell(0));
+        for n in 0..MOST_COLUMNS {
+            assert_eq!(route.column(cell(n)), Some((n as u16, true)));
+        }
+        assert_eq!(route.column(cell(MOST_COLUMNS)), None);
+        assert_eq!(route.column(cell(7)), Some((7, false)));
+    }
 }

@@ -91,7 +91,7 @@ pub struct Stats {
     pub journals_refused: u64,
     /// Aggregated writes that were applied for each row changed, since the engine was opened; 0 before the first flush.
     pub aggregation_ratio: f64,
-    /// Distinct rows with pending aggregated writes.
+    /// Distinct rows with pending aggregated writes, and pending statements.
     pub pending_cells: u64,
     /// Memory of pending aggregated writes.
     pub pending_bytes: u64,

@@ -64,7 +64,8 @@ fn belongs(header: &SegmentHeader, stream: &mut Option<StreamHeader>) -> bool {
         known.database == told.database || known.database == unknown || told.database == unknown;
     let belongs = one_database
         && (known.class, known.stream, known.place) == (told.class, told.stream, told.place)
-        && header.first > 0;
+        // A watermark is a bigint.
+        && (1..=i64::MAX as u64).contains(&header.first);
     if belongs {
         let database = if known.database == unknown { told.database } else { known.database };
         let registered = known.registered || told.registered;

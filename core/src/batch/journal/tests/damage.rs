@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::super::header::RECORDS;
+use super::super::header::{RECORDS, SegmentHeader};
 use super::faulty::FaultyDisk;
 use super::*;
 
@@ -155,6 +155,16 @@ fn a_segment_without_a_sound_header_is_damage_unless_it_is_last_and_empty() {
     assert_eq!(recovered(&empty).end, End::Torn { after: 20 });
     empty[2].1.clear();
     assert_eq!(recovered(&empty).end, End::Torn { after: 20 });
+}
+
+#[test]
+fn a_header_with_a_number_that_no_watermark_has_is_damage() {
+    for first in [0, i64::MAX as u64 + 1, u64::MAX] {
+        let mut files = written(5, length(10)).files();
+        let header = SegmentHeader::read(&files[0].1).unwrap();
+        SegmentHeader { first, ..header }.write(&mut files[0].1);
+        assert_eq!(recovered(&files).end, End::Damaged { first: 1, last: None }, "{first}");
+    }
 }
 
 #[test]
