@@ -429,9 +429,18 @@ function keyOrNull(key: unknown): string | null {
 }
 
 function letterId(id: unknown): bigint {
-  if (typeof id === "bigint") return id;
-  if (Number.isSafeInteger(id)) return BigInt(id as number);
-  throw new TaskError("the id of a dead letter is a bigint or an integer, as deadLetters() gives it");
+  const number = Number.isSafeInteger(id) ? BigInt(id as number) : id;
+  if (typeof number === "bigint" && number > 0n && BigInt.asIntN(64, number) === number) return number;
+  throw new TaskError(
+    `the id of a dead letter is a positive bigint or safe integer, as deadLetters() gives it, not ${notAnId(id)}`,
+  );
+}
+
+function notAnId(id: unknown): string {
+  if (typeof id === "number") return String(id);
+  if (typeof id === "bigint") return BigInt.asIntN(64, id) === id ? String(id) : "one of more than 64 bits";
+  if (id === null || id === undefined) return String(id);
+  return Array.isArray(id) ? "an array" : `${typeof id === "object" ? "an" : "a"} ${typeof id}`;
 }
 
 function listOfKeys(keys: unknown): string[] {

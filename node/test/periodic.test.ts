@@ -257,8 +257,28 @@ describe("what becomes of a write", () => {
     expect(await zm.deadLetters()).toEqual([]);
     expect(await stored(first)).toMatchObject({ likes: 4 });
     await expect(zm.dropDead(never.id)).rejects.toMatchObject({ code: "not_found" });
-    await expect(zm.retryDead(1.5)).rejects.toMatchObject({ code: "task" });
-    await expect(zm.retryDead(2n ** 70n)).rejects.toMatchObject({ code: "task" });
+  });
+
+  test.each([
+    ["1", "a string"],
+    [true, "a boolean"],
+    [null, "null"],
+    [undefined, "undefined"],
+    [[1], "an array"],
+    [1.5, "1.5"],
+    [NaN, "NaN"],
+    [0, "0"],
+    [-1n, "-1"],
+    [2 ** 53, "9007199254740992"],
+    [2n ** 63n, "one of more than 64 bits"],
+    [-(2n ** 70n), "one of more than 64 bits"],
+  ])("%p is no id of a dead letter", async (id, given) => {
+    for (const call of [zm.retryDead(id as never), zm.dropDead(id as never)]) {
+      expect(await rejection(call)).toMatchObject({
+        code: "task",
+        message: `the id of a dead letter is a positive bigint or safe integer, as deadLetters() gives it, not ${given}`,
+      });
+    }
   });
 
   test("a change that finds no row is counted", async () => {

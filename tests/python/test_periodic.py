@@ -72,6 +72,28 @@ def test_the_blocking_door_waits_for_a_receipt(table: zmsg.sync.Zmsg) -> None:
     assert count(table) == 1
 
 
+BAD_IDS = [
+    ("1", "not str"),
+    (b"1", "not bytes"),
+    (1.0, "not float"),
+    (True, "not bool"),
+    (None, "not NoneType"),
+    (0, "not 0"),
+    (-1, "not -1"),
+    (2**63, "not one of more than 64 bits"),
+    (-(2**70), "not one of more than 64 bits"),
+]
+
+
+@pytest.mark.parametrize(("bad", "said"), BAD_IDS, ids=repr)
+async def test_what_is_no_id_of_a_dead_letter_is_refused_by_name(zm: zmsg.Zmsg, bad: Any, said: str) -> None:
+    for call in (zm.retry_dead(bad), zm.drop_dead(bad)):
+        with pytest.raises(zmsg.TaskError) as raised:
+            await call
+        assert "the id of a dead letter must be a positive int, as dead_letters() gives it" in str(raised.value)
+        assert str(raised.value).endswith(said)
+
+
 def test_parent_and_forked_child_each_count_on_their_own(program: Program, table: zmsg.sync.Zmsg) -> None:
     done = program(
         f"""

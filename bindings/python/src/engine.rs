@@ -17,7 +17,7 @@ use zmsg_core::error::{Error, Result};
 use crate::config::Settings;
 use crate::errors::{OrRaise, caught, guarded};
 use crate::handle::{Engine as Opening, Handle};
-use crate::options::{Key, keys_of, list_of, source_options, tasks_of, timeout_of, write_options};
+use crate::options::{Key, LetterId, keys_of, list_of, source_options, tasks_of, timeout_of, write_options};
 use crate::receipt::Receipt;
 use crate::rows;
 use crate::task::task_of;
@@ -276,22 +276,22 @@ impl Engine {
     fn retry_dead(
         &self,
         py: Python<'_>,
-        id: i64,
+        id: LetterId,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
-        self.call(py, port, timeout, move |engine| async move { engine.retry_dead(id).await }, none)
+        self.call(py, port, timeout, move |engine| async move { engine.retry_dead(id.0).await }, none)
     }
 
     #[pyo3(signature = (id, timeout, port))]
     fn drop_dead(
         &self,
         py: Python<'_>,
-        id: i64,
+        id: LetterId,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
-        self.call(py, port, timeout, move |engine| async move { engine.drop_dead(id).await }, none)
+        self.call(py, port, timeout, move |engine| async move { engine.drop_dead(id.0).await }, none)
     }
 
     #[pyo3(signature = (key, timeout, port))]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDelta, PyList, PySequence, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDelta, PyInt, PyList, PySequence, PyString, PyTuple};
 use zmsg_core::config::{NumberUnit, TimeArgument, Ttl, duration_from_argument};
 use zmsg_core::engine::{SourceOptions, Tasks, WriteOptions};
 use zmsg_core::error::Error;
@@ -22,6 +22,29 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Key<'a> {
     #[inline]
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Key<'a>> {
         borrowed_text(object, "the key").map(Key)
+    }
+}
+
+/// The id of a dead letter, checked before anything is asked of the database.
+pub(crate) struct LetterId(pub(crate) i64);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for LetterId {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<LetterId> {
+        let given = if object.is_instance_of::<PyInt>() && !object.is_instance_of::<PyBool>() {
+            match object.extract::<i64>() {
+                Ok(id) if id > 0 => return Ok(LetterId(id)),
+                Ok(id) => id.to_string(),
+                Err(_) => "one of more than 64 bits".to_owned(),
+            }
+        } else {
+            object.get_type().fully_qualified_name()?.to_string()
+        };
+        let message = format!(
+            "the id of a dead letter must be a positive int, as dead_letters() gives it, not {given}"
+        );
+        Err(task_error(object.py(), message))
     }
 }
 
