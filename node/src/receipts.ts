@@ -1,5 +1,7 @@
 // What writes give back: of those that are committed, and of those that are still to be flushed.
 
+import { inspect, type InspectOptionsStylized } from "node:util";
+
 import { start } from "./calls";
 import { throwing } from "./errors";
 import { native, type AcceptedHandle, type EngineHandle, type NativeReceipt } from "./native";
@@ -45,5 +47,12 @@ export class Accepted<T> implements Receipt<T> {
   toJSON(): object {
     const { opId, durability, rowsAffected, rows, cached } = this;
     return { opId, durability, rowsAffected, rows, cached };
+  }
+
+  /** Nor is it in what `console.log` shows. */
+  [inspect.custom](depth: number, options: InspectOptionsStylized): string {
+    if (depth < 0) return options.stylize("[Receipt]", "special");
+    const { opId, durability, cached } = this;
+    return `Receipt ${inspect({ opId, durability, cached }, options)}`;
   }
 }

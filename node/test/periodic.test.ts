@@ -1,5 +1,7 @@
 // Aggregated writes: accepted now, composed, flushed in batches.
 
+import { inspect } from "node:util";
+
 import { counter, bind, map, slice, sql, table, type DeadLetter, type Receipt, type Zmsg } from "zmsg";
 
 import { rejection, stage } from "./support";
@@ -58,6 +60,20 @@ describe("accepting", () => {
     expect(receipt).toMatchObject({ durability: "journal", cached: true, rowsAffected: 0, rows: [] });
     expect(receipt.opId).toMatch(/^[0-9a-f]{32}-\d+$/);
     expect(JSON.parse(JSON.stringify(receipt))).toMatchObject({ opId: receipt.opId, durability: "journal" });
+    await zm.flush();
+  });
+
+  test("a receipt prints its operation", async () => {
+    const receipt = await zm.cacheAndPeriodicStore(null, null, view(await row()));
+    const shown = `Receipt { opId: '${receipt.opId}', durability: 'journal', cached: true }`;
+    const options = { breakLength: Infinity };
+    expect(inspect(receipt, options)).toBe(shown);
+    expect(inspect({ receipt }, options)).toBe(`{ receipt: ${shown} }`);
+    expect(inspect({ a: { receipt } }, { ...options, depth: 0 })).toBe("{ a: [Object] }");
+    expect(inspect({ receipt }, { ...options, depth: 0 })).toBe("{ receipt: [Receipt] }");
+    expect(JSON.stringify(receipt)).toBe(
+      `{"opId":"${receipt.opId}","durability":"journal","rowsAffected":0,"rows":[],"cached":true}`,
+    );
     await zm.flush();
   });
 

@@ -53,6 +53,7 @@ class Receipt:
     """What an accepted write gives back."""
 
     __slots__ = ("_receipt",)
+    __module__ = "zmsg"
 
     def __init__(self, receipt: NativeReceipt) -> None:
         self._receipt = receipt
@@ -94,7 +95,8 @@ class Receipt:
             await wait(self._receipt.done)
 
     def __repr__(self) -> str:
-        return f"<zmsg.Receipt {self.op_id} {self.durability}>"
+        shown = f"op_id={self.op_id!r} durability={self.durability!r} cached={self.cached}"
+        return f"<{type(self).__module__}.{type(self).__name__} {shown}>"
 
 
 @dataclass(frozen=True, slots=True)

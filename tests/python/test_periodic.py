@@ -72,6 +72,13 @@ def test_the_blocking_door_waits_for_a_receipt(table: zmsg.sync.Zmsg) -> None:
     assert count(table) == 1
 
 
+def test_a_receipt_shows_its_operation(table: zmsg.sync.Zmsg) -> None:
+    receipt = table.cache_and_periodic_store(None, None, counter("t", "n").inc(1).where("id = ?", 1))
+    shown = f"op_id={receipt.op_id!r} durability='journal' cached=True"
+    assert repr(receipt) == f"<zmsg.sync.Receipt {shown}>"
+    assert repr(zmsg.Receipt(receipt._receipt)) == f"<zmsg.Receipt {shown}>"
+
+
 BAD_IDS = [
     ("1", "not str"),
     (b"1", "not bytes"),
