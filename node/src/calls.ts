@@ -17,6 +17,9 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+/** @internal The names of these. */
+export const CALL: ReadonlySet<string> = new Set(["timeout", "signal"]);
+
 interface Pending {
   resolve(reply: unknown): void;
   reject(error: unknown): void;
@@ -57,6 +60,16 @@ export function start<T>(options: CallOptions | undefined, submit: (call: Native
     pending.set(id, { resolve: resolve, reject, signal });
     if (signal) watch(signal, id);
     if (pending.size === 1) keepAlive();
+  });
+}
+
+/** @internal The end of a call with nothing left to wait for; its options are checked all the same. */
+export function ended(options: CallOptions | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    checkOptions(options, CALL);
+    checkedSignal(options)?.throwIfAborted();
+    checkedTime(options?.timeout, "timeout");
+    resolve();
   });
 }
 

@@ -2,7 +2,7 @@
 
 import { inspect, type InspectOptionsStylized } from "node:util";
 
-import { start } from "./calls";
+import { CALL, checkOptions, ended, start, type CallOptions } from "./calls";
 import { throwing } from "./errors";
 import { native, type AcceptedHandle, type EngineHandle, type NativeReceipt } from "./native";
 import type { Durability, Receipt } from "./types";
@@ -13,7 +13,7 @@ export function committed<T>(done: NativeReceipt, int8: Int8Format): Receipt<T> 
   const { opId, rowsAffected, cached } = done;
   const durability = done.durability as Durability;
   const rows = decodeRows<T>(done.rows, int8);
-  return { opId, durability, rowsAffected, rows, cached, done: () => Promise.resolve() };
+  return { opId, durability, rowsAffected, rows, cached, done: ended };
 }
 
 /**
@@ -39,8 +39,11 @@ export class Accepted<T> implements Receipt<T> {
     return throwing(() => native.receiptOpId(this.#accepted));
   }
 
-  done(): Promise<void> {
-    return start<void>(undefined, (call) => native.receiptDone(this.#engine, call, this.#accepted));
+  done(options?: CallOptions): Promise<void> {
+    return start<void>(options, (call) => {
+      checkOptions(options, CALL);
+      native.receiptDone(this.#engine, call, this.#accepted);
+    });
   }
 
   /** A getter is not in `JSON.stringify` by itself, and the id is what a log line wants. */

@@ -67,8 +67,13 @@ export interface Receipt<T = Row> extends ExecResult<T> {
   readonly durability: Durability;
   /** Whether the caches took the value too. A write never fails because the cache did: repeating it would apply it twice. */
   readonly cached: boolean;
-  /** Resolves when the effect is committed, or rejects with what became of it. */
-  done(): Promise<void>;
+  /**
+   * Resolves when the effect is committed, or rejects with what became of it. Without options it waits for the flush as
+   * long as that takes; `timeout` and `signal` end the wait alone: the write stays where it is and will be applied.
+   *
+   * @throws {@link TimeoutError} with the `opId` if the write was not flushed in time.
+   */
+  done(options?: CallOptions): Promise<void>;
 }
 
 /** What a flush did. */

@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 
-import { calls, checkedTime, checkOptions, start, type CallOptions } from "./calls";
+import { CALL, calls, checkedTime, checkOptions, start, type CallOptions } from "./calls";
 import { camelKeys, readSettings, type Config } from "./config";
 import { checkedText, checkedTexts, encodeData, type Data } from "./data";
 import { ConfigError, revived, TaskError, throwing } from "./errors";
@@ -39,7 +39,6 @@ import { decodeOne, decodeRows, type Int8Format, type Row } from "./values";
 
 // The options that each kind of verb knows.
 const GET = new Set(["timeout", "signal", "required"]);
-const CALL = new Set(["timeout", "signal"]);
 const CACHE = new Set(["timeout", "signal", "ttl"]);
 const STORE = new Set(["timeout", "signal", "invalidates"]);
 const CACHE_AND_STORE = new Set(["timeout", "signal", "ttl", "invalidates"]);

@@ -226,6 +226,50 @@ describe("what becomes of a write", () => {
     await done;
   });
 
+  test("the wait for the flush may end before it, and changes nothing", async () => {
+    const id = await row();
+    const receipt = await zm.cacheAndPeriodicStore(null, null, view(id));
+    expect(await rejection(receipt.done({ timeout: 20 }))).toMatchObject({
+      name: "TimeoutError",
+      code: "timeout",
+      retryable: true,
+      opId: receipt.opId,
+      message: expect.stringMatching(/in the journal and will be applied/) as string,
+    });
+    const controller = new AbortController();
+    const waiting = receipt.done({ timeout: "1h", signal: controller.signal });
+    const reason = new Error("enough");
+    controller.abort(reason);
+    expect(await rejection(waiting)).toBe(reason);
+    const waited = receipt.done({ timeout: "1h", signal: new AbortController().signal });
+    expect(await zm.pending(view(id))).toBe(1n);
+    await zm.flush();
+    await waited;
+    expect((await stored(id))?.["views"]).toBe(1n);
+  });
+
+  test("in class memory the error says where the operation is", async () => {
+    const other = await at.open({ journal: "memory" });
+    const receipt = await other.cacheAndPeriodicStore(null, null, view(await row()));
+    const error = await rejection(receipt.done({ timeout: "20ms" }));
+    expect(error).toMatchObject({ code: "timeout", message: expect.stringContaining("process's memory") as string });
+    await other.close();
+  });
+
+  test("options of done are checked, for what is committed too", async () => {
+    const committed = await zm.cacheAndStore(null, null, sql("UPDATE meta SET views = views WHERE false"));
+    const accepted = await zm.cacheAndPeriodicStore(null, null, view(await row()));
+    const reason = new Error("enough");
+    for (const receipt of [committed, accepted]) {
+      expect(await rejection(receipt.done({ timeOut: 5 } as never))).toMatchObject({ code: "task" });
+      expect(await rejection(receipt.done({ timeout: new Date() } as never))).toMatchObject({ code: "task" });
+      expect(await rejection(receipt.done({ signal: AbortSignal.abort(reason) }))).toBe(reason);
+    }
+    await committed.done({ timeout: "5s", signal: new AbortController().signal });
+    await zm.flush();
+    await accepted.done({ timeout: "5s" });
+  });
+
   test("close flushes, and done does not keep it waiting", async () => {
     const id = await row();
     const other = await at.open();

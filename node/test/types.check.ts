@@ -51,6 +51,10 @@ void zm.cacheAndPeriodicStore("k", undefined, sql("SELECT 1"));
 void zm.pending<bigint>(counter("t", "c").inc(1)).then((value) => value + 1n);
 
 void zm.cacheAndPeriodicStore(null, null, counter("t", "c").inc(1), { ttl: "1m" }).then((receipt) => receipt.done());
+declare const receipt: Receipt;
+void receipt.done({ timeout: "5s", signal: AbortSignal.timeout(10) });
+// @ts-expect-error an option that is not there
+void receipt.done({ ttl: "5s" });
 const letters: Promise<DeadLetter[]> = zm.deadLetters();
 void letters.then(([letter]) => letter && zm.retryDead(letter.id));
 const flushed: Promise<FlushReport> = zm.flush({ timeout: "5s" });

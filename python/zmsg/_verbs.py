@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from ._native import Counter, Engine, Map, Slice, Task
 from ._native import Migrations as NativeMigrations
+from .config import Span
 from .errors import TaskError
 from .results import (
     DeadLetter,
@@ -37,8 +37,6 @@ Runnable: TypeAlias = Task | Counter | Slice | Map
 """A task, or a finished builder of one."""
 Tasks: TypeAlias = Runnable | Sequence[Runnable]
 """One task (or finished builder), or several that run in one transaction."""
-Span: TypeAlias = float | timedelta | str
-"""A time: seconds, a ``timedelta``, or text as ``"500ms"``, ``"5s"``, ``"10m"``, ``"24h"``."""
 
 _T = TypeVar("_T")
 

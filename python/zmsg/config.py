@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from ._native import Settings
 from .errors import ConfigError
@@ -63,6 +63,8 @@ class Config:
 
 Source = Config | Mapping[str, Any] | str | os.PathLike[str] | None
 """What ``open`` takes: a configuration, its keys, the path of a YAML file, or nothing."""
+Span: TypeAlias = float | timedelta | str
+"""A time: seconds, a ``timedelta``, or text as ``"500ms"``, ``"5s"``, ``"10m"``, ``"24h"``."""
 
 
 def load_config(path: str | os.PathLike[str]) -> Config:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ._native import Receipt as NativeReceipt
 from ._ports import wait
+from .config import Span
 
 __all__ = [
     "DeadLetter",
@@ -84,15 +85,18 @@ class Receipt:
         """Whether the caches took the value (or the drop) too; a write never fails because the cache did."""
         return self._receipt.cached
 
-    async def done(self) -> None:
+    async def done(self, *, timeout: Span | None = None) -> None:
         """Returns when the effect is committed, or raises what became of it.
 
+        Without a ``timeout`` it waits for the flush as long as that takes.
+
         Raises:
+            TimeoutError: the write was not flushed in time. It stays where it is and will be applied.
             StoreError: the database refused an aggregated write; it is a dead letter now.
             ClosedError: the engine was closed before the write could be flushed.
         """
-        if self.durability != "postgres":
-            await wait(self._receipt.done)
+        if timeout is not None or self.durability != "postgres":
+            await wait(self._receipt.done, timeout)
 
     def __repr__(self) -> str:
         shown = f"op_id={self.op_id!r} durability={self.durability!r} cached={self.cached}"

@@ -49,10 +49,10 @@ class Receipt(results.Receipt):
 
     __slots__ = ()
 
-    def done(self):
-        """Returns when the effect is committed, or raises what became of it."""
-        if self.durability != "postgres":
-            self._receipt.done(None)
+    def done(self, *, timeout=None):
+        """Returns when the effect is committed, or raises what became of it; ``timeout`` ends the wait alone."""
+        if timeout is not None or self.durability != "postgres":
+            self._receipt.done(timeout, None)
 
 
 @_block

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 from ._native import Receipt as _NativeReceipt
-from ._verbs import Data, Runnable, Span, Tasks
-from .config import Source
+from ._verbs import Data, Runnable, Tasks
+from .config import Source, Span
 from .results import DeadLetter, ExecResult, FlushReport, Health, MigrationReport, Row, Stats
 
 __all__ = ["Migrations", "Receipt", "Zmsg"]
@@ -30,7 +30,7 @@ class Receipt:
     def durability(self) -> str: ...
     @property
     def cached(self) -> bool: ...
-    def done(self) -> None: ...
+    def done(self, *, timeout: Span | None = None) -> None: ...
 
 class Zmsg:
     @classmethod

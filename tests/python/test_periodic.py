@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,36 @@ def test_a_receipt_shows_its_operation(table: zmsg.sync.Zmsg) -> None:
     shown = f"op_id={receipt.op_id!r} durability='journal' cached=True"
     assert repr(receipt) == f"<zmsg.sync.Receipt {shown}>"
     assert repr(zmsg.Receipt(receipt._receipt)) == f"<zmsg.Receipt {shown}>"
+
+
+def test_waiting_for_a_receipt_may_end_before_the_flush(table: zmsg.sync.Zmsg) -> None:
+    like = counter("t", "n").inc(1).where("id = ?", 1)
+    receipt = table.cache_and_periodic_store(None, None, like)
+    with pytest.raises(zmsg.TimeoutError, match=r"in the journal and will be applied") as raised:
+        receipt.done(timeout="20ms")
+    assert (raised.value.op_id, raised.value.retryable) == (receipt.op_id, True)
+    assert table.pending(like) == 1
+    table.flush()
+    receipt.done(timeout=5)
+    assert count(table) == 1
+
+
+async def test_the_wait_for_a_receipt_is_timed_in_asyncio_too(zm: zmsg.Zmsg, servers: dict[str, Any]) -> None:
+    await zm.sql_exec(sql(TABLE))
+    async with zmsg.Zmsg.open(servers, journal="memory", batch_interval="1h") as forgetful:
+        receipt = await forgetful.cache_and_periodic_store(None, None, counter("t", "n").inc(1).where("id = ?", 1))
+        with pytest.raises(TimeoutError, match=r"in this process's memory") as raised:
+            await receipt.done(timeout=timedelta(milliseconds=20))
+        assert isinstance(raised.value, zmsg.TimeoutError)
+        assert raised.value.op_id == receipt.op_id
+        waiting = asyncio.create_task(receipt.done(timeout="1h"))
+        await forgetful.flush()
+        await waiting
+    committed = await zm.cache_and_store(None, None, sql("INSERT INTO t VALUES (1, 0)"))
+    await committed.done(timeout=1)
+    for accepted in (receipt, committed):
+        with pytest.raises(zmsg.TaskError, match="timeout"):
+            await accepted.done(timeout=0)
 
 
 BAD_IDS = [

@@ -1,10 +1,14 @@
 //! What an accepted write gives back; `zmsg.Receipt` and `zmsg.sync.Receipt` are its faces.
 
+use std::time::Duration;
+
 use pyo3::prelude::*;
 use pyo3::types::PyList;
+use zmsg_core::base::Deadline;
 use zmsg_core::engine as core;
-use zmsg_core::error::{Error, ErrorKind};
+use zmsg_core::error::{Error, ErrorKind, Result};
 
+use crate::options::timeout_of;
 use crate::rows;
 use crate::runtime;
 use crate::waiting::{Port, run};
@@ -53,9 +57,10 @@ impl Receipt {
         self.inner.cached
     }
 
-    /// Waits for the COMMIT, or raises what became of the operation.
-    #[pyo3(signature = (port))]
-    fn done(&self, py: Python<'_>, port: Port<'_>) -> PyResult<Py<PyAny>> {
+    /// Waits for the COMMIT, without a timeout for as long as it takes, or raises what became of the operation.
+    #[pyo3(signature = (timeout, port))]
+    fn done(&self, py: Python<'_>, timeout: Option<Bound<'_, PyAny>>, port: Port<'_>) -> PyResult<Py<PyAny>> {
+        let timeout = timeout_of(timeout.as_ref())?;
         let receipt = self.inner.clone();
         let is_inherited = self.forks != runtime::forks() && receipt.durability != COMMITTED;
         let done = async move {
@@ -63,8 +68,21 @@ impl Receipt {
                 let message = "a receipt from before the fork can be awaited only in the process that got it";
                 return Err(Error::new(ErrorKind::Closed, message));
             }
-            receipt.done().await
+            match timeout {
+                Some(timeout) => done_within(&receipt, timeout).await,
+                None => receipt.done().await,
+            }
         };
         run(py, port, done, |py, ()| Ok(py.None()))
+    }
+}
+
+/// Gives up the wait, and nothing else, after that time.
+async fn done_within(receipt: &core::Receipt, timeout: Duration) -> Result<()> {
+    let place = if receipt.durability == "memory" { "in this process's memory" } else { "in the journal" };
+    let waiting = format!("waiting for the COMMIT; the operation is still {place} and will be applied");
+    match Deadline::after(timeout).run(&waiting, receipt.done()).await {
+        Ok(done) => done,
+        Err(error) => Err(error.with_op_id(receipt.op_id())),
     }
 }
