@@ -71,7 +71,7 @@ class Receipt:
 
     @property
     def rows(self) -> list[Row]:
-        """RETURNING rows of all tasks, in order."""
+        """RETURNING rows of all tasks, in order; the same list each time."""
         return self._receipt.rows
 
     @property

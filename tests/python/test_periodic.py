@@ -81,6 +81,12 @@ def test_a_receipt_shows_its_operation(table: zmsg.sync.Zmsg) -> None:
     assert repr(zmsg.Receipt(receipt._receipt)) == f"<zmsg.Receipt {shown}>"
 
 
+def test_a_receipts_rows_are_made_once(table: zmsg.sync.Zmsg) -> None:
+    receipt = table.cache_and_store(None, None, sql("UPDATE t SET n = 5").returning("n"))
+    assert receipt.rows == [{"n": 5}]
+    assert receipt.rows is receipt.rows
+
+
 def test_waiting_for_a_receipt_may_end_before_the_flush(table: zmsg.sync.Zmsg) -> None:
     like = counter("t", "n").inc(1).where("id = ?", 1)
     receipt = table.cache_and_periodic_store(None, None, like)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
 use zmsg_core::base::Deadline;
 use zmsg_core::engine as core;
@@ -22,11 +23,12 @@ pub(crate) struct Receipt {
     inner: core::Receipt,
     /// The process that can wait for it: a forked child has no flush that would end the wait.
     forks: usize,
+    rows: PyOnceLock<Py<PyList>>,
 }
 
 impl Receipt {
     pub(crate) fn new(inner: core::Receipt) -> Receipt {
-        Receipt { inner, forks: runtime::forks() }
+        Receipt { inner, forks: runtime::forks(), rows: PyOnceLock::new() }
     }
 }
 
@@ -43,8 +45,8 @@ impl Receipt {
     }
 
     #[getter]
-    fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        rows::to_dicts(py, &self.inner.rows)
+    fn rows(&self, py: Python<'_>) -> PyResult<&Py<PyList>> {
+        self.rows.get_or_try_init(py, || Ok(rows::to_dicts(py, &self.inner.rows)?.unbind()))
     }
 
     #[getter]
