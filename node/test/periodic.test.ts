@@ -132,6 +132,11 @@ describe("accepting", () => {
     await expect(zm.cacheAndPeriodicStore(null, null, view("x"), misspelt)).rejects.toMatchObject({ code: "task" });
   });
 
+  test("a read is told how a function that changes rows can run", async () => {
+    const error = await rejection(zm.cacheAndPeriodicStore(null, null, sql("SELECT lower(?)", "A")));
+    expect(error).toMatchObject({ message: expect.stringContaining("or CALL a procedure") as string });
+  });
+
   test("an aborted signal accepts nothing", async () => {
     const id = await row();
     const call = zm.cacheAndPeriodicStore(null, null, view(id), { signal: AbortSignal.abort() });

@@ -139,6 +139,18 @@ async def test_what_is_no_id_of_a_dead_letter_is_refused_by_name(zm: zmsg.Zmsg, 
         assert str(raised.value).endswith(said)
 
 
+def test_what_changes_rows_in_a_function_is_aggregated_by_call_or_do(table: zmsg.sync.Zmsg) -> None:
+    add = "UPDATE t SET n = n + by WHERE id = 1"
+    table.sql_exec(sql(f"CREATE FUNCTION add(by int) RETURNS void LANGUAGE sql AS $$ {add} $$"))
+    table.sql_exec(sql(f"CREATE PROCEDURE add_too(by int) LANGUAGE sql AS $$ {add} $$"))
+    with pytest.raises(zmsg.TaskError, match=r"DO \$\$BEGIN PERFORM f\(\); END\$\$, or CALL a procedure"):
+        table.cache_and_periodic_store(None, None, sql("SELECT add(?)", 1))
+    table.cache_and_periodic_store(None, None, sql("DO $$BEGIN PERFORM add(1); END$$"))
+    table.cache_and_periodic_store(None, None, sql("CALL add_too(?)", 10))
+    assert table.flush().dead == 0
+    assert count(table) == 11
+
+
 def test_parent_and_forked_child_each_count_on_their_own(program: Program, table: zmsg.sync.Zmsg) -> None:
     done = program(
         f"""

@@ -159,7 +159,10 @@ fn check_task(task: &Task) -> Result<()> {
         )));
     }
     if task.is_read() {
-        return Err(Error::task(format!("{VERB} takes statements that change rows, not one that reads")));
+        return Err(Error::task(format!(
+            "{VERB} takes statements that change rows, not one that reads; to run a function for its effects, write \
+             DO $$BEGIN PERFORM f(); END$$, or CALL a procedure"
+        )));
     }
     Ok(())
 }
