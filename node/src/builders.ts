@@ -3,7 +3,7 @@
 import { checkedText, checkedTexts } from "./data";
 import { TaskError, throwing } from "./errors";
 import { native, type BuilderHandle, type ColumnHandle, type TableHandle, type TaskHandle } from "./native";
-import { Task, taskOf, type PreparedTask, type Rendered } from "./sql";
+import { cellOf, Task, taskOf, type PreparedTask, type Rendered } from "./sql";
 import { encodeArgs, type Bind, type SqlArg } from "./values";
 
 /** What every builder can do. Builders are immutable: every step gives a new one. */
@@ -80,6 +80,11 @@ export abstract class Builder {
   /** @internal */
   get [taskOf](): TaskHandle {
     return throwing(() => native.builderBuild(this.#handle));
+  }
+
+  /** @internal */
+  get [cellOf](): TaskHandle {
+    return throwing(() => native.builderCell(this.#handle));
   }
 }
 

@@ -152,6 +152,7 @@ export interface Native {
   builderBatchKey(builder: BuilderHandle, key: string): BuilderHandle;
   builderAllRows(builder: BuilderHandle): BuilderHandle;
   builderBuild(builder: BuilderHandle): TaskHandle;
+  builderCell(builder: BuilderHandle): TaskHandle;
 }
 
 function load(): Native {

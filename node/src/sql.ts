@@ -24,6 +24,8 @@ export type Tasks = TaskLike | readonly TaskLike[];
 // Shared by every copy of this module, so that their tasks can be mixed.
 /** @internal */
 export const taskOf: unique symbol = Symbol.for("zmsg.task");
+/** @internal Of a builder that names a cell, with or without an operation on it. */
+export const cellOf: unique symbol = Symbol.for("zmsg.cell");
 
 /** One SQL statement with its arguments. It is checked when it is made; making it does no I/O. Immutable. */
 export class Task {
@@ -116,6 +118,12 @@ export function taskHandle(task: unknown): TaskHandle {
   if (typeof task === "function") throw new TaskError("a task is a function; call it: a prepared task takes arguments");
   const given = task === null ? "null" : Array.isArray(task) ? "a list" : typeof task;
   throw new TaskError(`a task is made by sql(), counter(), slice() or map(), not ${given}`);
+}
+
+/** @internal The handle of what names a cell. */
+export function cellHandle(task: unknown): TaskHandle {
+  const isBuilder = typeof task === "object" && task !== null && cellOf in task;
+  return isBuilder ? (task[cellOf] as TaskHandle) : taskHandle(task);
 }
 
 /** @internal The handle of one task or of a list. */

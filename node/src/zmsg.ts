@@ -18,7 +18,7 @@ import {
   type NativeValues,
 } from "./native";
 import { Accepted, committed } from "./receipts";
-import { taskHandle, tasksHandle, type TaskLike, type Tasks } from "./sql";
+import { cellHandle, taskHandle, tasksHandle, type TaskLike, type Tasks } from "./sql";
 import type {
   CacheAndStoreOptions,
   CacheOptions,
@@ -260,14 +260,15 @@ export class Zmsg implements AsyncDisposable {
   }
 
   /**
-   * The value of the cell that a builder's task changes, as it will be once everything pending in this process is
-   * flushed; the task's own operations are not applied. `undefined` if the row is missing and nothing pending makes it.
+   * The value of the cell that a builder is about, as it will be once everything pending in this process is flushed. The
+   * builder needs no operation; those that it has are not applied. `undefined` if the row is missing and nothing pending
+   * makes it.
    *
    * It comes as {@link query} gives a column, but that integers of every width are as the setting `int8` says.
    */
   async pending<T = unknown>(task: TaskLike, options?: CallOptions): Promise<T | undefined> {
     const found = await this.#start<NativeValues | undefined>(options, CALL, (call) =>
-      native.pending(this.#engine, call, taskHandle(task)),
+      native.pending(this.#engine, call, cellHandle(task)),
     );
     return found && decodeOne<T>(found, this.#int8, "pending");
   }

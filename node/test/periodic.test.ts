@@ -213,6 +213,35 @@ describe("pending", () => {
     expect(await other.pending(view(id))).toBe(expected);
   });
 
+  test("a builder names its cell without an operation too", async () => {
+    const id = await row();
+    const views = counter("meta", "views").where("id = ?", id);
+    const tags = slice("meta", "tags").where("id = ?", id);
+    const extra = map("meta", "extra").where("id = ?", id);
+    await zm.cacheAndPeriodicStore(null, null, [views.inc(2), tags.add("new"), extra.set("k", "v")]);
+    expect(await zm.pending(views)).toBe(2n);
+    expect(await zm.pending(tags)).toEqual(["new"]);
+    expect(await zm.pending(extra)).toEqual({ k: "v" });
+    await zm.flush();
+    expect(await zm.pending(views)).toBe(2n);
+    expect(await zm.pending(views.inc(5))).toBe(2n);
+    const missing = counter("meta", "views")
+      .where("id = ?", `${id}_too`)
+      .orInsert({ id: `${id}_too` });
+    expect(await zm.pending(missing)).toBeUndefined();
+    await zm.cacheAndPeriodicStore(null, null, missing.inc(1));
+    expect(await zm.pending(missing)).toBe(1n);
+    await zm.flush();
+    expect(await rejection(zm.pending(counter("meta", "views")))).toMatchObject({
+      code: "task",
+      message: expect.stringContaining("no WHERE") as string,
+    });
+    expect(await rejection(zm.cacheAndPeriodicStore(null, null, views))).toMatchObject({
+      code: "task",
+      message: expect.stringContaining("no operation") as string,
+    });
+  });
+
   test("a row that is missing is undefined", async () => {
     expect(await zm.pending(view("nowhere"))).toBeUndefined();
     await expect(zm.pending(sql("UPDATE meta SET views = 1"))).rejects.toMatchObject({ code: "task" });

@@ -197,9 +197,10 @@ class Verbs:
         return read(FlushReport, json.loads(await self._wait(self._engine.flush, timeout)))
 
     async def pending(self, task: Runnable, *, timeout: Span | None = None) -> Any:
-        """The value of the cell that a builder's task changes, with everything pending in this process applied.
+        """The value of the cell that a builder is about, with everything pending in this process applied.
 
-        The task's own operations are not. ``None`` if the row is missing and nothing pending makes it.
+        The builder needs no operation; those that it has are not applied. ``None`` if the row is missing and nothing
+        pending makes it, or the column is NULL.
 
         Raises:
             TaskError: the task is no builder's, or WHERE finds several rows.

@@ -117,6 +117,28 @@ async def test_the_wait_for_a_receipt_is_timed_in_asyncio_too(zm: zmsg.Zmsg, ser
             await accepted.done(timeout=0)
 
 
+async def test_pending_takes_a_builder_without_operations(zm: zmsg.Zmsg) -> None:
+    await zm.sql_exec(sql("CREATE TABLE t (id int PRIMARY KEY, n int8, tags jsonb, extra jsonb)"))
+    first = counter("t", "n").where("id = ?", 1).or_insert(id=1)
+    assert await zm.pending(first) is None
+    await zm.cache_and_periodic_store(None, None, first.inc(1))
+    assert await zm.pending(first) == 1
+    await zm.flush()
+    number = counter("t", "n").where("id = ?", 1)
+    tags = zmsg.slice("t", "tags").where("id = ?", 1)
+    extra = zmsg.map("t", "extra").where("id = ?", 1)
+    changes = [number.inc(1), tags.add("new"), extra.set("k", "v")]
+    await zm.cache_and_periodic_store(None, None, changes)
+    for _ in ("accepted", "flushed"):
+        assert [await zm.pending(cell) for cell in (number, tags, extra)] == [2, ["new"], {"k": "v"}]
+        await zm.flush()
+    assert await zm.pending(number.inc(5)) == 2, "its own operations are not applied"
+    with pytest.raises(zmsg.TaskError, match="no WHERE"):
+        await zm.pending(counter("t", "n"))
+    with pytest.raises(zmsg.TaskError, match="no operation"):
+        await zm.cache_and_periodic_store(None, None, number)
+
+
 BAD_IDS = [
     ("1", "not str"),
     (b"1", "not bytes"),

@@ -224,6 +224,16 @@ pub fn builder_build(builder: &External<Builder>) -> Result<External<TaskList>> 
     })
 }
 
+/// The task of a builder that names a cell: what reads a cell needs no operation.
+#[napi(catch_unwind)]
+pub fn builder_cell(builder: &External<Builder>) -> Result<External<TaskList>> {
+    TaskList::handle(match Builder::clone(builder) {
+        Builder::Counter(it) => it.clone().build().or_else(|_| it.clean().build()),
+        Builder::Slice(it) => it.clone().build().or_else(|_| it.clean().build()),
+        Builder::Map(it) => it.clone().build().or_else(|_| it.delete("").build()),
+    })
+}
+
 /// JavaScript has no decimal numbers: a counter's text is one. Any other text is left for the builder to refuse.
 fn decimal(arg: Arg) -> Arg {
     match arg {

@@ -20,7 +20,7 @@ use crate::handle::{Engine as Opening, Handle};
 use crate::options::{Key, LetterId, keys_of, list_of, source_options, tasks_of, timeout_of, write_options};
 use crate::receipt::Receipt;
 use crate::rows;
-use crate::task::task_of;
+use crate::task::{cell_of, task_of};
 use crate::values::to_data;
 use crate::waiting::{Port, run};
 
@@ -253,7 +253,7 @@ impl Engine {
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
-        let task = task_of(task)?;
+        let task = cell_of(task)?;
         let call = |engine: Zmsg| async move { engine.pending(&task).await };
         self.call(py, port, timeout, call, |py, value| match value {
             Some(value) => Ok(rows::to_object(py, &value)?.unbind()),

@@ -46,6 +46,23 @@ pub(crate) fn task_of(object: &Bound<'_, PyAny>) -> PyResult<core::Task> {
     }
 }
 
+/// The task of a task or of a builder that names a cell: what reads a cell needs no operation.
+pub(crate) fn cell_of(object: &Bound<'_, PyAny>) -> PyResult<core::Task> {
+    let py = object.py();
+    if let Ok(builder) = object.cast::<Counter>() {
+        let builder = &builder.get().0;
+        guarded(py, || builder.clone().build().or_else(|_| builder.clone().clean().build()))
+    } else if let Ok(builder) = object.cast::<Slice>() {
+        let builder = &builder.get().0;
+        guarded(py, || builder.clone().build().or_else(|_| builder.clone().clean().build()))
+    } else if let Ok(builder) = object.cast::<Map>() {
+        let builder = &builder.get().0;
+        guarded(py, || builder.clone().build().or_else(|_| builder.clone().delete("").build()))
+    } else {
+        task_of(object)
+    }
+}
+
 /// What a task would run.
 pub(crate) fn rendered<'py>(py: Python<'py>, task: &core::Task) -> PyResult<Rendered<'py>> {
     let rendered = guarded(py, || Ok(task.render()))?;
