@@ -18,6 +18,7 @@ from ._native import Migrations as NativeMigrations
 from .config import Span
 from .errors import TaskError
 from .results import (
+    CellValue,
     DeadLetter,
     ExecResult,
     FlushReport,
@@ -196,7 +197,7 @@ class Verbs:
         """
         return read(FlushReport, json.loads(await self._wait(self._engine.flush, timeout)))
 
-    async def pending(self, task: Runnable, *, timeout: Span | None = None) -> Any:
+    async def pending(self, task: Runnable, *, timeout: Span | None = None) -> CellValue:
         """The value of the cell that a builder is about, with everything pending in this process applied.
 
         The builder needs no operation; those that it has are not applied. ``None`` if the row is missing and nothing
@@ -205,7 +206,8 @@ class Verbs:
         Raises:
             TaskError: the task is no builder's, or WHERE finds several rows.
         """
-        return await self._wait(self._engine.pending, task, timeout)
+        value: CellValue = await self._wait(self._engine.pending, task, timeout)
+        return value
 
     async def dead_letters(self, *, timeout: Span | None = None) -> list[DeadLetter]:
         """What the database refused after it had been accepted, oldest first; at most 10,000."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, TypeVar
+from decimal import Decimal
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from ._native import Receipt as NativeReceipt
 from ._ports import wait
 from .config import Span
 
 __all__ = [
+    "CellValue",
     "DeadLetter",
     "ExecResult",
     "FlushReport",
@@ -25,6 +27,8 @@ __all__ = [
 
 Row = dict[str, Any]
 """One result row, by column name."""
+CellValue: TypeAlias = int | float | Decimal | list[Any] | dict[str, Any] | None
+"""The value of a builder's cell: a counter's number, a slice's list, a map's dict."""
 
 _T = TypeVar("_T")
 

@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import time
+import typing
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,11 @@ async def test_pending_takes_a_builder_without_operations(zm: zmsg.Zmsg) -> None
         await zm.pending(counter("t", "n"))
     with pytest.raises(zmsg.TaskError, match="no operation"):
         await zm.cache_and_periodic_store(None, None, number)
+
+
+def test_what_pending_gives_has_a_type() -> None:
+    given = typing.get_type_hints(zmsg.Zmsg.pending)["return"]
+    assert set(typing.get_args(given)) == {int, float, Decimal, list[Any], dict[str, Any], type(None)}
 
 
 BAD_IDS = [
