@@ -2,36 +2,51 @@
 
 import { checkedText, checkedTexts } from "./data";
 import { TaskError, throwing } from "./errors";
-import { native, type BuilderHandle, type ColumnHandle, type TableHandle, type TaskHandle } from "./native";
+import {
+  native,
+  type BuilderHandle,
+  type ColumnHandle,
+  type NativeOps,
+  type TableHandle,
+  type TaskHandle,
+} from "./native";
 import { cellOf, Task, taskOf, type PreparedTask, type Rendered } from "./sql";
 import { encodeArgs, type Bind, type SqlArg } from "./values";
+
+const NO_OPS: NativeOps = [];
+
+type BuilderClass<T> = new (handle: BuilderHandle, ops?: NativeOps) => T;
 
 /** What every builder can do. Builders are immutable: every step gives a new one. */
 export abstract class Builder {
   readonly #handle: BuilderHandle;
+  // Operations that the handle does not have yet. They go along with the next step: a handle for each would cost more
+  // than all the rest of it.
+  readonly #ops: NativeOps;
 
   /** @internal */
-  constructor(handle: BuilderHandle) {
+  constructor(handle: BuilderHandle, ops: NativeOps = NO_OPS) {
     this.#handle = handle;
+    this.#ops = ops;
   }
 
   /** @internal The next builder of the same class. */
-  protected next(step: (handle: BuilderHandle) => BuilderHandle): this {
-    const Class = this.constructor as new (handle: BuilderHandle) => this;
-    return new Class(throwing(() => step(this.#handle)));
+  protected next(step: (handle: BuilderHandle, ops: NativeOps) => BuilderHandle): this {
+    const Class = this.constructor as BuilderClass<this>;
+    return new Class(throwing(() => step(this.#handle, this.#ops)));
   }
 
   /** @internal */
   protected op(name: string, ...args: unknown[]): this {
-    const given = encodeArgs(args, `${name}()`);
-    return this.next((handle) => native.builderOp(handle, name, given));
+    const Class = this.constructor as BuilderClass<this>;
+    return new Class(this.#handle, [...this.#ops, name, encodeArgs(args, `${name}()`)]);
   }
 
   /** The rows to change, with `?` for each argument. Repeated calls are joined by AND. */
   where(text: string, ...args: SqlArg[]): this {
     const condition = checkedText(text, "where");
     const given = encodeArgs(args, "where()");
-    return this.next((handle) => native.builderWhere(handle, condition, given));
+    return this.next((handle, ops) => native.builderWhere(handle, ops, condition, given));
   }
 
   /**
@@ -42,24 +57,24 @@ export abstract class Builder {
     if (typeof columns !== "object" || columns === null) throw new TaskError("orInsert takes an object of columns");
     const names = checkedTexts(Object.keys(columns), "orInsert");
     const given = encodeArgs(Object.values(columns), "orInsert()");
-    return this.next((handle) => native.builderOrInsert(handle, names, given));
+    return this.next((handle, ops) => native.builderOrInsert(handle, ops, names, given));
   }
 
   /** Gives back these columns of the changed rows; `"*"` gives all. */
   returning(...columns: string[]): this {
     const names = checkedTexts(columns, "returning");
-    return this.next((handle) => native.builderReturning(handle, names));
+    return this.next((handle, ops) => native.builderReturning(handle, ops, names));
   }
 
   /** Names the row for sharding and statistics; it never changes the result. */
   batchKey(key: string): this {
     const name = checkedText(key, "batchKey");
-    return this.next((handle) => native.builderBatchKey(handle, name));
+    return this.next((handle, ops) => native.builderBatchKey(handle, ops, name));
   }
 
   /** Allows a change of every row, without `where`. */
   allRows(): this {
-    return this.next((handle) => native.builderAllRows(handle));
+    return this.next((handle, ops) => native.builderAllRows(handle, ops));
   }
 
   /** The task. Optional: every verb that takes a task takes a builder. */
@@ -79,12 +94,12 @@ export abstract class Builder {
 
   /** @internal */
   get [taskOf](): TaskHandle {
-    return throwing(() => native.builderBuild(this.#handle));
+    return throwing(() => native.builderBuild(this.#handle, this.#ops));
   }
 
   /** @internal */
   get [cellOf](): TaskHandle {
-    return throwing(() => native.builderCell(this.#handle));
+    return throwing(() => native.builderCell(this.#handle, this.#ops));
   }
 }
 
@@ -197,10 +212,26 @@ export function table(name: string): Table {
   return new Table(throwing(() => native.tableOf(given)));
 }
 
-function named(kind: string, tableName: string, columnName: string): BuilderHandle {
+/** Handles of builders without a step, by table and column. */
+type Begun = Map<string, Map<string, BuilderHandle>>;
+const begun: Record<"counter" | "slice" | "map", Begun> = { counter: new Map(), slice: new Map(), map: new Map() };
+// Programs name the same few columns for ever. Those who make up names do not fill the memory.
+const MAX_BEGUN = 1_024;
+let countOfBegun = 0;
+
+function named(kind: keyof typeof begun, tableName: string, columnName: string): BuilderHandle {
+  const known = begun[kind].get(tableName)?.get(columnName);
+  if (known) return known;
   const from = checkedText(tableName, "the table's name");
   const column = checkedText(columnName, "the column's name");
-  return throwing(() => native.builderNamed(kind, from, column));
+  const handle = throwing(() => native.builderNamed(kind, from, column));
+  if (++countOfBegun > MAX_BEGUN) {
+    Object.values(begun).forEach((tables) => tables.clear());
+    countOfBegun = 1;
+  }
+  const columns = begun[kind].get(from) ?? new Map<string, BuilderHandle>();
+  begun[kind].set(from, columns.set(column, handle));
+  return handle;
 }
 
 /** `table(t).column(c).counter()`: `counter("feed_meta", "like_count").inc(1).where("id = ?", id)`. */

@@ -78,7 +78,8 @@ function pathOf(
   return undefined;
 }
 
-const wellFormed = (text: string) => (text as unknown as { isWellFormed(): boolean }).isWellFormed();
+/** @internal Whether UTF-8 can hold it. */
+export const wellFormed = (text: string) => (text as unknown as { isWellFormed(): boolean }).isWellFormed();
 
 /** @internal A text that UTF-8 can hold: half of a surrogate pair would be changed on the way. */
 export function checkedText(text: unknown, name: string): string {

@@ -57,6 +57,9 @@ export interface NativeValues {
   values: unknown[];
 }
 
+/** Operations of a builder: `[name, arguments, name, arguments, …]`. */
+export type NativeOps = readonly unknown[];
+
 export interface NativeOpened {
   engine: EngineHandle;
   int8: "bigint" | "string" | "number";
@@ -145,14 +148,13 @@ export interface Native {
   columnOf(table: TableHandle, name: string): ColumnHandle;
   builderOf(column: ColumnHandle, kind: string): BuilderHandle;
   builderNamed(kind: string, table: string, column: string): BuilderHandle;
-  builderOp(builder: BuilderHandle, op: string, args: unknown[]): BuilderHandle;
-  builderWhere(builder: BuilderHandle, text: string, args: unknown[]): BuilderHandle;
-  builderOrInsert(builder: BuilderHandle, columns: string[], args: unknown[]): BuilderHandle;
-  builderReturning(builder: BuilderHandle, columns: string[]): BuilderHandle;
-  builderBatchKey(builder: BuilderHandle, key: string): BuilderHandle;
-  builderAllRows(builder: BuilderHandle): BuilderHandle;
-  builderBuild(builder: BuilderHandle): TaskHandle;
-  builderCell(builder: BuilderHandle): TaskHandle;
+  builderWhere(builder: BuilderHandle, ops: NativeOps, text: string, args: unknown[]): BuilderHandle;
+  builderOrInsert(builder: BuilderHandle, ops: NativeOps, columns: string[], args: unknown[]): BuilderHandle;
+  builderReturning(builder: BuilderHandle, ops: NativeOps, columns: string[]): BuilderHandle;
+  builderBatchKey(builder: BuilderHandle, ops: NativeOps, key: string): BuilderHandle;
+  builderAllRows(builder: BuilderHandle, ops: NativeOps): BuilderHandle;
+  builderBuild(builder: BuilderHandle, ops: NativeOps): TaskHandle;
+  builderCell(builder: BuilderHandle, ops: NativeOps): TaskHandle;
 }
 
 function load(): Native {

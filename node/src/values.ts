@@ -2,7 +2,7 @@
 
 import { types } from "node:util";
 
-import { checkedText, jsonText } from "./data";
+import { checkedText, jsonText, wellFormed } from "./data";
 import { StoreError, TaskError } from "./errors";
 import type { NativeRows, NativeValues } from "./native";
 
@@ -63,7 +63,8 @@ function encodeArg(arg: unknown, what: string, place: number | string): unknown 
       if (BigInt.asIntN(64, arg) === arg) return arg;
       throw new TaskError(`argument ${place} of ${what} does not fit into 64 bits; give a string for a numeric column`);
     case "string":
-      return checkedText(arg, `argument ${place} of ${what}`);
+      // The name is for the error alone, and most arguments are fine.
+      return wellFormed(arg) ? arg : checkedText(arg, `argument ${place} of ${what}`);
     case "object":
       return arg === null ? null : encodeObject(arg, what, place);
     case "symbol":

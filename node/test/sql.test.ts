@@ -110,6 +110,28 @@ test("every step gives a new builder", () => {
   expect(one.allRows().render().params).toEqual([1]);
 });
 
+test("a half-built one goes on in several ways, operations and steps in any order", () => {
+  const half = counter("t", "n").inc(1).dec(2);
+  const [first, second] = [half.mul(3).where("id = ?", 7), half.where("id = ?", 8).set(4)];
+  expect(first.render().params).toEqual([1, 2, 3, 7]);
+  expect(second.render().params).toEqual([8, 4]);
+  expect(half.where("id = ?", 9).render().params).toEqual([1, 2, 9]);
+  const tags = slice("t", "tags").add("a").where("id = ?", 1).del("b").returning("id").add("c").batchKey("k").add("d");
+  expect(tags.render().params).toEqual([`"a"`, 1, `"b"`, `"c"`, `"d"`]);
+  expect(() => counter("t", "n").inc("many").where("id = ?", 1).build()).toThrow(/number|decimal/i);
+});
+
+test("any number of columns may be named", () => {
+  for (let n = 0; n < 3_000; n++) {
+    expect(
+      counter(`t${n % 2_000}`, "n")
+        .inc(1)
+        .allRows()
+        .render().sql,
+    ).toContain(`"t${n % 2_000}"`);
+  }
+});
+
 test("the long and the short way to a builder are the same", () => {
   const like = counter("public.feed_meta", "like_count").inc(1).where("id = ?", "a").render();
   const long = table("public.feed_meta")

@@ -158,13 +158,22 @@ pub fn builder_named(kind: String, table: String, column: String) -> Result<Exte
     .map_err(to_js)
 }
 
-/// One operation of the builder's kind.
-#[napi(catch_unwind)]
-pub fn builder_op(builder: &External<Builder>, op: String, given: Array<'_>) -> Result<External<Builder>> {
-    let exact = matches!(&**builder, Builder::Counter(_));
-    let mut given = args(&given)?.into_iter().map(|arg| if exact { decimal(arg) } else { arg });
+/// The builder with further operations of its kind: `[name, arguments, name, arguments, …]`. JavaScript gathers them
+/// until the next step, since a handle costs more than all that an operation does.
+fn operated(builder: &External<Builder>, ops: &Array<'_>) -> Result<Builder> {
+    let mut builder = Builder::clone(builder);
+    for at in (0..ops.len()).step_by(2) {
+        let (Some(op), Some(given)) = (ops.get::<String>(at)?, ops.get::<Array<'_>>(at + 1)?) else { break };
+        builder = operation(builder, &op, args(&given)?)?;
+    }
+    Ok(builder)
+}
+
+fn operation(builder: Builder, op: &str, given: Vec<Arg>) -> Result<Builder> {
+    let exact = matches!(builder, Builder::Counter(_));
+    let mut given = given.into_iter().map(|arg| if exact { decimal(arg) } else { arg });
     let mut next = || given.next().unwrap_or(Arg::Open);
-    let stepped = match (Builder::clone(builder), op.as_str()) {
+    Ok(match (builder, op) {
         (Builder::Counter(it), "inc") => Builder::Counter(it.inc(next())),
         (Builder::Counter(it), "dec") => Builder::Counter(it.dec(next())),
         (Builder::Counter(it), "mul") => Builder::Counter(it.mul(next())),
@@ -176,48 +185,57 @@ pub fn builder_op(builder: &External<Builder>, op: String, given: Array<'_>) -> 
         (Builder::Map(it), "set") => Builder::Map(it.set(next(), next())),
         (Builder::Map(it), "del") => Builder::Map(it.delete(next())),
         _ => return Err(to_js(Error::task(format!("this builder has no operation {op}")))),
-    };
-    Ok(External::new(stepped))
+    })
 }
 
 #[napi(catch_unwind)]
 pub fn builder_where(
     builder: &External<Builder>,
+    ops: Array<'_>,
     text: String,
     given: Array<'_>,
 ) -> Result<External<Builder>> {
     let given = args(&given)?;
-    each!(Builder::clone(builder), it => it.where_(&text, given))
+    each!(operated(builder, &ops)?, it => it.where_(&text, given))
 }
 
 #[napi(catch_unwind)]
 pub fn builder_or_insert(
     builder: &External<Builder>,
+    ops: Array<'_>,
     columns: Vec<String>,
     given: Array<'_>,
 ) -> Result<External<Builder>> {
     let named: Vec<(&str, Arg)> = columns.iter().map(String::as_str).zip(args(&given)?).collect();
-    each!(Builder::clone(builder), it => it.or_insert(&named))
+    each!(operated(builder, &ops)?, it => it.or_insert(&named))
 }
 
 #[napi(catch_unwind)]
-pub fn builder_returning(builder: &External<Builder>, columns: Vec<String>) -> Result<External<Builder>> {
-    each!(Builder::clone(builder), it => it.returning(&strs(&columns)))
+pub fn builder_returning(
+    builder: &External<Builder>,
+    ops: Array<'_>,
+    columns: Vec<String>,
+) -> Result<External<Builder>> {
+    each!(operated(builder, &ops)?, it => it.returning(&strs(&columns)))
 }
 
 #[napi(catch_unwind)]
-pub fn builder_batch_key(builder: &External<Builder>, key: String) -> Result<External<Builder>> {
-    each!(Builder::clone(builder), it => Ok(it.batch_key(&key)))
+pub fn builder_batch_key(
+    builder: &External<Builder>,
+    ops: Array<'_>,
+    key: String,
+) -> Result<External<Builder>> {
+    each!(operated(builder, &ops)?, it => Ok(it.batch_key(&key)))
 }
 
 #[napi(catch_unwind)]
-pub fn builder_all_rows(builder: &External<Builder>) -> Result<External<Builder>> {
-    each!(Builder::clone(builder), it => Ok(it.all_rows()))
+pub fn builder_all_rows(builder: &External<Builder>, ops: Array<'_>) -> Result<External<Builder>> {
+    each!(operated(builder, &ops)?, it => Ok(it.all_rows()))
 }
 
 #[napi(catch_unwind)]
-pub fn builder_build(builder: &External<Builder>) -> Result<External<TaskList>> {
-    TaskList::handle(match Builder::clone(builder) {
+pub fn builder_build(builder: &External<Builder>, ops: Array<'_>) -> Result<External<TaskList>> {
+    TaskList::handle(match operated(builder, &ops)? {
         Builder::Counter(it) => it.build(),
         Builder::Slice(it) => it.build(),
         Builder::Map(it) => it.build(),
@@ -226,8 +244,8 @@ pub fn builder_build(builder: &External<Builder>) -> Result<External<TaskList>> 
 
 /// The task of a builder that names a cell: what reads a cell needs no operation.
 #[napi(catch_unwind)]
-pub fn builder_cell(builder: &External<Builder>) -> Result<External<TaskList>> {
-    TaskList::handle(match Builder::clone(builder) {
+pub fn builder_cell(builder: &External<Builder>, ops: Array<'_>) -> Result<External<TaskList>> {
+    TaskList::handle(match operated(builder, &ops)? {
         Builder::Counter(it) => it.clone().build().or_else(|_| it.clean().build()),
         Builder::Slice(it) => it.clone().build().or_else(|_| it.clean().build()),
         Builder::Map(it) => it.clone().build().or_else(|_| it.delete("").build()),
