@@ -194,6 +194,17 @@ async fn after_the_flush_the_caches_hold_nothing_older() {
 }
 
 #[tokio::test]
+async fn pending_of_a_builder_that_inserts_reads_the_row_beside_one_that_does_not() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    let inserting = likes("f1").inc(1).or_insert(&[("id", "f1".into())]).unwrap().build().unwrap();
+    accept(&zm, inserting.clone()).await;
+    accept(&zm, like("f1")).await;
+    assert_eq!(zm.pending(&inserting).await.unwrap(), Some(Value::Int(2)));
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_missing_row_is_counted_however_it_was_to_be_found() {
     let scene = Scene::new().await;
     let zm = scene.open().await;

@@ -94,7 +94,9 @@ impl Cell {
     /// The statement that reads this cell.
     pub(crate) fn select(&self) -> Rendered {
         let cell = self.at(&self.row_arguments());
-        Rendered { sql: super::render::select(&cell.shape).into(), params: cell.params() }
+        let of_wheres = cell.shape.wheres.iter().flat_map(Shape::arguments_of);
+        let params = of_wheres.map(|index| super::cell::value_of(&cell.args[index]).clone()).collect();
+        Rendered { sql: super::render::select(&cell.shape).into(), params }
     }
 
     /// The statement that changes this cell alone; an error says what is wrong with it.
