@@ -13,6 +13,7 @@ pub mod engine;
 pub mod error;
 mod id;
 mod ops;
+mod queue;
 mod redis;
 pub mod sql;
 pub mod store;

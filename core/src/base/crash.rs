@@ -46,6 +46,12 @@ pub const CRASH_POINTS: &[CrashPoint] = &[
     point("adopt.after_apply", "the journal of another process is applied and still there"),
     point("close.before_finish", "everything is flushed and the journal does not say that it is finished"),
     point("close.after_rename", "the journal is marked as finished and still there"),
+    point("queue.before_enqueue", "a delayed write was accepted by its verb and Redis does not know it"),
+    point("queue.after_enqueue", "Redis has a delayed write and its caller was not told"),
+    point("queue.after_claim", "delayed writes are leased and none of them has begun"),
+    point("queue.after_effect", "the statements of delayed writes were sent and their COMMIT was not"),
+    point("queue.after_commit", "delayed writes are committed and nobody knows yet"),
+    point("queue.before_ack", "the caches know of committed delayed writes and the queue does not"),
 ];
 
 /// Where a name is in the registry. For constants: an unknown name ends the compilation.

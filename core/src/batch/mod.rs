@@ -74,8 +74,7 @@ use journal::{Class, Disk, Limits, MemoryDisk, RealDisk, StreamLock};
 
 pub(crate) use accept::{Gate, Ticket, ToCache};
 pub(crate) use batch::Digest;
-pub use dead::DeadLetter;
-pub(crate) use dead::{drop_letter, list as list_dead, retry as retry_dead};
+pub(crate) use dead::{PATH, read_letter};
 pub(crate) use entry::Keys;
 pub use flush::FlushReport;
 

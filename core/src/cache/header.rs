@@ -4,13 +4,16 @@
 //!  0  magic 0xB7      4  length of the value (u32)    16  version (u64)
 //!  1  format 1        8  generation (u64)             24  expiry, ms of Redis' time (u64, 0 is never)
 //!  2  kind            …                               32  checksum of bytes 0..32 (u64)
-//!  3  zero                                            40  the value
+//!  3  origin                                          40  the value
 //! ```
 //! Numbers are big-endian, so that a script can compare versions as they lie. What is in Redis was written by anybody:
 //! a string that is not exactly this is no entry. The checksum is FNV-1a; each of its steps is a bijection, so that no
 //! change of a single byte goes unseen.
 //!
-//! A later release may write another format, kind or meaning of byte 3. While releases run side by side such an entry is
+//! The origin says what the version numbers: 0, the transactions of PostgreSQL; 1, the delayed writes that were accepted,
+//! whose transaction is still to come.
+//!
+//! A later release may write another format, kind or origin. While releases run side by side such an entry is
 //! a miss here and is left where it is; only what is damaged, or nobody's, is deleted.
 
 use bytes::Bytes;
@@ -53,6 +56,8 @@ pub(crate) struct L2Entry {
     pub(crate) generation: u64,
     /// The version of the write; 0 where no transaction gave one.
     pub(crate) version: u64,
+    /// Whether the version numbers accepted writes rather than transactions.
+    pub(crate) accepted: bool,
     /// When it ends, in milliseconds of Redis' time; 0 is never.
     pub(crate) expiry_ms: u64,
     /// What it says.
@@ -68,7 +73,7 @@ impl L2Entry {
             Content::Dropped => (KIND_DROPPED, &[][..]),
         };
         let mut out = Vec::with_capacity(HEADER_LEN + data.len());
-        out.extend_from_slice(&[MAGIC, FORMAT, kind, 0]);
+        out.extend_from_slice(&[MAGIC, FORMAT, kind, u8::from(self.accepted)]);
         out.extend_from_slice(&u32::try_from(data.len()).ok()?.to_be_bytes());
         out.extend_from_slice(&self.generation.to_be_bytes());
         out.extend_from_slice(&self.version.to_be_bytes());
@@ -88,21 +93,21 @@ impl L2Entry {
 
     fn decode_this_format(text: &Bytes) -> Option<Decoded> {
         let header: &[u8; HEADER_LEN] = text.first_chunk()?;
-        let [MAGIC, FORMAT, kind, reserved, ..] = *header else { return None };
+        let [MAGIC, FORMAT, kind, origin, ..] = *header else { return None };
         let length = u32::from_be_bytes(*header[4..].first_chunk()?) as usize;
         let word = |at: usize| header[at..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         if word(32)? != checksum(&header[..32]) || text.len() - HEADER_LEN != length {
             return None;
         }
         let content = match kind {
-            _ if reserved != 0 || kind > KIND_DROPPED => return Some(Decoded::Later),
+            _ if origin > 1 || kind > KIND_DROPPED => return Some(Decoded::Later),
             KIND_VALUE => Content::Value(text.slice(HEADER_LEN..)),
             KIND_ABSENT if length == 0 => Content::Absent,
             KIND_DROPPED if length == 0 => Content::Dropped,
             _ => return None,
         };
         let (generation, version, expiry_ms) = (word(8)?, word(16)?, word(24)?);
-        Some(Decoded::Entry(L2Entry { generation, version, expiry_ms, content }))
+        Some(Decoded::Entry(L2Entry { generation, version, accepted: origin == 1, expiry_ms, content }))
     }
 }
 
@@ -120,7 +125,7 @@ mod tests {
     use super::*;
 
     fn entry(content: Content) -> L2Entry {
-        L2Entry { generation: 7, version: 1 << 40, expiry_ms: 1_700_000_000_000, content }
+        L2Entry { generation: 7, version: 1 << 40, accepted: false, expiry_ms: 1_700_000_000_000, content }
     }
 
     fn value(text: &'static str) -> Content {
@@ -169,7 +174,7 @@ mod tests {
     #[test]
     fn what_a_later_release_wrote_is_known_as_that() {
         let text = entry(value("value")).encode().unwrap();
-        for (at, byte) in [(2, KIND_DROPPED + 1), (2, 255), (3, 1)] {
+        for (at, byte) in [(2, KIND_DROPPED + 1), (2, 255), (3, 2)] {
             let mut later = text.clone();
             later[at] = byte;
             let sum = checksum(&later[..32]).to_be_bytes();
@@ -186,7 +191,7 @@ mod tests {
             generation: u64, version: u64, expiry_ms: u64, data in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300))
         ) {
             let content = data.map_or(Content::Absent, |data| Content::Value(data.into()));
-            let entry = L2Entry { generation, version, expiry_ms, content };
+            let entry = L2Entry { generation, version, accepted: false, expiry_ms, content };
             let text = Bytes::from(entry.encode().unwrap());
             prop_assert_eq!(L2Entry::decode(&text), Decoded::Entry(entry));
         }

@@ -45,6 +45,15 @@ pub(crate) struct Seen {
     version: u64,
 }
 
+/// What a transaction leaves under its key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stays {
+    /// The value of this SHA-1.
+    Digest([u8; 20]),
+    /// The value of the accepted write with this sequence, or of a later one.
+    Since(u64),
+}
+
 /// A fill that is ready to be sent.
 pub(crate) struct Fill {
     full: String,
@@ -61,6 +70,7 @@ pub(crate) struct L2 {
     generation: Generation,
     set_newer: Script,
     fill_over: Script,
+    set_accepted: Script,
     drop_unless: Script,
     counters: Arc<Counters>,
 }
@@ -74,6 +84,7 @@ impl L2 {
             generation: Generation::new(redis.clone(), clock, keys.engine("generation")),
             set_newer: Script::new(include_str!("set_newer.lua")),
             fill_over: Script::new(include_str!("fill_over.lua")),
+            set_accepted: Script::new(include_str!("set_accepted.lua")),
             drop_unless: Script::new(include_str!("drop_unless.lua")),
             redis,
             keys,
@@ -134,6 +145,23 @@ impl L2 {
         self.set_newer(&full, &text, px, deadline).await
     }
 
+    /// Sets the value of a write that was accepted with this sequence and is not committed yet; false if that of a later
+    /// one is there.
+    pub(crate) async fn set_accepted(
+        &self,
+        key: &str,
+        data: Bytes,
+        life: Option<Duration>,
+        sequence: u64,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let (text, px) = self.entry_of(Content::Value(data), life, sequence, true, deadline).await?;
+        let (full, px) = (self.keys.value(key), px.unwrap_or(0).to_string());
+        let set =
+            self.redis.eval_int(&self.set_accepted, &[&full], &[&text, px.as_bytes()], deadline).await?;
+        Ok(set == 1)
+    }
+
     /// Drops keys for a transaction: values of older ones that arrive later are kept out. What a later one left stays.
     pub(crate) async fn drop_at<K: AsRef<str>>(
         &self,
@@ -142,25 +170,27 @@ impl L2 {
         deadline: Deadline,
     ) -> Result<()> {
         let generation = self.generation.get_fresh(deadline).await?;
-        let entry = L2Entry { generation, version, expiry_ms: 0, content: Content::Dropped };
+        let entry = dropped(generation, version);
         let (text, px) = (encode(&entry)?, Some(DROPPED_LIFE.as_millis() as u64));
         let drops = keys.iter().map(|key| self.set_newer_at(key.as_ref(), &text, px, deadline));
         join_all(drops).await.into_iter().collect()
     }
 
-    /// Drops a key for a transaction unless it still holds the value of this SHA-1; says whether it does.
+    /// Drops a key for a transaction unless it holds what may stay; says whether it does.
     pub(crate) async fn drop_unless(
         &self,
         key: &str,
-        kept: &[u8; 20],
+        stays: Stays,
         version: u64,
         deadline: Deadline,
     ) -> Result<bool> {
         let generation = self.generation.get_fresh(deadline).await?;
-        let text = encode(&L2Entry { generation, version, expiry_ms: 0, content: Content::Dropped })?;
-        let px = DROPPED_LIFE.as_millis().to_string();
-        let hex: String = kept.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (full, args) = (self.keys.value(key), [&text[..], px.as_bytes(), hex.as_bytes()]);
+        let (text, px) = (encode(&dropped(generation, version))?, DROPPED_LIFE.as_millis().to_string());
+        let (hex, sequence) = match stays {
+            Stays::Digest(digest) => (digest.iter().map(|byte| format!("{byte:02x}")).collect(), Vec::new()),
+            Stays::Since(sequence) => (String::new(), sequence.to_be_bytes().to_vec()),
+        };
+        let (full, args) = (self.keys.value(key), [&text[..], px.as_bytes(), hex.as_bytes(), &sequence]);
         Ok(self.redis.eval_int(&self.drop_unless, &[&full], &args, deadline).await? == 1)
     }
 
@@ -239,13 +269,24 @@ impl L2 {
         version: u64,
         deadline: Deadline,
     ) -> Result<(Vec<u8>, Option<u64>)> {
+        self.entry_of(content, life, version, false, deadline).await
+    }
+
+    async fn entry_of(
+        &self,
+        content: Content,
+        life: Option<Duration>,
+        version: u64,
+        accepted: bool,
+        deadline: Deadline,
+    ) -> Result<(Vec<u8>, Option<u64>)> {
         let generation = self.generation.get_fresh(deadline).await?;
         let px = life.map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1));
         let expiry_ms = match px {
             Some(px) => self.clock.now_ms(deadline).await?.saturating_add(px),
             None => 0,
         };
-        Ok((encode(&L2Entry { generation, version, expiry_ms, content })?, px))
+        Ok((encode(&L2Entry { generation, version, accepted, expiry_ms, content })?, px))
     }
 
     /// What a string says; `None` if it is damaged.
@@ -258,7 +299,9 @@ impl L2 {
                 return None;
             }
         };
-        let L2Entry { generation, version, expiry_ms, content } = entry;
+        let L2Entry { generation, version, accepted, expiry_ms, content } = entry;
+        // Of an accepted value no transaction is known.
+        let version = if accepted { 0 } else { version };
         let data = match content {
             Content::Value(data) if generation == self.generation.known() => Some(data),
             Content::Absent if generation == self.generation.known() => None,
@@ -279,6 +322,11 @@ impl L2 {
             log::debug!("could not delete unreadable cache entries: {error}");
         }
     }
+}
+
+/// What a transaction that dropped its key leaves.
+fn dropped(generation: u64, version: u64) -> L2Entry {
+    L2Entry { generation, version, accepted: false, expiry_ms: 0, content: Content::Dropped }
 }
 
 fn encode(entry: &L2Entry) -> Result<Vec<u8>> {

@@ -57,6 +57,7 @@ use bytes::Bytes;
 use crate::base::{Clock, Deadline};
 use crate::cache::epochs::Epochs;
 use crate::cache::l1::L1;
+pub(crate) use crate::cache::l2::Stays;
 use crate::cache::l2::{Answer, Found, L2, Seen};
 use crate::config::Ttl;
 use crate::error::{Error, ErrorKind, Result};
@@ -253,9 +254,44 @@ impl Caches {
             Some(l2) => l2.set(key, data.clone(), life, version, deadline).await,
             None => Ok(true),
         };
+        self.settled(stored, change, data, version, life)
+    }
+
+    /// Puts the value of a write that was accepted with this sequence under the change's one key into both tiers, unless
+    /// that of a later one is there.
+    ///
+    /// # Errors
+    /// As [`Caches::write`].
+    pub(crate) async fn write_accepted(
+        &self,
+        change: Settle,
+        data: Bytes,
+        ttl: Option<Ttl>,
+        sequence: u64,
+        deadline: Deadline,
+    ) -> Result<()> {
+        self.counters.cache_writes.inc();
+        let life = self.life.of_value(ttl);
+        let [key] = change.keys() else { return Err(Error::new(ErrorKind::Internal, "a write of one key")) };
+        let stored = match &self.l2 {
+            Some(l2) => l2.set_accepted(key, data.clone(), life, sequence, deadline).await,
+            None => Ok(true),
+        };
+        self.settled(stored, change, data, 0, life)
+    }
+
+    /// What a write leaves in L1 once L2 has answered.
+    fn settled(
+        &self,
+        stored: Result<bool>,
+        change: Settle,
+        data: Bytes,
+        version: u64,
+        life: Option<Duration>,
+    ) -> Result<()> {
         match stored {
             Ok(true) => change.commit(data, version, self.life.in_l1(life)),
-            // A later transaction's outcome is there: what L1 has may be neither.
+            // A later one's outcome is there: what L1 has may be neither.
             Ok(false) => drop(change),
             Err(error) => {
                 drop(change);
@@ -318,22 +354,25 @@ impl Caches {
         dropped.inspect_err(|error| self.note_failure(error))
     }
 
-    /// Drops the change's one key from both tiers, unless L2 still holds the value of this SHA-1; without L2, unless L1
-    /// does.
+    /// Drops the change's one key from both tiers, unless L2 holds what may stay; without L2, unless L1 does.
     ///
     /// # Errors
     /// If L2 failed: it may still have it. It is gone from L1.
     pub(crate) async fn drop_unless(
         &self,
         change: Settle,
-        kept: &[u8; 20],
+        stays: Stays,
         version: u64,
         deadline: Deadline,
     ) -> Result<()> {
         let [key] = change.keys() else { return Err(Error::new(ErrorKind::Internal, "a drop of one key")) };
         let stays = match &self.l2 {
-            Some(l2) => l2.drop_unless(key, kept, version, deadline).await,
-            None => Ok(self.l1.get(key).flatten().is_some_and(|data| digest(&data) == *kept)),
+            Some(l2) => l2.drop_unless(key, stays, version, deadline).await,
+            None => Ok(match stays {
+                Stays::Digest(kept) => self.l1.get(key).flatten().is_some_and(|data| digest(&data) == kept),
+                // Nobody else's memory says which one it has.
+                Stays::Since(_) => false,
+            }),
         };
         match stays {
             Ok(true) => change.call_off(),

@@ -16,7 +16,8 @@ if type(old) == 'string' and #old >= 2 and string.sub(old, 1, 1) == string.sub(n
     redis.call('DEL', KEYS[1])
     return 0
   end
-  if #old == 40 and string.sub(old, 2, 2) == string.sub(new, 2, 2)
+  -- What was accepted and not committed is older than any transaction that is.
+  if #old == 40 and string.sub(old, 2, 2) == string.sub(new, 2, 2) and string.byte(old, 4) == 0
       and string.sub(old, 9, 16) == string.sub(new, 9, 16) then
     local old_high, old_low = struct.unpack('>I4I4', string.sub(old, 17, 24))
     local new_high, new_low = struct.unpack('>I4I4', string.sub(new, 17, 24))

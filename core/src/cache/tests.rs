@@ -218,10 +218,15 @@ async fn garbage_in_redis_is_a_miss_and_makes_room() {
     let one = process(Some(&redis), &space);
     let full = Keyspace::new(&space).value("a");
     one.write("b", "other", 0).await;
-    let foreign =
-        L2Entry { generation: 1, version: 9, expiry_ms: 0, content: Content::Value(bytes("foreign")) }
-            .encode()
-            .unwrap();
+    let foreign = L2Entry {
+        generation: 1,
+        version: 9,
+        accepted: false,
+        expiry_ms: 0,
+        content: Content::Value(bytes("foreign")),
+    }
+    .encode()
+    .unwrap();
     for garbage in [&b""[..], b"{\"json\": true}", &[0xB7, 1, 1, 0, 0], &foreign] {
         redis.set(&full, garbage, SetOptions::default(), soon()).await.unwrap();
         let keys = ["a".into(), "b".into()];

@@ -88,3 +88,30 @@ impl JournalClass {
         }
     }
 }
+
+/// What is done with a delayed write that Redis did not accept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueFallback {
+    /// The call fails.
+    #[default]
+    Error,
+    /// It runs at once, out of order with what waits.
+    Sync,
+}
+
+impl QueueFallback {
+    pub(super) fn from_word(word: &str) -> QueueFallback {
+        match word {
+            "sync" => QueueFallback::Sync,
+            _ => QueueFallback::Error,
+        }
+    }
+
+    /// As the configuration writes it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            QueueFallback::Error => "error",
+            QueueFallback::Sync => "sync",
+        }
+    }
+}

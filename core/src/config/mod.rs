@@ -36,7 +36,7 @@ mod tests;
 pub use address::RedisAddr;
 pub use catalogue::{Form, Setting};
 pub use duration::{NumberUnit, TimeArgument, Ttl, duration_from_argument, parse_duration};
-pub use format::{Int8Format, JournalClass, TimestampFormat};
+pub use format::{Int8Format, JournalClass, QueueFallback, TimestampFormat};
 pub use input::{ConfigInput, EnvironmentSource, RESERVED_ENVIRONMENT};
 pub use secret::{Secret, redact};
 
@@ -106,6 +106,8 @@ pub struct Config {
     pub journal_retain: Duration,
     /// Delayed writes.
     pub queue: QueueConfig,
+    /// How long it is remembered which delayed writes were done. Default 7 days.
+    pub done_retention: Duration,
     /// What int8 columns are in Node. Default bigint.
     pub int8: Int8Format,
     /// What timestamps are in Node. Default Date.
@@ -123,6 +125,18 @@ pub struct QueueConfig {
     pub concurrency: usize,
     /// Delay of a delayed write whose call names none. Default 1 s.
     pub task_delay: Duration,
+    /// Whether this process runs delayed writes. Default true.
+    pub worker: bool,
+    /// How long a worker has what it took without saying that it is still there. Default 10 s.
+    pub lease: Duration,
+    /// Time of one try of a delayed write whose call names none. Default 30 s.
+    pub task_timeout: Duration,
+    /// Tries after the first one. Default 20.
+    pub retry_max: u32,
+    /// Whether Redis may evict keys. Default false.
+    pub allow_eviction: bool,
+    /// What is done with a write that Redis did not accept. Default: it fails.
+    pub fallback: QueueFallback,
 }
 
 impl Config {
@@ -203,7 +217,18 @@ impl Config {
             journal_dir: None,
             journal_max_bytes: 0,
             journal_retain: none,
-            queue: QueueConfig { addr: None, concurrency: 0, task_delay: none },
+            queue: QueueConfig {
+                addr: None,
+                concurrency: 0,
+                task_delay: none,
+                worker: false,
+                lease: none,
+                task_timeout: none,
+                retry_max: 0,
+                allow_eviction: false,
+                fallback: QueueFallback::default(),
+            },
+            done_retention: none,
             int8: Int8Format::default(),
             timestamps: TimestampFormat::default(),
             embedded: false,
@@ -249,6 +274,13 @@ impl Config {
             "queue.addr" => self.queue.addr = given.address()?,
             "queue.concurrency" => self.queue.concurrency = given.size()?,
             "queue.task_delay" => self.queue.task_delay = given.duration()?,
+            "queue.worker" => self.queue.worker = given.switch()?,
+            "queue.lease" => self.queue.lease = given.duration()?,
+            "queue.task_timeout" => self.queue.task_timeout = given.duration()?,
+            "queue.retry_max" => self.queue.retry_max = given.size()? as u32,
+            "queue.allow_eviction" => self.queue.allow_eviction = given.switch()?,
+            "queue.fallback" => self.queue.fallback = QueueFallback::from_word(given.choice()?),
+            "done_retention" => self.done_retention = given.duration()?,
             "int8" => self.int8 = Int8Format::from_word(given.choice()?),
             "timestamps" => self.timestamps = TimestampFormat::from_word(given.choice()?),
             "embedded" => self.embedded = not_embedded(given)?,
@@ -300,6 +332,7 @@ impl Config {
             "redis_timeout": show_duration(self.redis_timeout),
             "pool_size": self.pool_size,
             "source_concurrency": self.source_concurrency,
+            "done_retention": show_duration(self.done_retention),
             "start_degraded": self.start_degraded,
             "auto_migrate": self.auto_migrate,
             "id_grant": show_duration(self.id_grant),
@@ -318,6 +351,12 @@ impl Config {
                 "addr": address(self.queue_addr()),
                 "concurrency": self.queue.concurrency,
                 "task_delay": show_duration(self.queue.task_delay),
+                "worker": self.queue.worker,
+                "lease": show_duration(self.queue.lease),
+                "task_timeout": show_duration(self.queue.task_timeout),
+                "retry_max": self.queue.retry_max,
+                "allow_eviction": self.queue.allow_eviction,
+                "fallback": self.queue.fallback.word(),
             },
             "int8": self.int8.word(),
             "timestamps": self.timestamps.word(),

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{DeadLetter, Zmsg};
-use crate::batch::{drop_letter, list_dead, retry_dead};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::BatchHooks;
+use crate::store::dead_letters::{self, Tasks};
+use crate::{batch, queue};
 
 /// Dead letters given at once.
 const MOST: u32 = 10_000;
@@ -19,7 +20,7 @@ impl Zmsg {
         let _call = self.enter()?;
         let deadline = self.deadline();
         self.state.own_tables(deadline).await?;
-        list_dead(&*self.state.store, MOST, deadline).await
+        dead_letters::list(&*self.state.store, MOST, deadline).await
     }
 
     /// Runs a dead letter again and deletes it, in one transaction. If the database refuses again, it stays.
@@ -31,7 +32,7 @@ impl Zmsg {
         crate::base::service::detached(async move {
             let (_call, state) = (call, &zmsg.state);
             state.own_tables(deadline).await?;
-            let revived = retry_dead(&*state.store, id, deadline).await?;
+            let revived = dead_letters::retry(&*state.store, id, read, deadline).await?;
             let keys = revived.keys.into_iter().map(Arc::from).collect();
             let last = |keys: &[Arc<str>]| state.batcher.last_values(keys);
             state.follower().committed(keys, revived.version, &last).await;
@@ -48,6 +49,18 @@ impl Zmsg {
         let _call = self.enter()?;
         let deadline = self.deadline();
         self.state.own_tables(deadline).await?;
-        drop_letter(&*self.state.store, id, deadline).await
+        dead_letters::drop_letter(&*self.state.store, id, deadline).await
+    }
+}
+
+/// Each path has a form of its own.
+fn read(path: &str, tasks: &[u8]) -> Result<Tasks> {
+    match path {
+        batch::PATH => batch::read_letter(tasks),
+        queue::PATH => queue::read_letter(tasks),
+        other => Err(Error::new(
+            ErrorKind::Internal,
+            format!("the dead letter came by the path {other:?}, which this version does not know"),
+        )),
     }
 }

@@ -5,6 +5,7 @@
 //! get     L1 ─miss─▶ one flight per key ─▶ L2 ─miss─▶ source (PostgreSQL) ─▶ fill L2 and L1
 //! write   PostgreSQL ─COMMIT─▶ caches            (`order.rs`, the only place that says so)
 //! batch   accepted ─▶ value cached … COMMIT ─▶ keys dropped from the caches   (`periodic.rs`, `batched.rs`)
+//! queue   accepted ─▶ value cached … COMMIT ─▶ keys dropped from the caches   (`delayed.rs`, `batched.rs`)
 //! ```
 //!
 //! Invariants:
@@ -18,6 +19,7 @@ mod batched;
 mod caller;
 mod calls;
 mod dead;
+mod delayed;
 mod families;
 mod ids;
 mod limits;
@@ -41,8 +43,11 @@ use crate::error::{Error, Result};
 use calls::Call;
 use state::State;
 
-pub use crate::batch::{DeadLetter, FlushReport};
+pub use crate::batch::FlushReport;
+pub use crate::queue::Cancelled;
+pub use crate::store::dead_letters::DeadLetter;
 pub use crate::store::migrations::MigrationReport;
+pub use delayed::DelayOptions;
 pub use schema::Migrations;
 pub use status::{Health, Stats, TierHealth};
 pub use types::{Receipt, SourceOptions, Tasks, WriteOptions};

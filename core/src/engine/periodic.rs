@@ -116,7 +116,7 @@ impl Zmsg {
         for key in key.into_iter().chain(options.invalidates.iter().map(String::as_str)) {
             check_key(config, key)?;
         }
-        tasks.iter().try_for_each(check_task)
+        tasks.iter().try_for_each(|task| check_task(VERB, task))
     }
 
     /// Flushes everything that was accepted so far, and says what that did.
@@ -146,21 +146,21 @@ impl Zmsg {
 }
 
 #[inline]
-fn check_task(task: &Task) -> Result<()> {
-    task.check_runnable(VERB)?;
+pub(super) fn check_task(verb: &str, task: &Task) -> Result<()> {
+    task.check_runnable(verb)?;
     if task.returns_rows() {
         return Err(Error::task(format!(
-            "{VERB} cannot give rows back: the statement runs later; leave RETURNING out"
+            "{verb} cannot give rows back: the statement runs later; leave RETURNING out"
         )));
     }
     if task.is_of_session() {
         return Err(Error::task(format!(
-            "{VERB} takes statements that change rows; this one concerns the connection, which is shared"
+            "{verb} takes statements that change rows; this one concerns the connection, which is shared"
         )));
     }
     if task.is_read() {
         return Err(Error::task(format!(
-            "{VERB} takes statements that change rows, not one that reads; to run a function for its effects, write \
+            "{verb} takes statements that change rows, not one that reads; to run a function for its effects, write \
              DO $$BEGIN PERFORM f(); END$$, or CALL a procedure"
         )));
     }

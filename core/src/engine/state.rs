@@ -17,6 +17,7 @@ use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
 use crate::config::{Config, Ttl};
 use crate::error::Result;
 use crate::id::Ids;
+use crate::queue::Queue;
 use crate::redis::{Redis, RedisSettings};
 use crate::store::Store;
 use crate::store::identity::identity;
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub(super) calls: Arc<Calls>,
     pub(super) caches: Arc<Caches>,
     pub(super) batcher: Batcher,
+    /// None without a Redis.
+    pub(super) queue: Option<Queue>,
     /// Between accepted values and what flushes drop.
     pub(super) gate: Arc<Gate>,
     pub(super) sources: SourceTable,
@@ -55,7 +58,11 @@ impl State {
         });
         // PostgreSQL's error first: without it nothing works.
         let (store, redis) = (Arc::new(store?) as Arc<dyn Store>, redis?);
-        let state = Arc::new(State::furnish(config, store.clone(), redis)?);
+        let of_queue = match RedisSettings::of_queue(&config) {
+            Some(settings) => Some(Redis::connect(&settings).await?),
+            None => redis.clone(),
+        };
+        let state = Arc::new(State::furnish(config, store.clone(), redis, of_queue).await?);
         match state.prepare_database().await {
             Ok(()) => {}
             Err(error) if state.config.start_degraded && error.retryable() => {
@@ -72,10 +79,18 @@ impl State {
         }
         state.ids.start(&state.services);
         state.batcher.start(&state.services);
+        if let Some(queue) = &state.queue {
+            queue.start(&state.services);
+        }
         Ok(state)
     }
 
-    fn furnish(config: Config, store: Arc<dyn Store>, redis: Option<Redis>) -> Result<State> {
+    async fn furnish(
+        config: Config,
+        store: Arc<dyn Store>,
+        redis: Option<Redis>,
+        of_queue: Option<Redis>,
+    ) -> Result<State> {
         let (clock, counters) = (Clock::system(), Arc::new(Counters::default()));
         let life = LifeRules {
             default_ttl: config.default_ttl,
@@ -90,11 +105,19 @@ impl State {
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
         let follower = CachesFollow::new(caches.clone(), gate.clone(), &services, config.redis_timeout);
-        let batcher =
-            Batcher::open(&config, store.clone(), Arc::new(follower), counters.clone(), clock.clone())?;
+        let follower = Arc::new(follower);
+        let queue = match of_queue {
+            Some(redis) => {
+                let (hooks, counters) = (follower.clone(), counters.clone());
+                Some(Queue::open(&config, redis, store.clone(), hooks, counters, clock.clone()).await?)
+            }
+            None => None,
+        };
+        let batcher = Batcher::open(&config, store.clone(), follower, counters.clone(), clock.clone())?;
         Ok(State {
             caches,
             batcher,
+            queue,
             gate,
             ids: Ids::new(store.clone(), clock, config.id_grant, statement_time),
             source_permits: Semaphore::new(config.source_concurrency),
@@ -145,6 +168,9 @@ impl State {
         // While PostgreSQL can be reached: then the services, which would try it too.
         self.batcher.close(deadline).await;
         self.services.stop(deadline).await;
+        if let Some(queue) = &self.queue {
+            queue.close(deadline).await;
+        }
         // Not worth the whole time of close if PostgreSQL is away: the node comes free by itself.
         if let Err(error) = self.ids.close(deadline.at_most(self.config.connect_timeout)).await {
             log::warn!("the node id could not be given back and will be free once its grant ends: {error}");
@@ -167,6 +193,16 @@ impl State {
         version: u64,
     ) -> Result<()> {
         self.caches.write(change, data, ttl, version, self.cache_deadline()).await
+    }
+
+    pub(super) async fn write_accepted(
+        &self,
+        change: Settle,
+        data: Bytes,
+        ttl: Option<Ttl>,
+        sequence: u64,
+    ) -> Result<()> {
+        self.caches.write_accepted(change, data, ttl, sequence, self.cache_deadline()).await
     }
 
     /// Drops keys again a few times, in the background, for a transaction of which nobody knows when it ends.

@@ -101,6 +101,38 @@ pub struct Stats {
     pub oldest_pending_ms: u64,
     /// Duration of the last committed flush in milliseconds.
     pub last_flush_ms: u64,
+    /// Delayed writes whose time is still to come. These figures of the queue are of all processes, and a second old at most
+    /// while this process uses it.
+    pub queue_scheduled: u64,
+    /// Delayed writes that could run now.
+    pub queue_due: u64,
+    /// Delayed writes in line behind an earlier one of their key.
+    pub queue_waiting: u64,
+    /// Delayed writes that a worker has.
+    pub queue_leased: u64,
+    /// For how long the oldest due one could have run, in milliseconds.
+    pub queue_oldest_due_ms: u64,
+    /// Whether the queue is paused.
+    pub queue_paused: bool,
+    /// Delayed writes that had their effect, since the queue was made.
+    pub queue_done: u64,
+    /// Tries of delayed writes that failed and were repeated.
+    pub queue_retried: u64,
+    /// Delayed writes that became dead letters.
+    pub queue_dead: u64,
+    /// Delayed writes that a later one of their key replaced.
+    pub queue_replaced: u64,
+    /// Delayed writes that were taken back.
+    pub queue_cancelled: u64,
+    /// Delayed writes whose content was gone when it was their turn: somebody has been at the keys in Redis.
+    pub queue_damaged: u64,
+    /// Times that this process found that Redis had lost accepted writes.
+    pub queue_losses: u64,
+    /// From the time that a delayed write was due to its end, in milliseconds: half of those that this process ran took no
+    /// longer.
+    pub queue_p50_ms: f64,
+    /// The same for 99 of a hundred.
+    pub queue_p99_ms: f64,
     /// Values and absences in L1.
     pub l1_entries: u64,
     /// Bytes in L1, keys and overhead counted.
@@ -145,6 +177,7 @@ impl State {
     fn stats(&self) -> Stats {
         let (counters, pool, l1) = (&self.counters, self.store.pool_stats(), self.caches.l1_stats());
         let batch = self.batcher.stats();
+        let queue = self.queue.as_ref().map(crate::queue::Queue::stats).unwrap_or_default();
         let (operations, rows) = (counters.batch_operations.get(), counters.batch_rows.get());
         Stats {
             batch_operations: operations,
@@ -165,6 +198,21 @@ impl State {
             journal_bytes: batch.journal_bytes,
             oldest_pending_ms: batch.oldest_ms,
             last_flush_ms: batch.last_flush_ms,
+            queue_scheduled: queue.scheduled,
+            queue_due: queue.due,
+            queue_waiting: queue.waiting,
+            queue_leased: queue.leased,
+            queue_oldest_due_ms: queue.oldest_due_ms,
+            queue_paused: queue.paused,
+            queue_done: queue.done,
+            queue_retried: queue.retried,
+            queue_dead: queue.dead,
+            queue_replaced: queue.replaced,
+            queue_cancelled: queue.cancelled,
+            queue_damaged: queue.damaged,
+            queue_losses: counters.queue_losses.get(),
+            queue_p50_ms: queue.p50.as_secs_f64() * 1e3,
+            queue_p99_ms: queue.p99.as_secs_f64() * 1e3,
             l1_hits: counters.l1_hits.get(),
             l2_hits: counters.l2_hits.get(),
             absent_hits: counters.absent_hits.get(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::batch::Ticket;
 use crate::config::Ttl;
 use crate::error::{Error, Result};
+use crate::queue;
 use crate::sql::Task;
 use crate::store::ExecResult;
 use crate::value::Row;
@@ -59,7 +60,8 @@ pub struct SourceOptions {
 pub struct Receipt {
     origin: Origin,
     /// What the write survives. `"postgres"`: its COMMIT was seen. `"journal"`, `"journal_fsync"`, `"memory"`: it is
-    /// accepted, and reaches PostgreSQL with the next flush; see the setting `journal`.
+    /// accepted, and reaches PostgreSQL with the next flush; see the setting `journal`. `"redis_aof"`, `"redis"`: it is in the
+    /// queue, of which Redis keeps what its settings say.
     pub durability: &'static str,
     /// Rows that the tasks changed, summed; 0 for what is still to be flushed.
     pub rows_affected: u64,
@@ -74,6 +76,7 @@ pub struct Receipt {
 enum Origin {
     Committed(String),
     Accepted(Ticket),
+    Delayed(queue::Ticket),
 }
 
 impl Receipt {
@@ -89,11 +92,17 @@ impl Receipt {
         Receipt { origin: Origin::Accepted(ticket), durability, rows_affected: 0, rows: Vec::new(), cached }
     }
 
+    /// Of a write that is in the queue.
+    pub(super) fn delayed(ticket: queue::Ticket, durability: &'static str, cached: bool) -> Receipt {
+        Receipt { origin: Origin::Delayed(ticket), durability, rows_affected: 0, rows: Vec::new(), cached }
+    }
+
     /// Identifies the operation in logs, errors and dead letters.
     pub fn op_id(&self) -> String {
         match &self.origin {
             Origin::Committed(op_id) => op_id.clone(),
             Origin::Accepted(ticket) => ticket.op_id(),
+            Origin::Delayed(ticket) => ticket.op_id().to_owned(),
         }
     }
 
@@ -106,6 +115,7 @@ impl Receipt {
         match &self.origin {
             Origin::Committed(_) => Ok(()),
             Origin::Accepted(ticket) => ticket.done().await,
+            Origin::Delayed(ticket) => ticket.done().await,
         }
     }
 }

@@ -129,6 +129,49 @@ impl Redis {
         args: &[&[u8]],
         deadline: Deadline,
     ) -> Result<i64> {
+        let answer = self.eval(script, keys, args, deadline).await?;
+        number(&answer).ok_or_else(|| self.unexpected("EVAL", &answer))
+    }
+
+    /// Runs a script that answers with a list of numbers and strings; a number is given as its digits.
+    pub(crate) async fn eval_list(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<Vec<Bytes>> {
+        let text = |value: &Value| match value {
+            Value::Int(int) => Some(int.to_string().into()),
+            Value::BulkString(bytes) => Some(bytes.clone().into()),
+            _ => None,
+        };
+        let answer = self.eval(script, keys, args, deadline).await?;
+        let list = match &answer {
+            Value::Array(values) => values.iter().map(text).collect(),
+            _ => None,
+        };
+        list.ok_or_else(|| self.unexpected("EVAL", &answer))
+    }
+
+    /// What INFO says under a name; `None` if it may not be asked, or does not say. In a cluster, of one of its nodes.
+    pub(crate) async fn info(&self, section: &str, name: &str, within: Duration) -> Result<Option<String>> {
+        let mut info = cmd("INFO");
+        info.arg(section);
+        match self.send_within(&info, Repeat::Safe, Deadline::after(within), within).await {
+            Ok(answer) => Ok(find_in_info(&answer, name)),
+            Err(failure) if failure.is_forbidden() => Ok(None),
+            Err(failure) => Err(failure.of_command(self.endpoint())),
+        }
+    }
+
+    async fn eval(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<Value> {
         let run = |how: &str, what: &str| {
             let mut eval = cmd(how);
             eval.arg(what).arg(keys.len());
@@ -142,15 +185,13 @@ impl Redis {
         };
         let within = self.0.command_timeout;
         let by_digest = run("EVALSHA", &script.digest);
-        let answer = match self.send_within(&by_digest, Repeat::Never, deadline, within).await {
-            Ok(answer) => answer,
+        match self.send_within(&by_digest, Repeat::Never, deadline, within).await {
             // The server forgot it in a restart, or never knew it.
             Err(failure) if failure.is_unknown_script() => {
-                self.send(&run("EVAL", script.text), Repeat::Never, deadline).await?
+                self.send(&run("EVAL", script.text), Repeat::Never, deadline).await
             }
-            Err(failure) => return Err(failure.of_command(self.endpoint())),
-        };
-        number(&answer).ok_or_else(|| self.unexpected("EVAL", &answer))
+            answer => answer.map_err(|failure| failure.of_command(self.endpoint())),
+        }
     }
 
     fn unexpected(&self, command: &str, answer: &Value) -> Error {
@@ -181,18 +222,18 @@ fn number<N: std::str::FromStr + TryFrom<i64>>(value: &Value) -> Option<N> {
     }
 }
 
-/// The version in the answer to INFO, which is a map of them where there are several nodes.
-pub(super) fn find_version(answer: &Value) -> Option<String> {
+/// A line of the answer to INFO, which is a map of them where there are several nodes.
+pub(super) fn find_in_info(answer: &Value, name: &str) -> Option<String> {
     match answer {
-        Value::BulkString(bytes) => version_in(&String::from_utf8_lossy(bytes)),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => version_in(text),
-        Value::Map(pairs) => pairs.iter().find_map(|(_, value)| find_version(value)),
-        Value::Array(values) => values.iter().find_map(find_version),
+        Value::BulkString(bytes) => line_of_info(&String::from_utf8_lossy(bytes), name),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => line_of_info(text, name),
+        Value::Map(pairs) => pairs.iter().find_map(|(_, value)| find_in_info(value, name)),
+        Value::Array(values) => values.iter().find_map(|value| find_in_info(value, name)),
         _ => None,
     }
 }
 
-fn version_in(info: &str) -> Option<String> {
-    let line = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
+fn line_of_info(info: &str, name: &str) -> Option<String> {
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.trim().to_owned())
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! N:v:{.KEY}   a cached value            N:f:{.KEY}   its fence (reserved)
-//! N:m:NAME     the engine's own
+//! N:m:NAME     the engine's own            N:q:{.NAME}:PART   a part of a queue
 //! ```
 //! The user's whole key is inside the hash tag, so everything that belongs to one key lies in one slot of a cluster. The
 //! dot keeps the tag from being empty, because an empty tag does not count and the letters before it would decide. A key
@@ -14,6 +14,7 @@
 pub(crate) struct Keyspace {
     value_prefix: Box<str>,
     engine_prefix: Box<str>,
+    queue_prefix: Box<str>,
 }
 
 impl Keyspace {
@@ -23,6 +24,7 @@ impl Keyspace {
         Keyspace {
             value_prefix: format!("{namespace}:v:{{.").into(),
             engine_prefix: format!("{namespace}:m:").into(),
+            queue_prefix: format!("{namespace}:q:").into(),
         }
     }
 
@@ -33,6 +35,11 @@ impl Keyspace {
         full.push_str(key);
         full.push('}');
         full
+    }
+
+    /// Where a part of a queue lies; all parts of one queue in one slot.
+    pub(crate) fn queue(&self, name: &str, part: &str) -> String {
+        format!("{}{{.{name}}}:{part}", self.queue_prefix)
     }
 
     /// Where something of the engine's own lies.
@@ -91,6 +98,7 @@ mod tests {
         }
         assert_eq!(space.value("feed_1"), "zmsg:v:{.feed_1}");
         assert_eq!(space.engine("generation"), "zmsg:m:generation");
+        assert_eq!(space.queue("default", "due"), "zmsg:q:{.default}:due");
     }
 
     proptest! {

@@ -66,8 +66,17 @@ pub(crate) struct RedisSettings {
 impl RedisSettings {
     /// Those of the cache; `None` if the configuration names no Redis.
     pub(crate) fn of_cache(config: &Config) -> Option<RedisSettings> {
+        RedisSettings::of(config, config.redis_addr.as_ref())
+    }
+
+    /// Those of the queue, if it has a Redis of its own.
+    pub(crate) fn of_queue(config: &Config) -> Option<RedisSettings> {
+        RedisSettings::of(config, config.queue.addr.as_ref())
+    }
+
+    fn of(config: &Config, addr: Option<&RedisAddr>) -> Option<RedisSettings> {
         Some(RedisSettings {
-            addr: config.redis_addr.clone()?,
+            addr: addr?.clone(),
             connect_timeout: config.connect_timeout,
             command_timeout: config.redis_timeout,
             tls_ca: config.tls_ca.clone(),
@@ -134,7 +143,7 @@ impl Redis {
         info.arg("server");
         let answer = self.send_within(&info, link::Repeat::Safe, Deadline::after(within), within).await;
         match answer {
-            Ok(value) => Ok(commands::find_version(&value)),
+            Ok(value) => Ok(commands::find_in_info(&value, "redis_version")),
             // A user whose ACL forbids INFO still connects.
             Err(failure) if failure.is_forbidden() => Ok(None),
             Err(failure) => Err(failure.at_connect(self.endpoint())),

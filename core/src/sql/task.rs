@@ -37,7 +37,7 @@ pub(super) struct Raw {
 }
 
 /// What would run: PostgreSQL text with `$1 …` placeholders, and one value per placeholder.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rendered {
     /// The statement.
     pub sql: Arc<str>,

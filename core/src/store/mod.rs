@@ -28,6 +28,7 @@ use crate::sql::{Rendered, Task};
 use crate::store::migrations::{Migration, MigrationReport};
 use crate::value::Row;
 
+pub(crate) mod dead_letters;
 pub(crate) mod identity;
 pub mod migrations;
 pub(crate) mod own_tables;
@@ -116,6 +117,24 @@ pub trait BatchHooks: Send + Sync {
     /// value of a key, it stays: of the operations accepted meanwhile too. `version` is that of the transaction. It never
     /// fails: what the caches could not be told is for it to remember.
     async fn committed(&self, keys: Vec<Arc<str>>, version: u64, last: LastValues<'_>);
+}
+
+/// A key that a delayed write changed.
+#[derive(Debug, Clone)]
+pub struct DelayedKey {
+    /// The key.
+    pub key: Arc<str>,
+    /// The write's number among those accepted on it; none if it only names the key.
+    pub sequence: Option<u64>,
+}
+
+/// What happens after delayed writes were committed; implemented by the engine.
+#[async_trait]
+pub trait QueueHooks: Send + Sync {
+    /// Tells the caches, before the writes are reported as done. A value that was accepted with the same number on its key
+    /// or a higher one stays. `version` is that of the transaction. It never fails: what the caches could not be told is for
+    /// it to remember.
+    async fn committed(&self, keys: Vec<DelayedKey>, version: u64);
 }
 
 /// How the statements of a transaction find their rows.

@@ -112,4 +112,6 @@ pub struct Counters {
     pub journals_adopted: Counter,
     /// Journals that cannot be applied: damaged, or not of this database.
     pub journals_refused: Counter,
+    /// Times that the queue's Redis turned out to have lost accepted writes.
+    pub queue_losses: Counter,
 }

@@ -4,5 +4,7 @@
 //! anybody, so two figures of one reading may be a moment apart.
 
 mod counters;
+mod histogram;
 
 pub use counters::{Counter, Counters};
+pub(crate) use histogram::Histogram;

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use zmsg_core::config::{Config, ConfigInput};
 use zmsg_core::engine::Zmsg;
 use zmsg_core::error::Result;
 
 use super::proxy::Proxy;
-use super::{TestDatabase, namespace, redis_addr};
+use super::{TestDatabase, namespace, queue_addr, redis_addr};
 
 /// How a test opens its engines. They share a namespace unless they are told not to.
 #[derive(Clone)]
@@ -21,12 +21,19 @@ impl Setup {
             .with("journal", "memory")
             .with("postgres_dsn", database.dsn.as_str())
             .with("redis_addr", redis_addr())
+            .with("queue", json!({ "addr": queue_addr() }))
             .with("namespace", namespace())
     }
 
     /// One setting changed.
     pub fn with(mut self, key: &str, value: impl Into<Json>) -> Setup {
         self.0.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// One setting of the queue changed.
+    pub fn with_queue(mut self, key: &str, value: impl Into<Json>) -> Setup {
+        self.0["queue"].as_object_mut().expect("settings of the queue").insert(key.to_owned(), value.into());
         self
     }
 
@@ -53,6 +60,11 @@ impl Setup {
     /// The namespace of the Redis keys.
     pub fn namespace(&self) -> &str {
         self.0["namespace"].as_str().expect("a namespace")
+    }
+
+    /// The queue's Redis behind a proxy.
+    pub fn queue_behind(self, proxy: &Proxy) -> Setup {
+        self.with_queue("addr", proxy.address.to_string())
     }
 
     /// Opens an engine.

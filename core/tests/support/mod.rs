@@ -1,6 +1,6 @@
 //! What the integration tests share: a database and a Redis namespace of its own for every test.
 //!
-//! The servers are named by `ZMSG_POSTGRES_DSN` and `ZMSG_REDIS_ADDR`. A missing one fails the test that needs it.
+//! The servers are named by `ZMSG_POSTGRES_DSN`, `ZMSG_REDIS_ADDR` and `ZMSG_QUEUE__ADDR`. A missing one fails the test that needs it.
 
 // Each test program uses a part of this.
 #![allow(dead_code, unused_imports, clippy::disallowed_methods)]
@@ -48,6 +48,11 @@ pub async fn database_on(server: &servers::PostgresServer) -> TestDatabase {
 /// Where the Redis of the tests is.
 pub fn redis_addr() -> String {
     server("ZMSG_REDIS_ADDR", "localhost:6379")
+}
+
+/// Where the Redis of the queue is.
+pub fn queue_addr() -> String {
+    server("ZMSG_QUEUE__ADDR", "localhost:6380")
 }
 
 /// A Redis namespace that no other test has.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{ExecResult, Store};
+use crate::store::Store;
 
 use super::batch::Batch;
 use super::dead::refused;
@@ -154,9 +154,4 @@ async fn resolve(flight: &Flight<'_>, error: Error, applied: Applied) -> Result<
         Some(at) if at == flight.batch.lo => Err(Trouble::Again(error)),
         at => Err(Trouble::Astray { at }),
     }
-}
-
-/// The number that the last statement drew.
-pub(super) fn version(results: &[ExecResult]) -> Option<u64> {
-    apply::version_of(results).ok()
 }

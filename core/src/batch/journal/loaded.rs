@@ -15,7 +15,7 @@ pub(crate) struct LoadedSegment {
     runs: std::vec::IntoIter<Run>,
     /// Where the next record lies, and the numbers that are still to come from there.
     at: usize,
-    numbers: std::ops::RangeInclusive<u64>,
+    numbers: std::ops::Range<u64>,
 }
 
 impl LoadedSegment {
@@ -23,7 +23,7 @@ impl LoadedSegment {
     pub(super) fn new(index: u32, bytes: Bytes, runs: Vec<Run>) -> LoadedSegment {
         let last = runs.last().map_or(0, |run| run.last);
         // Empty: the first run is taken with the first record.
-        LoadedSegment { index, last, bytes, runs: runs.into_iter(), at: 0, numbers: 1..=0 }
+        LoadedSegment { index, last, bytes, runs: runs.into_iter(), at: 0, numbers: 0..0 }
     }
 }
 
@@ -37,7 +37,7 @@ impl Iterator for LoadedSegment {
                 return Some((number, self.bytes.slice_ref(payload)));
             }
             let run = self.runs.next()?;
-            (self.at, self.numbers) = (run.start, run.first..=run.last);
+            (self.at, self.numbers) = (run.start, run.first..run.last + 1);
         }
     }
 }

@@ -1,0 +1,336 @@
+//! From leased operations to their effect in PostgreSQL, which each has once.
+//!
+//! ```text
+//! BEGIN ─▶ INSERT INTO zmsg_done, giving back what is new ─▶ the statements of those ─▶ version ─▶ COMMIT ─▶ caches ─▶ settled
+//! ```
+//! Whoever is given an operation again finds its row and leaves it alone; one whose COMMIT is still under way is waited for
+//! by the INSERT. Many operations share a transaction. What goes wrong in it is found by halving: a refusal makes a dead
+//! letter of one operation, in a transaction that also writes its row, so that a worker that comes back late finds it dead.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::body::Body;
+use super::lanes::{Claimed, How};
+use super::{PATH, Shared};
+use crate::base::backoff::Backoff;
+use crate::base::crash::crash;
+use crate::base::{Deadline, random};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::Rendered;
+use crate::store::dead_letters::{Letter, insert};
+use crate::store::{Access, CommitFailure, DelayedKey, StepFailure};
+use crate::value::Value;
+
+/// Statements in one flight.
+const FLIGHT: usize = 256;
+/// Crashes of its workers that make an operation dead.
+const MOST_CRASHES: u32 = 3;
+/// Tries in a row, at once, of what met another transaction or lost its prepared statements.
+const AT_ONCE: u32 = 5;
+/// Bounds of the pause before an operation that failed runs again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// The same for what was not its fault.
+const AWAY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Writes the rows and gives back the operations that had none.
+const DONE: &str = "INSERT INTO zmsg_done (op_id) SELECT * FROM unnest($1::text[]) AS t (op_id) ORDER BY op_id \
+     ON CONFLICT (op_id) DO NOTHING RETURNING op_id";
+/// A worker that was stopped in the middle holds its locks no longer than its leases.
+const IDLE: &str = "SELECT set_config('idle_in_transaction_session_timeout', $1::text, true)";
+const VERSION: &str = "SELECT nextval('zmsg_ver')";
+
+/// One operation with what it says.
+struct Operation {
+    claimed: Claimed,
+    body: Body,
+}
+
+/// Why a group had no effect, as far as is known.
+enum Trouble {
+    /// The database refused something of it, and would again.
+    Refused(Error),
+    /// It failed in a way that usually passes and may be its own fault: a lock, a conflict, its time.
+    Failed(Error),
+    /// The server, or the way there: nobody's fault.
+    Away(Error),
+    /// The answer to COMMIT was lost; running it again finds out.
+    Unknown(Error),
+}
+
+/// Runs operations of different lanes, and settles each.
+pub(super) async fn run(shared: &Shared, claimed: Vec<Claimed>, now_ms: u64) {
+    crash!("queue.after_claim");
+    let mut group = Vec::with_capacity(claimed.len());
+    for claimed in claimed {
+        match refused_unseen(shared, &claimed, now_ms) {
+            Some(error) => bury(shared, &claimed, error).await,
+            None => match Body::decode(&claimed.payload) {
+                Ok(body) => group.push(Operation { claimed, body }),
+                Err(error) => bury(shared, &claimed, error).await,
+            },
+        }
+    }
+    // Rows that belong to keys are mostly met in the order of the keys.
+    group.sort_by(|a, b| a.claimed.lane.cmp(&b.claimed.lane));
+    let mut groups = vec![group];
+    while let Some(group) = groups.pop().filter(|group| !group.is_empty()) {
+        if shared.is_stopping() {
+            groups.push(group);
+            return give_back(shared, &groups.concat_claimed(), Duration::ZERO).await;
+        }
+        match patiently(shared, &group).await {
+            Ok(version) => committed(shared, group, version, now_ms).await,
+            Err(Trouble::Away(error) | Trouble::Unknown(error)) => {
+                shared.note_away(&error);
+                groups.push(group);
+                let pause = Duration::from_nanos(random::below(AWAY_PAUSE.as_nanos() as u64));
+                return give_back(shared, &groups.concat_claimed(), pause).await;
+            }
+            Err(trouble) => match (<[Operation; 1]>::try_from(group), trouble) {
+                (Ok([one]), Trouble::Refused(error)) => bury(shared, &one.claimed, error).await,
+                (Ok([one]), Trouble::Failed(error)) => failed(shared, &one.claimed, error).await,
+                (Err(mut first), _) => {
+                    let second = first.split_off(first.len() / 2);
+                    groups.extend([second, first]);
+                }
+                (Ok(_), Trouble::Away(_) | Trouble::Unknown(_)) => {}
+            },
+        }
+    }
+}
+
+/// Operations of several groups.
+trait ConcatClaimed {
+    fn concat_claimed(&self) -> Vec<Claimed>;
+}
+
+impl ConcatClaimed for Vec<Vec<Operation>> {
+    fn concat_claimed(&self) -> Vec<Claimed> {
+        self.iter().flatten().map(|it| it.claimed.clone()).collect()
+    }
+}
+
+/// Why an operation is dead before it runs.
+fn refused_unseen(shared: &Shared, claimed: &Claimed, now_ms: u64) -> Option<Error> {
+    if claimed.crashes >= MOST_CRASHES {
+        let message = format!("{} processes ended while they ran it", claimed.crashes);
+        return Some(Error::new(ErrorKind::Queue, message).with_retryable(false));
+    }
+    let age = Duration::from_millis(now_ms.saturating_sub(claimed.due_ms));
+    (age > shared.settings.retention).then(|| {
+        let message = "it was due before what PostgreSQL remembers of delayed writes (done_retention): nobody knows whether \
+                       it had its effect";
+        Error::new(ErrorKind::Queue, message).with_retryable(false)
+    })
+}
+
+/// Once, or a few times where that usually helps.
+async fn patiently(shared: &Shared, group: &[Operation]) -> Result<u64, Trouble> {
+    let mut pauses = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
+    loop {
+        let trouble = match together(shared, group).await {
+            Ok(version) => return Ok(version),
+            Err(trouble) => trouble,
+        };
+        let again = match &trouble {
+            Trouble::Unknown(_) => true,
+            // Halving helps sooner where there is something to halve.
+            Trouble::Failed(error) => group.len() == 1 && is_conflict(error) || is_stale(error),
+            _ => false,
+        };
+        if !again || pauses.tries() >= AT_ONCE {
+            return Err(trouble);
+        }
+        tokio::time::sleep(pauses.next_delay()).await;
+    }
+}
+
+fn is_conflict(error: &Error) -> bool {
+    matches!(error.sqlstate(), Some("40001" | "40P01"))
+}
+
+fn is_stale(error: &Error) -> bool {
+    matches!(error.sqlstate(), Some("0A000" | "26000" | "42P05"))
+}
+
+/// One transaction for all of them; gives its number.
+async fn together(shared: &Shared, group: &[Operation]) -> Result<u64, Trouble> {
+    let time = group.iter().map(|it| it.body.timeout.unwrap_or(shared.settings.task_timeout)).max();
+    let deadline = Deadline::after(time.unwrap_or(shared.settings.task_timeout));
+    let begun = shared.store.begin(Access::Any, deadline).await;
+    let mut transaction = begun.map_err(|failure| Trouble::Away(error_of(failure)))?;
+    let ids = group.iter().map(|it| it.claimed.op_id.as_str());
+    let first = transaction.run(&[idle(shared), done(ids)]).await;
+    let new: HashSet<String> = first.map_err(trouble)?[1].rows.iter().filter_map(text).collect();
+    let wanted = group.iter().filter(|it| new.contains(&it.claimed.op_id));
+    let statements: Vec<Rendered> = wanted.flat_map(|it| it.body.statements.iter().cloned()).collect();
+    for flight in statements.chunks(FLIGHT) {
+        transaction.run(flight).await.map_err(trouble)?;
+    }
+    crash!("queue.after_effect");
+    let version = transaction.run(&[Rendered { sql: VERSION.into(), params: [].into() }]).await;
+    let version =
+        match version.map_err(trouble)?.first().and_then(|it| it.rows.first()?.values.first().cloned()) {
+            Some(Value::Int(version)) => version.unsigned_abs(),
+            _ => 0,
+        };
+    transaction.commit().await.map_err(|failure| match failure {
+        CommitFailure::Refused(error) => Trouble::Refused(error),
+        CommitFailure::Again(error) => trouble(StepFailure::Again(error)),
+        CommitFailure::Unknown(error) => Trouble::Unknown(error),
+    })?;
+    crash!("queue.after_commit");
+    Ok(version)
+}
+
+fn idle(shared: &Shared) -> Rendered {
+    let milliseconds = shared.settings.lease.as_millis().to_string();
+    Rendered { sql: IDLE.into(), params: [Value::text(milliseconds.as_str())].into() }
+}
+
+fn done<'a>(ids: impl Iterator<Item = &'a str>) -> Rendered {
+    Rendered { sql: DONE.into(), params: [Value::List(ids.map(Value::text).collect())].into() }
+}
+
+fn text(row: &crate::value::Row) -> Option<String> {
+    match row.values.first() {
+        Some(Value::Text(text)) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+fn trouble(failure: StepFailure) -> Trouble {
+    match failure {
+        StepFailure::Refused { error, .. } => Trouble::Refused(error),
+        StepFailure::Again(error) => {
+            let own = matches!(
+                error.sqlstate(),
+                Some("40001" | "40P01" | "55P03" | "57014" | "0A000" | "26000" | "42P05")
+            );
+            if own || error.kind() == ErrorKind::Timeout {
+                Trouble::Failed(error)
+            } else {
+                Trouble::Away(error)
+            }
+        }
+    }
+}
+
+fn error_of(failure: StepFailure) -> Error {
+    match failure {
+        StepFailure::Again(error) | StepFailure::Refused { error, .. } => error,
+    }
+}
+
+/// After the COMMIT: caches, then Redis, then whoever waits.
+async fn committed(shared: &Shared, group: Vec<Operation>, version: u64, now_ms: u64) {
+    let mut keys = Vec::new();
+    for Operation { claimed, body } in &group {
+        let own = body
+            .key
+            .as_deref()
+            .map(|key| DelayedKey { key: Arc::from(key), sequence: Some(claimed.sequence) });
+        keys.extend(own);
+        keys.extend(
+            body.invalidates.iter().map(|key| DelayedKey { key: Arc::from(key.as_str()), sequence: None }),
+        );
+    }
+    shared.hooks.committed(keys, version).await;
+    crash!("queue.before_ack");
+    shared.note_back();
+    for Operation { claimed, .. } in &group {
+        let late = Duration::from_millis(now_ms.saturating_sub(claimed.due_ms));
+        shared.latency.record(late + shared.since(claimed));
+    }
+    let ended: Vec<(&Claimed, How)> = group.iter().map(|it| (&it.claimed, How::Done)).collect();
+    shared.settle(&ended).await;
+    group.iter().for_each(|it| shared.waiting.ended(&it.claimed.op_id, Ok(())));
+}
+
+/// Makes a dead letter of an operation. Its row is written with it: whoever has it as well finds it dead.
+async fn bury(shared: &Shared, claimed: &Claimed, error: Error) {
+    let error = error.with_op_id(&claimed.op_id);
+    match write_letter(shared, claimed, &error).await {
+        Ok(true) => {
+            log::warn!("a delayed write was refused and is a dead letter: {error}");
+            shared.settle(&[(claimed, How::Dead)]).await;
+            shared.waiting.ended(&claimed.op_id, Err(error));
+        }
+        // It had its effect, or is dead already: its row was there.
+        Ok(false) => {
+            shared.settle(&[(claimed, How::Done)]).await;
+            shared.waiting.look_soon();
+        }
+        Err(away) => {
+            shared.note_away(&away);
+            give_back(shared, std::slice::from_ref(claimed), AWAY_PAUSE).await;
+        }
+    }
+}
+
+/// Whether the letter is new.
+async fn write_letter(shared: &Shared, claimed: &Claimed, error: &Error) -> Result<bool> {
+    let mut letter = Letter::new(PATH, claimed.op_id.clone(), error);
+    letter.tasks = claimed.payload.to_vec();
+    match Body::decode(&claimed.payload) {
+        Ok(body) => body.statements.iter().for_each(|it| letter.show(&it.sql, body.key.as_deref())),
+        Err(_) => letter.show("(unreadable)", None),
+    }
+    let deadline = Deadline::after(shared.settings.task_timeout);
+    let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
+    let first = transaction
+        .run(&[idle(shared), done([claimed.op_id.as_str()].into_iter())])
+        .await
+        .map_err(error_of)?;
+    let new = !first[1].rows.is_empty();
+    if new {
+        transaction.run(&[insert(&[letter])]).await.map_err(error_of)?;
+    }
+    match transaction.commit().await {
+        Ok(()) => Ok(new),
+        Err(CommitFailure::Again(error) | CommitFailure::Refused(error) | CommitFailure::Unknown(error)) => {
+            Err(error)
+        }
+    }
+}
+
+/// A try that failed by its own fault, maybe: it runs again, later each time, and is dead in the end.
+async fn failed(shared: &Shared, claimed: &Claimed, error: Error) {
+    if claimed.errors >= shared.settings.retry_max {
+        return bury(shared, claimed, error).await;
+    }
+    log::debug!("a delayed write failed and is tried again: {error}");
+    let bound = FIRST_PAUSE.saturating_mul(1 << claimed.errors.min(20)).min(LONGEST_PAUSE);
+    let pause = Duration::from_nanos(random::below(bound.as_nanos() as u64 + 1));
+    shared.settle(&[(claimed, How::Error(pause))]).await;
+}
+
+/// Lets go of leases whose operations had no effect through no fault of theirs.
+async fn give_back(shared: &Shared, claimed: &[Claimed], pause: Duration) {
+    let ended: Vec<(&Claimed, How)> = claimed.iter().map(|it| (it, How::Again(pause))).collect();
+    shared.settle(&ended).await;
+}
+
+/// Runs an operation that Redis did not take, at once; what Redis may have taken all the same finds it done.
+pub(super) async fn run_now(shared: &Shared, op_id: &str, body: &Body, deadline: Deadline) -> Result<u64> {
+    let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
+    let first = transaction.run(&[done([op_id].into_iter())]).await.map_err(error_of)?;
+    if !first[0].rows.is_empty() {
+        transaction.run(&body.statements).await.map_err(error_of)?;
+    }
+    let version =
+        transaction.run(&[Rendered { sql: VERSION.into(), params: [].into() }]).await.map_err(error_of)?;
+    transaction.commit().await.map_err(|failure| match failure {
+        CommitFailure::Again(error) | CommitFailure::Refused(error) => error,
+        CommitFailure::Unknown(error) => {
+            Error::new(ErrorKind::CommitUnknown, "the connection was lost during COMMIT").with_source(error)
+        }
+    })?;
+    match version.first().and_then(|it| it.rows.first()?.values.first().cloned()) {
+        Some(Value::Int(version)) => Ok(version.unsigned_abs()),
+        _ => Ok(0),
+    }
+}

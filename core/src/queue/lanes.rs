@@ -1,0 +1,356 @@
+//! The moves of an operation, each one script: nothing here can stop half-way. `scripts/common.lua` says what lies where.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::body::Body;
+use crate::base::{Deadline, random};
+use crate::error::{Error, ErrorKind, Result};
+use crate::redis::{Keyspace, Redis, Script};
+
+macro_rules! script {
+    ($name:literal) => {
+        Script::new(concat!(include_str!("scripts/common.lua"), include_str!(concat!("scripts/", $name))))
+    };
+}
+
+const PARTS: [&str; 8] = ["due", "suspects", "leased", "bodies", "runs", "tails", "nexts", "state"];
+/// The one queue of a namespace.
+const NAME: &str = "default";
+/// What lies before the lane in a body.
+const HEAD: usize = 35;
+
+/// A queue in Redis.
+pub(super) struct Lanes {
+    redis: Redis,
+    keys: [String; 8],
+    /// What the queue is named by if it has no name yet.
+    epoch: String,
+    enqueue: Script,
+    claim: Script,
+    settle: Script,
+    extend: Script,
+    cancel: Script,
+    look: Script,
+    pause: Script,
+}
+
+/// What makes a queue the same one: of another epoch, or with a lower sequence, it has lost something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub epoch: Bytes,
+    pub sequence: u64,
+    /// The sequence is lower than one that was known before it was asked for.
+    pub lost: bool,
+}
+
+/// An operation that was accepted.
+pub(super) struct Enqueued {
+    pub standing: Standing,
+    pub replaced: Option<String>,
+}
+
+/// An operation that this process has leased.
+#[derive(Debug, Clone)]
+pub(super) struct Claimed {
+    pub op_id: String,
+    /// The number of its lease.
+    pub attempt: u64,
+    /// Leases that ended without a word.
+    pub crashes: u32,
+    /// Tries that failed.
+    pub errors: u32,
+    /// When it was due first, in milliseconds of Redis' time.
+    pub due_ms: u64,
+    pub sequence: u64,
+    pub lane: Bytes,
+    pub payload: Bytes,
+}
+
+/// What a look for work gave.
+pub(super) struct Claims {
+    pub standing: Standing,
+    /// Until something is due or a lease ends.
+    pub wait: Option<Duration>,
+    /// Operations whose worker did not come back.
+    pub suspects: u64,
+    /// Further ones that are due.
+    pub due: u64,
+    /// Redis' time.
+    pub now_ms: u64,
+    pub claimed: Vec<Claimed>,
+}
+
+/// Which operations to lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Due,
+    Suspect,
+}
+
+/// How a lease ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Done,
+    Dead,
+    /// Runs again; counts towards the most errors.
+    Error(Duration),
+    /// Runs again; it was not its fault.
+    Again(Duration),
+}
+
+/// What became of a wish to take an operation back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It will not run.
+    Yes,
+    /// A worker has it.
+    Started,
+    /// It is not in the queue: it has ended, or never was.
+    Unknown,
+}
+
+/// How a queue stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Depth {
+    pub all: u64,
+    pub scheduled: u64,
+    pub due: u64,
+    pub suspects: u64,
+    pub leased: u64,
+    pub oldest_due_ms: u64,
+    pub paused: bool,
+    pub done: u64,
+    pub retried: u64,
+    pub dead: u64,
+    pub replaced: u64,
+    pub cancelled: u64,
+    pub damaged: u64,
+}
+
+impl Lanes {
+    pub(super) fn new(redis: Redis, namespace: &str) -> Lanes {
+        let space = Keyspace::new(namespace);
+        Lanes {
+            redis,
+            keys: PARTS.map(|part| space.queue(NAME, part)),
+            epoch: random::operation_id(),
+            enqueue: script!("enqueue.lua"),
+            claim: script!("claim.lua"),
+            settle: script!("settle.lua"),
+            extend: script!("extend.lua"),
+            cancel: script!("cancel.lua"),
+            look: script!("look.lua"),
+            pause: script!("pause.lua"),
+        }
+    }
+
+    /// Accepts an operation; a second time it finds the first.
+    pub(super) async fn enqueue(
+        &self,
+        op_id: &str,
+        body: &Body,
+        delay: Duration,
+        coalesce: bool,
+        known: u64,
+        deadline: Deadline,
+    ) -> Result<Enqueued> {
+        let (payload, delay) = (body.encode(), delay.as_millis().to_string());
+        let lane = body.key.as_deref().unwrap_or_default();
+        let mark: &[u8] = if coalesce { b"+" } else { b"-" };
+        let known = known.to_string();
+        let [op, lane, epoch] = [op_id, lane, &self.epoch].map(str::as_bytes);
+        let args = [op, &payload, delay.as_bytes(), lane, mark, epoch, known.as_bytes()];
+        let answer = self.list(&self.enqueue, &args, deadline).await?;
+        match &answer[..] {
+            [_, sequence, epoch, replaced, lost] => Ok(Enqueued {
+                standing: Standing {
+                    epoch: epoch.clone(),
+                    sequence: number(sequence)?,
+                    lost: lost[..] == *b"1",
+                },
+                replaced: (!replaced.is_empty()).then(|| String::from_utf8_lossy(replaced).into_owned()),
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Leases operations.
+    pub(super) async fn claim(
+        &self,
+        wanted: Wanted,
+        most: usize,
+        lease: Duration,
+        known: u64,
+        deadline: Deadline,
+    ) -> Result<Claims> {
+        let (most, lease) = (most.to_string(), lease.as_millis().to_string());
+        let from: &[u8] = if wanted == Wanted::Due { b"due" } else { b"suspect" };
+        let args = [most.as_bytes(), lease.as_bytes(), self.epoch.as_bytes(), from];
+        let answer = self.list(&self.claim, &args, deadline).await?;
+        let [epoch, sequence, wait, suspects, due, now, claimed @ ..] = &answer[..] else {
+            return Err(unexpected());
+        };
+        let (wait, sequence): (i64, u64) = (number(wait)?, number(sequence)?);
+        Ok(Claims {
+            standing: Standing { epoch: epoch.clone(), sequence, lost: sequence < known },
+            wait: u64::try_from(wait).ok().map(Duration::from_millis),
+            suspects: number(suspects)?,
+            due: number(due)?,
+            now_ms: number(now)?,
+            claimed: claimed.chunks(5).map(claimed_of).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Ends leases; gives how many were still this process's.
+    pub(super) async fn settle(&self, ended: &[(&Claimed, How)], deadline: Deadline) -> Result<u64> {
+        let texts: Vec<[String; 2]> = ended
+            .iter()
+            .map(|(claimed, how)| [claimed.attempt.to_string(), how.delay_ms().to_string()])
+            .collect();
+        let mut args: Vec<&[u8]> = Vec::with_capacity(5 * ended.len());
+        for ((claimed, how), [attempt, delay]) in ended.iter().zip(&texts) {
+            args.extend([
+                claimed.op_id.as_bytes(),
+                attempt.as_bytes(),
+                &claimed.lane,
+                how.word(),
+                delay.as_bytes(),
+            ]);
+        }
+        let settled =
+            self.redis.eval_int(&self.settle, &self.keys(), &args, deadline).await.map_err(of_queue)?;
+        Ok(settled.unsigned_abs())
+    }
+
+    /// Extends leases; gives those that are no longer this process's.
+    pub(super) async fn extend(
+        &self,
+        held: &[(String, u64)],
+        lease: Duration,
+        deadline: Deadline,
+    ) -> Result<Vec<String>> {
+        let lease = lease.as_millis().to_string();
+        let attempts: Vec<String> = held.iter().map(|(_, attempt)| attempt.to_string()).collect();
+        let mut args = vec![lease.as_bytes()];
+        for ((op_id, _), attempt) in held.iter().zip(&attempts) {
+            args.extend([op_id.as_bytes(), attempt.as_bytes()]);
+        }
+        let lost = self.list(&self.extend, &args, deadline).await?;
+        Ok(lost.iter().map(|op_id| String::from_utf8_lossy(op_id).into_owned()).collect())
+    }
+
+    pub(super) async fn cancel(&self, op_id: &str, deadline: Deadline) -> Result<Cancelled> {
+        let done = self.redis.eval_int(&self.cancel, &self.keys(), &[op_id.as_bytes()], deadline).await;
+        Ok(match done.map_err(of_queue)? {
+            1 => Cancelled::Yes,
+            2 => Cancelled::Started,
+            _ => Cancelled::Unknown,
+        })
+    }
+
+    /// How the queue stands, and which of these operations have not ended.
+    pub(super) async fn look(&self, ops: &[String], deadline: Deadline) -> Result<(Depth, Vec<bool>)> {
+        let args: Vec<&[u8]> = ops.iter().map(String::as_bytes).collect();
+        let answer = self.list(&self.look, &args, deadline).await?;
+        let numbers: Vec<u64> = answer.iter().map(number).collect::<Result<_>>()?;
+        let [all, scheduled, due, suspects, leased, oldest_due_ms, paused, counted @ ..] = &numbers[..]
+        else {
+            return Err(unexpected());
+        };
+        let [done, retried, dead, replaced, cancelled, damaged, there @ ..] = counted else {
+            return Err(unexpected());
+        };
+        let depth = Depth {
+            all: *all,
+            scheduled: *scheduled,
+            due: *due,
+            suspects: *suspects,
+            leased: *leased,
+            oldest_due_ms: *oldest_due_ms,
+            paused: *paused == 1,
+            done: *done,
+            retried: *retried,
+            dead: *dead,
+            replaced: *replaced,
+            cancelled: *cancelled,
+            damaged: *damaged,
+        };
+        Ok((depth, there.iter().map(|it| *it == 1).collect()))
+    }
+
+    pub(super) async fn pause(&self, paused: bool, deadline: Deadline) -> Result<()> {
+        let word: &[u8] = if paused { b"1" } else { b"0" };
+        self.redis.eval_int(&self.pause, &self.keys(), &[word], deadline).await.map_err(of_queue).map(drop)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.keys.iter().map(String::as_str).collect()
+    }
+
+    async fn list(&self, script: &Script, args: &[&[u8]], deadline: Deadline) -> Result<Vec<Bytes>> {
+        self.redis.eval_list(script, &self.keys(), args, deadline).await.map_err(of_queue)
+    }
+}
+
+impl Claimed {
+    /// One of which only the lease is known, which is enough to give it back.
+    pub(super) fn only(op_id: String, attempt: u64) -> Claimed {
+        let (lane, payload) = (Bytes::new(), Bytes::new());
+        Claimed { op_id, attempt, crashes: 0, errors: 0, due_ms: 0, sequence: 0, lane, payload }
+    }
+}
+
+impl How {
+    fn word(self) -> &'static [u8] {
+        match self {
+            How::Done => b"done",
+            How::Dead => b"dead",
+            How::Error(_) => b"error",
+            How::Again(_) => b"again",
+        }
+    }
+
+    fn delay_ms(self) -> u128 {
+        match self {
+            How::Done | How::Dead => 0,
+            How::Error(delay) | How::Again(delay) => delay.as_millis(),
+        }
+    }
+}
+
+fn claimed_of(parts: &[Bytes]) -> Result<Claimed> {
+    let [op_id, attempt, crashes, errors, body] = parts else { return Err(unexpected()) };
+    let digits = |range: std::ops::Range<usize>| -> u64 {
+        let text = body.get(range).and_then(|it| std::str::from_utf8(it).ok());
+        text.and_then(|it| it.parse().ok()).unwrap_or(0)
+    };
+    let lane_end = body.len().min(HEAD + digits(30..HEAD) as usize);
+    Ok(Claimed {
+        op_id: String::from_utf8_lossy(op_id).into_owned(),
+        attempt: number(attempt)?,
+        crashes: number(crashes)?,
+        errors: number(errors)?,
+        due_ms: digits(0..13),
+        sequence: digits(14..30),
+        lane: body.slice(HEAD.min(body.len())..lane_end),
+        payload: body.slice(lane_end..),
+    })
+}
+
+fn number<N: std::str::FromStr>(text: &Bytes) -> Result<N> {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected)
+}
+
+fn unexpected() -> Error {
+    Error::new(ErrorKind::Queue, "Redis answered a script of the queue with something else than it gives")
+}
+
+/// An error of the cache is one of the queue here.
+fn of_queue(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Cache => Error::new(ErrorKind::Queue, error.message().to_owned()).with_source(error),
+        _ => error,
+    }
+}

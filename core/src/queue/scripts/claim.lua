@@ -1,0 +1,53 @@
+-- Leases what is due, and finds out whose worker did not come back.
+--
+-- ARGV[1]  at most so many   ARGV[2]  length of a lease in ms   ARGV[3]  epoch that the queue gets if it has none
+-- ARGV[4]  "suspect" for one of those whose worker did not come back, "due" for the others
+-- Result   {epoch, sequence, ms until something is due or a lease ends, or -1, suspects, further ones that are due,
+--           Redis' time in ms, then for each: operation, attempt, crashes, errors, body}
+--
+-- Each lease has a number of its own, the attempt: whoever comes back with an older one is not heard.
+local limit, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
+redis.call('HSETNX', state, 'epoch', ARGV[3])
+for _, op in ipairs(redis.call('ZRANGEBYSCORE', leased, '-inf', now, 'LIMIT', 0, 100)) do
+  redis.call('ZREM', leased, op)
+  local attempts, crashes, errors = run_of(op)
+  set_run(op, attempts, crashes + 1, errors)
+  redis.call('ZADD', suspects, now, op)
+end
+local from = due
+if ARGV[4] == 'suspect' then from = suspects end
+local claimed = {}
+if redis.call('HEXISTS', state, 'paused') == 0 and limit > 0 then
+  for _, op in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, limit)) do
+    redis.call('ZREM', from, op)
+    local body = redis.call('HGET', bodies, op)
+    if body then
+      local attempts, crashes, errors = run_of(op)
+      set_run(op, attempts + 1, crashes, errors)
+      redis.call('ZADD', leased, now + lease, op)
+      table.insert(claimed, op)
+      table.insert(claimed, attempts + 1)
+      table.insert(claimed, crashes)
+      table.insert(claimed, errors)
+      table.insert(claimed, body)
+    else
+      -- Somebody has been at the keys.
+      redis.call('HDEL', runs, op)
+      redis.call('HINCRBY', state, 'damaged', 1)
+    end
+  end
+end
+local wait = -1
+for _, set in ipairs({due, suspects, leased}) do
+  local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+  if first[2] then
+    local left = math.max(tonumber(first[2]) - now, 0)
+    if wait < 0 or left < wait then wait = left end
+  end
+end
+local answer = {
+  redis.call('HGET', state, 'epoch'), redis.call('HGET', state, 'sequence') or '0', wait,
+  redis.call('ZCARD', suspects), redis.call('ZCOUNT', due, '-inf', now), string.format('%.0f', now),
+}
+for _, part in ipairs(claimed) do table.insert(answer, part) end
+return answer

@@ -1,0 +1,55 @@
+-- What every script of the queue begins with. All keys of a queue share one hash tag, so that a script may touch them all.
+--
+-- KEYS[1]  due       ZSET  operation → when it may run, in ms of Redis' time: the first of each lane, and those without one
+-- KEYS[2]  suspects  ZSET  the same of those whose worker did not come back; they run alone
+-- KEYS[3]  leased    ZSET  operation → when its lease ends
+-- KEYS[4]  bodies    HASH  operation → when it was due first (13 digits), + or - for coalescing, its accept sequence (16),
+--                          the length of its lane (5), its lane, its payload
+-- KEYS[5]  runs      HASH  operation → "attempts crashes errors", once it was leased
+-- KEYS[6]  tails     HASH  lane → its last operation, NUL, the one before that
+-- KEYS[7]  nexts     HASH  operation → the one behind it in its lane
+-- KEYS[8]  state     HASH  epoch, sequence, paused, and what was counted
+--
+-- A lane is the list of the operations of one cache key. Its first one is in due, suspects or leased, the others only in
+-- bodies. An operation whose body is gone was cancelled or replaced: its place in the lane is passed over.
+local due, suspects, leased, bodies = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local runs, tails, nexts, state = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function lane_of(body)
+  local length = tonumber(string.sub(body, 31, 35))
+  return string.sub(body, 36, 35 + length)
+end
+
+local function run_of(op)
+  local text = redis.call('HGET', runs, op)
+  if not text then return 0, 0, 0 end
+  local attempts, crashes, errors = string.match(text, '^(%d+) (%d+) (%d+)$')
+  return tonumber(attempts or 0), tonumber(crashes or 0), tonumber(errors or 0)
+end
+
+local function set_run(op, attempts, crashes, errors)
+  redis.call('HSET', runs, op, string.format('%d %d %d', attempts, crashes, errors))
+end
+
+-- The operation is at its end: whoever is next in its lane may run.
+local function let_next(op, lane)
+  redis.call('HDEL', bodies, op)
+  redis.call('HDEL', runs, op)
+  if lane == '' then return end
+  local next = redis.call('HGET', nexts, op)
+  redis.call('HDEL', nexts, op)
+  while next do
+    local body = redis.call('HGET', bodies, next)
+    if body then
+      local at = tonumber(string.sub(body, 1, 13))
+      redis.call('ZADD', due, math.max(at, now), next)
+      return
+    end
+    local behind = redis.call('HGET', nexts, next)
+    redis.call('HDEL', nexts, next)
+    next = behind
+  end
+  redis.call('HDEL', tails, lane)
+end

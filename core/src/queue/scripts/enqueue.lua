@@ -1,0 +1,59 @@
+-- Accepts an operation, once: a second call with the same one finds the first.
+--
+-- ARGV[1]  operation   ARGV[2]  payload   ARGV[3]  delay in ms   ARGV[4]  lane, empty for none
+-- ARGV[5]  "+" if it may replace the last of its lane, and be replaced, as long as that has not started; else "-"
+-- ARGV[6]  epoch that the queue gets if it has none   ARGV[7]  a sequence that the caller has seen
+-- Result   {1 accepted | 2 was there, accept sequence, epoch, the operation it replaced or "",
+--           1 if the queue knew less than the caller, and so has lost something, else 0}
+--
+-- The sequence begins at Redis' time in microseconds, so that a queue whose data are lost goes on above what it had given.
+local op, payload, lane, mark = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
+redis.call('HSETNX', state, 'epoch', ARGV[6])
+local epoch = redis.call('HGET', state, 'epoch')
+local there = redis.call('HGET', bodies, op)
+if there then
+  return {2, string.sub(there, 15, 30), epoch, '', 0}
+end
+local last = tonumber(redis.call('HGET', state, 'sequence') or time[1] * 1000000 + time[2])
+local known = tonumber(ARGV[7])
+local lost = last < known and 1 or 0
+local sequence = math.max(last, known) + 1
+redis.call('HSET', state, 'sequence', string.format('%.0f', sequence))
+local at = now + tonumber(ARGV[3])
+local replaced = ''
+local tail, before
+if lane ~= '' then
+  local text = redis.call('HGET', tails, lane)
+  if text then
+    tail, before = string.match(text, '^(%Z+)%z(%Z*)$')
+  end
+end
+local old = tail and mark == '+' and redis.call('HGET', bodies, tail)
+local replaces = old and string.sub(old, 14, 14) == '+' and redis.call('HEXISTS', runs, tail) == 0
+if replaces then
+  replaced = tail
+  -- Not later than the one it replaces: one that is replaced again and again would never run.
+  at = math.min(at, tonumber(string.sub(old, 1, 13)))
+end
+local text = string.format('%013.0f', at) .. mark .. string.format('%016.0f', sequence)
+  .. string.format('%05d', #lane) .. lane .. payload
+redis.call('HSET', bodies, op, text)
+if replaces then
+  redis.call('HDEL', bodies, tail)
+  redis.call('HSET', tails, lane, op .. '\0' .. before)
+  if redis.call('ZREM', due, tail) == 1 then
+    redis.call('ZADD', due, at, op)
+  else
+    redis.call('HSET', nexts, before, op)
+  end
+  redis.call('HINCRBY', state, 'replaced', 1)
+elseif tail then
+  redis.call('HSET', nexts, tail, op)
+  redis.call('HSET', tails, lane, op .. '\0' .. tail)
+else
+  if lane ~= '' then
+    redis.call('HSET', tails, lane, op .. '\0')
+  end
+  redis.call('ZADD', due, at, op)
+end
+return {1, string.format('%.0f', sequence), epoch, replaced, lost}

@@ -1,0 +1,32 @@
+-- Ends leases: of what is done or dead, and of what is to run again.
+--
+-- ARGV     five for each: operation, attempt, lane, "done" | "dead" | "error" | "again", ms until it runs again
+-- Result   how many were still this worker's
+--
+-- "error" counts towards the most errors that an operation may have, "again" does not. An operation whose lease has ended
+-- may still be settled as done or dead, as long as nobody else has leased it: its effect is in the database.
+local settled = 0
+for i = 1, #ARGV, 5 do
+  local op, attempt, lane, how, delay = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
+  local attempts, crashes, errors = run_of(op)
+  local held = attempts == attempt and redis.call('ZREM', leased, op) == 1
+  local over = how == 'done' or how == 'dead'
+  if not held and over and attempts == attempt then
+    held = redis.call('ZREM', suspects, op) == 1
+  end
+  if held then
+    settled = settled + 1
+    if over then
+      let_next(op, lane)
+      redis.call('HINCRBY', state, how, 1)
+    else
+      if how == 'error' then
+        errors = errors + 1
+        redis.call('HINCRBY', state, 'retried', 1)
+      end
+      set_run(op, attempts, crashes, errors)
+      redis.call('ZADD', due, now + delay, op)
+    end
+  end
+end
+return settled

@@ -1,0 +1,169 @@
+//! Who waits for the end of an operation. Its worker may be in any process: that of this one tells at once, of the others
+//! Redis and then PostgreSQL are asked, by one of those who wait for all of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
+
+use super::Shared;
+use crate::base::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::sql;
+use crate::value::Value;
+
+/// Operations asked about at once.
+const AT_ONCE: usize = 1_000;
+/// Between two questions: short at first, because most operations are quick.
+const FIRST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(250);
+
+const DEAD: &str = "SELECT op_id, sqlstate, message FROM zmsg_dead WHERE op_id = ANY(?)";
+const DONE: &str = "SELECT op_id FROM zmsg_done WHERE op_id = ANY(?)";
+
+/// See the head of this file.
+#[derive(Default)]
+pub(super) struct Waiting {
+    waiters: Mutex<Waiters>,
+    asking: AsyncMutex<()>,
+    soon: Notify,
+}
+
+#[derive(Default)]
+struct Waiters {
+    by_op: HashMap<String, Vec<oneshot::Sender<Result<()>>>>,
+    closed: bool,
+}
+
+/// An accepted operation.
+#[derive(Clone)]
+pub(crate) struct Ticket {
+    pub(super) shared: Arc<Shared>,
+    pub(super) op_id: Arc<str>,
+}
+
+impl Ticket {
+    /// Names the operation.
+    pub(crate) fn op_id(&self) -> &str {
+        &self.op_id
+    }
+
+    /// Resolves when the effect is committed, or raises what became of it.
+    pub(crate) async fn done(&self) -> Result<()> {
+        let waiting = &self.shared.waiting;
+        let mut told = waiting.register(&self.op_id);
+        loop {
+            tokio::select! {
+                biased;
+                told = &mut told => return told.unwrap_or_else(|_| Err(left())).map_err(|error| error.with_op_id(&*self.op_id)),
+                _asking = waiting.asking.lock() => {
+                    tokio::select! {
+                        told = &mut told => return told.unwrap_or_else(|_| Err(left())).map_err(|error| error.with_op_id(&*self.op_id)),
+                        () = self.shared.ask_again_and_again() => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn register(&self, op_id: &str) -> oneshot::Receiver<Result<()>> {
+        let (tell, told) = oneshot::channel();
+        let mut waiters = self.waiters.lock();
+        if !waiters.closed {
+            waiters.by_op.entry(op_id.to_owned()).or_default().push(tell);
+        }
+        told
+    }
+
+    /// An operation has ended.
+    pub(super) fn ended(&self, op_id: &str, result: Result<()>) {
+        for tell in self.waiters.lock().by_op.remove(op_id).into_iter().flatten() {
+            let _ = tell.send(result.clone());
+        }
+    }
+
+    /// Something has ended in a way that only the database knows.
+    pub(super) fn look_soon(&self) {
+        self.soon.notify_one();
+    }
+
+    /// Nobody is told any more: the engine is closed.
+    pub(super) fn leave(&self) {
+        let mut waiters = self.waiters.lock();
+        waiters.closed = true;
+        waiters.by_op.clear();
+    }
+
+    fn awaited(&self) -> Vec<String> {
+        let mut waiters = self.waiters.lock();
+        waiters.by_op.retain(|_, waiting| waiting.iter().any(|tell| !tell.is_closed()));
+        waiters.by_op.keys().cloned().collect()
+    }
+}
+
+impl Shared {
+    async fn ask_again_and_again(&self) {
+        let mut pause = FIRST;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 3 / 2).min(LONGEST),
+                () = self.waiting.soon.notified() => {}
+            }
+            if let Err(error) = self.ask().await {
+                log::debug!("nobody could say how delayed writes stand, asking again: {error}");
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<()> {
+        let deadline = Deadline::after(self.settings.lease);
+        for ops in self.waiting.awaited().chunks(AT_ONCE) {
+            let (depth, there) = self.lanes.look(ops, deadline).await?;
+            self.note_depth(depth);
+            let gone: Vec<String> =
+                ops.iter().zip(there).filter(|(_, there)| !there).map(|(op_id, _)| op_id.clone()).collect();
+            if !gone.is_empty() {
+                self.tell_of(gone, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is no longer in Redis has left a row in PostgreSQL, unless it was taken back.
+    async fn tell_of(&self, gone: Vec<String>, deadline: Deadline) -> Result<()> {
+        let ids = || Value::List(gone.iter().map(|op_id| Value::text(op_id.as_str())).collect());
+        for row in self.store.query(&sql(DEAD, [ids()])?, deadline).await? {
+            let [Value::Text(op_id), code, Value::Text(message)] = &row.values[..] else { continue };
+            let error = Error::new(ErrorKind::Store, message.to_string());
+            let error = if let Value::Text(code) = code { error.with_sqlstate(&**code) } else { error };
+            self.waiting.ended(op_id, Err(error));
+        }
+        for row in self.store.query(&sql(DONE, [ids()])?, deadline).await? {
+            if let Some(Value::Text(op_id)) = row.values.first() {
+                self.waiting.ended(op_id, Ok(()));
+            }
+        }
+        gone.iter().for_each(|op_id| self.waiting.ended(op_id, Err(taken_back())));
+        Ok(())
+    }
+}
+
+fn left() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the engine was closed before the delayed write had its effect; it is in the queue, and any process with a worker runs it",
+    )
+}
+
+fn taken_back() -> Error {
+    Error::new(
+        ErrorKind::Queue,
+        "the delayed write is no longer in the queue and had no effect: it was cancelled, replaced by a later one (coalesce), \
+         or Redis has lost it",
+    )
+    .with_retryable(false)
+}

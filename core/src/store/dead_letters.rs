@@ -1,0 +1,195 @@
+//! Dead letters: operations that the database refused, with all that is needed to run them again. Batches and the queue
+//! write them, each with tasks in a form of its own.
+
+use serde::Serialize;
+
+use super::{Access, CommitFailure, StepFailure, Store, Transaction};
+use crate::base::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{Rendered, sql};
+use crate::value::{Row, Value};
+
+/// Characters of a statement that are kept for people to read.
+const SHOWN: usize = 4_000;
+
+const INSERT: &str = "INSERT INTO zmsg_dead (path, op_id, key, tasks, statement, sqlstate, message) \
+     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[]) \
+     ON CONFLICT (op_id) DO NOTHING";
+/// Numbers the transaction that runs a letter again among those that touch its rows; see `zmsg_ver`.
+const VERSION: &str = "SELECT nextval('zmsg_ver')";
+const LIST: &str = "SELECT id, path, op_id, key, statement, sqlstate, message, dead_at::text FROM zmsg_dead ORDER BY id LIMIT ?";
+const TAKE: &str = "DELETE FROM zmsg_dead WHERE id = $1::int8 RETURNING path, tasks";
+
+/// An operation that the database refused.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// For `retry_dead` and `drop_dead`.
+    pub id: i64,
+    /// Which way it came: `"batch"` or `"queue"`.
+    pub path: String,
+    /// As its receipt had it.
+    pub op_id: String,
+    /// Its cache key, if it had one.
+    pub key: Option<String>,
+    /// What would run, without its parameters.
+    pub statement: String,
+    /// Why the database refused.
+    pub sqlstate: Option<String>,
+    /// The same in words.
+    pub message: String,
+    /// When, as PostgreSQL writes a `timestamptz`.
+    pub dead_at: String,
+}
+
+/// A letter to be written.
+pub(crate) struct Letter {
+    path: &'static str,
+    op_id: String,
+    key: Option<String>,
+    /// What runs it again.
+    pub(crate) tasks: Vec<u8>,
+    statement: String,
+    sqlstate: Option<String>,
+    message: String,
+}
+
+impl Letter {
+    /// An operation without tasks, and why it is dead.
+    pub(crate) fn new(path: &'static str, op_id: String, error: &Error) -> Letter {
+        Letter {
+            path,
+            op_id,
+            key: None,
+            tasks: Vec::new(),
+            statement: String::new(),
+            sqlstate: error.sqlstate().map(str::to_owned),
+            message: error.to_string(),
+        }
+    }
+
+    /// Shows a statement, and the key if it is the first one.
+    pub(crate) fn show(&mut self, statement: &str, key: Option<&str>) {
+        if !self.statement.is_empty() {
+            self.statement.push_str("; ");
+        }
+        self.statement.extend(statement.chars().take(SHOWN));
+        self.key = self.key.take().or(key.map(str::to_owned));
+    }
+}
+
+/// The statement that writes letters.
+pub(crate) fn insert(letters: &[Letter]) -> Rendered {
+    // PostgreSQL text cannot hold a NUL; what is meant is in the tasks.
+    let text = |value: &str| Value::text(value.replace('\0', "\\0"));
+    let optional = |value: &Option<String>| value.as_deref().map_or(Value::Null, text);
+    let column = |of: &dyn Fn(&Letter) -> Value| Value::List(letters.iter().map(of).collect());
+    let params = [
+        column(&|it| Value::text(it.path)),
+        column(&|it| Value::text(it.op_id.as_str())),
+        column(&|it| optional(&it.key)),
+        column(&|it| Value::bytes(it.tasks.as_slice())),
+        column(&|it| text(&it.statement)),
+        column(&|it| optional(&it.sqlstate)),
+        column(&|it| text(&it.message)),
+    ];
+    Rendered { sql: INSERT.into(), params: params.into() }
+}
+
+/// The oldest dead letters, at most so many.
+pub(crate) async fn list(store: &dyn Store, most: u32, deadline: Deadline) -> Result<Vec<DeadLetter>> {
+    let rows = store.query(&sql(LIST, [Value::from(most)])?, deadline).await?;
+    rows.iter().map(letter).collect()
+}
+
+fn letter(row: &Row) -> Result<DeadLetter> {
+    let text = |at: usize| match row.values.get(at) {
+        Some(Value::Text(text)) => Some(text.to_string()),
+        _ => None,
+    };
+    let id = match row.values.first() {
+        Some(Value::Int(id)) => *id,
+        _ => return Err(Error::new(ErrorKind::Internal, "a dead letter could not be read")),
+    };
+    Ok(DeadLetter {
+        id,
+        path: text(1).unwrap_or_default(),
+        op_id: text(2).unwrap_or_default(),
+        key: text(3),
+        statement: text(4).unwrap_or_default(),
+        sqlstate: text(5),
+        message: text(6).unwrap_or_default(),
+        dead_at: text(7).unwrap_or_default(),
+    })
+}
+
+/// What the tasks of a letter say.
+pub(crate) struct Tasks {
+    pub(crate) statements: Vec<Rendered>,
+    /// The cache keys that they concern.
+    pub(crate) keys: Vec<String>,
+}
+
+/// What running a dead letter again changed: the keys to drop, and the number of the transaction.
+pub(crate) struct Revived {
+    pub(crate) keys: Vec<String>,
+    pub(crate) version: u64,
+}
+
+/// Runs a dead letter again and deletes it, in one transaction. If the database refuses again it stays, and the error
+/// says why. `read` is given its path and its tasks.
+pub(crate) async fn retry(
+    store: &dyn Store,
+    id: i64,
+    read: impl Fn(&str, &[u8]) -> Result<Tasks> + Send,
+    deadline: Deadline,
+) -> Result<Revived> {
+    let mut transaction = store.begin(Access::Any, deadline).await.map_err(failed)?;
+    let (path, tasks) = take(&mut *transaction, id).await?;
+    let Tasks { mut statements, keys } = read(&path, &tasks)?;
+    statements.push(Rendered { sql: VERSION.into(), params: [].into() });
+    let results = match transaction.run(&statements).await {
+        Ok(results) => results,
+        Err(failure) => {
+            transaction.roll_back().await;
+            return Err(failed(failure));
+        }
+    };
+    transaction.commit().await.map_err(|failure| match failure {
+        CommitFailure::Again(error) | CommitFailure::Refused(error) => error,
+        CommitFailure::Unknown(error) => Error::new(
+            ErrorKind::CommitUnknown,
+            "the connection was lost while a dead letter was run again; if it is no longer listed, it was applied",
+        )
+        .with_source(error),
+    })?;
+    let version = match results.last().and_then(|it| it.rows.first()).map(|row| row.values.as_slice()) {
+        Some([Value::Int(version)]) => version.unsigned_abs(),
+        _ => 0,
+    };
+    Ok(Revived { keys, version })
+}
+
+/// Deletes a dead letter without running it.
+pub(crate) async fn drop_letter(store: &dyn Store, id: i64, deadline: Deadline) -> Result<()> {
+    let mut transaction = store.begin(Access::Any, deadline).await.map_err(failed)?;
+    take(&mut *transaction, id).await?;
+    transaction.commit().await.map_err(|failure| match failure {
+        CommitFailure::Again(error) | CommitFailure::Refused(error) | CommitFailure::Unknown(error) => error,
+    })
+}
+
+async fn take(transaction: &mut dyn Transaction, id: i64) -> Result<(String, Vec<u8>)> {
+    let taking = Rendered { sql: TAKE.into(), params: [Value::Int(id)].into() };
+    let results = transaction.run(&[taking]).await.map_err(failed)?;
+    match results.first().and_then(|it| it.rows.first()).map(|row| row.values.as_slice()) {
+        Some([Value::Text(path), Value::Bytes(tasks)]) => Ok((path.to_string(), tasks.to_vec())),
+        _ => Err(Error::new(ErrorKind::NotFound, format!("there is no dead letter {id}"))),
+    }
+}
+
+fn failed(failure: StepFailure) -> Error {
+    match failure {
+        StepFailure::Again(error) | StepFailure::Refused { error, .. } => error,
+    }
+}

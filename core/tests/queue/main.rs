@@ -1,0 +1,9 @@
+//! The delay queue against real servers: what it does without faults, and through them.
+
+// Tests may spawn, read the clock, and end at the first surprise.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod basics;
+mod scene;
+#[path = "../support/mod.rs"]
+mod support;
