@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "cache",
             "batch",
+            "queue",
             "id",
             "store",
             "redis",
@@ -27,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("cache", &["store", "redis", "sql", "ops", "config", "value", "base", "sys", "telemetry", "error"]),
     ("batch", &["store", "redis", "sql", "ops", "config", "value", "base", "sys", "telemetry", "error"]),
+    ("queue", &["store", "redis", "sql", "ops", "config", "value", "base", "sys", "telemetry", "error"]),
     ("id", &["store", "redis", "sql", "ops", "config", "value", "base", "sys", "telemetry", "error"]),
     ("redis", &["config", "base", "error"]),
     ("store", &["sql", "ops", "config", "value", "base", "error"]),

@@ -82,6 +82,7 @@ impl Batcher {
             Ok(ticket) => Ok(Some(ticket)),
             Err(NotAccepted::Memory | NotAccepted::Journal(Refused::Full)) => Ok(None),
             Err(NotAccepted::Journal(refused)) => Err(refusal(refused)),
+            Err(NotAccepted::Closed) => Err(Error::closed()),
         }
     }
 
@@ -114,6 +115,7 @@ impl Batcher {
                 Ok(ticket) => break (ticket, held),
                 Err(NotAccepted::Memory | NotAccepted::Journal(Refused::Full)) => {}
                 Err(NotAccepted::Journal(refused)) => return Err(refusal(refused)),
+                Err(NotAccepted::Closed) => return Err(Error::closed()),
             }
             drop(held);
             shared.counters.batch_waits.inc();
@@ -139,6 +141,9 @@ impl Shared {
         digest: Option<Digest>,
     ) -> Result<Ticket, NotAccepted> {
         let mut guard = self.accumulator.lock();
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(NotAccepted::Closed);
+        }
         let accumulator = match &mut *guard {
             Some(accumulator) => accumulator,
             none => none.insert(self.new_accumulator().map_err(NotAccepted::Journal)?),

@@ -40,6 +40,8 @@ pub(super) enum NotAccepted {
     Memory,
     /// The journal refused.
     Journal(Refused),
+    /// The engine is closed: its journal is left to others, or gone.
+    Closed,
 }
 
 /// What an accepted record got.

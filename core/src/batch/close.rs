@@ -1,5 +1,8 @@
 //! The end: everything is flushed and the journal removed, or it stays for the next process.
 
+use std::sync::atomic::Ordering;
+
+use super::accumulator::Accumulator;
 use super::journal;
 use super::{Batcher, Shared, adopt, flush};
 use crate::base::crash::crash;
@@ -26,9 +29,14 @@ impl Batcher {
     }
 }
 
+/// Calls that were let in before the close may accept until the last flush has ended, and not after it.
 async fn flush_all(shared: &Shared) -> Result<()> {
-    while shared.flush_once().await? {}
-    Ok(())
+    loop {
+        while shared.flush_once().await? {}
+        if shared.stop_accepting_if(|accumulator| accumulator.active.is_empty()) {
+            return Ok(());
+        }
+    }
 }
 
 impl Shared {
@@ -52,17 +60,39 @@ impl Shared {
 
     /// Whether PostgreSQL may have a watermark of this journal. Of its own this process knows.
     pub(super) fn has_watermark(&self, stream: flush::Stream) -> bool {
-        stream != self.stream || self.registered.load(std::sync::atomic::Ordering::Acquire)
+        stream != self.stream || self.registered.load(Ordering::Acquire)
     }
 
-    /// Says what was not flushed.
+    /// Says that nothing is accepted any more, if that is so; in one moment with looking.
+    fn stop_accepting_if(&self, now: impl FnOnce(&Accumulator) -> bool) -> bool {
+        let guard = self.accumulator.lock();
+        let now = guard.as_ref().is_none_or(now);
+        if now {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        now
+    }
+
+    /// Says what was not flushed. Others may take the journal from here on.
     fn leave(&self, error: &crate::error::Error) {
+        self.stop_accepting_if(|_| true);
         let guard = self.accumulator.lock();
         let Some(accumulator) = guard.as_ref() else { return };
-        let frozen = accumulator.frozen.as_ref();
-        let left = accumulator.active.operations + frozen.map_or(0, |batch| batch.operations);
         accumulator.active.done.leave();
-        frozen.iter().for_each(|batch| batch.done.leave());
+        let mut left = accumulator.active.operations;
+        if let Some(frozen) = &accumulator.frozen {
+            match self.committed.lock().take() {
+                // Only the caches could not be told in time; whoever adopts the journal tells them.
+                Some((hi, dead)) if hi == frozen.hi => frozen.done.end(dead),
+                _ => {
+                    left += frozen.operations;
+                    frozen.done.leave();
+                }
+            }
+        }
+        if left == 0 {
+            return;
+        }
         match self.settings.class {
             JournalClass::Memory => {
                 log::error!(

@@ -203,12 +203,11 @@ impl Shared {
         log: &dyn Log,
         deadline: Deadline,
     ) -> Result<Applied, Trouble> {
-        let given_up_on = self.stuck.given_up_on(stream, batch.lo);
-        let given_up_on = given_up_on.as_deref();
-        let flight = Flight { store: &*self.store, stream, batch, given_up_on, deadline };
+        let gives_up = self.stuck.gives_up(stream, batch.lo, self.clock.mono_ms());
+        let flight = Flight { store: &*self.store, stream, batch, gives_up, deadline };
         let flown = flush::flush(flight, &self.tables, log).await;
         match &flown {
-            Err(Trouble::Again(error)) => self.stuck.failed(stream, batch.lo, error),
+            Err(Trouble::Again(error)) => self.stuck.failed(stream, batch.lo, error, self.clock.mono_ms()),
             Err(Trouble::Astray { .. }) => {}
             Ok(_) => self.stuck.passed(stream),
         }
@@ -224,6 +223,7 @@ impl Shared {
             tries => log::info!("aggregated writes are flushed again, after {tries} failures"),
         }
         self.last_version.fetch_max(version, Ordering::Relaxed);
+        *self.committed.lock() = Some((batch.hi, with_ids(self.stream, dead)));
         self.tell_caches(&batch, version).await;
         crash!("flush.after_invalidation");
         let hi = batch.hi;
@@ -244,7 +244,9 @@ impl Shared {
                 )
             });
         }
-        batch.done.end(with_ids(self.stream, dead));
+        if let Some((_, dead)) = self.committed.lock().take() {
+            batch.done.end(dead);
+        }
         self.tell_waiters(hi, &report);
         self.room.notify_waiters();
     }

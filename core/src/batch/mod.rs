@@ -53,7 +53,7 @@ mod route;
 mod row;
 mod stuck;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -116,6 +116,8 @@ struct Shared {
     lock: Mutex<Option<StreamLock>>,
     /// Made with the first operation: most processes that open an engine aggregate nothing.
     accumulator: Mutex<Option<Accumulator>>,
+    /// Changed under the lock of the accumulator: from then on nothing is accepted.
+    closed: AtomicBool,
     tables: Tables,
     /// The database's identity, once it was asked.
     database: OnceLock<[u8; 16]>,
@@ -129,6 +131,8 @@ struct Shared {
     /// One flush at a time.
     flushing: AsyncMutex<()>,
     waiters: Mutex<Vec<Waiter>>,
+    /// The end of the batch that is committed while the caches are told, and what of it is dead.
+    committed: Mutex<Option<(u64, HashMap<u64, Error>)>>,
     /// Positions that were settled, and when, for as long as their segments are kept.
     kept: Mutex<VecDeque<(u64, u64)>>,
     sync: accept::SyncState,
@@ -185,6 +189,7 @@ impl Batcher {
             disk,
             lock: Mutex::new(lock),
             accumulator: Mutex::new(None),
+            closed: AtomicBool::new(false),
             tables: Tables::default(),
             database: OnceLock::new(),
             registered: AtomicBool::new(false),
@@ -193,9 +198,10 @@ impl Batcher {
             room: Notify::new(),
             flushing: AsyncMutex::new(()),
             waiters: Mutex::default(),
+            committed: Mutex::default(),
             kept: Mutex::default(),
             sync: accept::SyncState::default(),
-            stuck: stuck::Stuck::default(),
+            stuck: stuck::Stuck::new(config.batch_give_up_after),
             complained: Mutex::default(),
             last_flush_ms: AtomicU64::new(0),
             failed: AtomicU32::new(0),

@@ -136,6 +136,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("batch_interval", Form::Duration(1, DAY), "", "5s", "Time between two flushes of aggregated writes."),
     setting("batch_size", Form::Integer(1, 10_000_000), "rows", "1000", "Distinct rows that trigger an early flush."),
     setting("batch_max_bytes", Form::Integer(1024 * 1024, 1024 * GIB), "bytes", "268435456", "Memory for aggregated writes that wait for PostgreSQL; at the bound calls wait."),
+    setting("batch_give_up_after", Form::Duration(1, 7 * DAY), "", "10m", "For how long an aggregated write may fail with an error that usually passes (a lock, a conflict, its time) before it is a dead letter; it holds up what was accepted after it."),
     setting("overload_timeout", Form::Duration(1, DAY), "", "5s", "How long an aggregated write waits for room before it fails with OverloadedError."),
     setting("journal", Form::Choice(&["journal", "journal_fsync", "memory"]), "", "journal", "What acknowledged aggregated writes survive: a kill -9, a loss of power as well, or nothing."),
     setting("journal_dir", Form::Path, "", "", "Folder of the journals, one for each database; none is a folder under the user's state directory, named after the database."),

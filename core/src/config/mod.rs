@@ -94,6 +94,8 @@ pub struct Config {
     pub batch_size: usize,
     /// Memory for aggregated writes that wait for PostgreSQL. Default 256 MiB.
     pub batch_max_bytes: usize,
+    /// For how long an aggregated write may fail with an error that usually passes. Default 10 min.
+    pub batch_give_up_after: Duration,
     /// How long an aggregated write waits for room. Default 5 s.
     pub overload_timeout: Duration,
     /// What acknowledged aggregated writes survive. Default journal.
@@ -212,6 +214,7 @@ impl Config {
             batch_interval: none,
             batch_size: 0,
             batch_max_bytes: 0,
+            batch_give_up_after: none,
             overload_timeout: none,
             journal: JournalClass::default(),
             journal_dir: None,
@@ -266,6 +269,7 @@ impl Config {
             "batch_interval" => self.batch_interval = given.duration()?,
             "batch_size" => self.batch_size = given.size()?,
             "batch_max_bytes" => self.batch_max_bytes = given.size()?,
+            "batch_give_up_after" => self.batch_give_up_after = given.duration()?,
             "overload_timeout" => self.overload_timeout = given.duration()?,
             "journal" => self.journal = JournalClass::from_word(given.choice()?),
             "journal_dir" => self.journal_dir = Some(given.path()?),
@@ -342,6 +346,7 @@ impl Config {
             "batch_interval": show_duration(self.batch_interval),
             "batch_size": self.batch_size,
             "batch_max_bytes": self.batch_max_bytes,
+            "batch_give_up_after": show_duration(self.batch_give_up_after),
             "overload_timeout": show_duration(self.overload_timeout),
             "journal": self.journal.word(),
             "journal_dir": self.journal_dir,

@@ -372,3 +372,38 @@ async fn what_is_read_back_from_the_journal_is_never_in_memory_as_a_whole() {
     assert!(grown < most, "{} MiB for {} MiB of letters", grown >> 20, (RECORDS * RECORD) >> 20);
     zm.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_acknowledged_that_nobody_will_apply_while_the_engine_closes() {
+    let scene = Scene::new().await;
+    let other = scene.open().await;
+    accept(&other, like("f2")).await;
+    let mut accepted = 0;
+    for _ in 0..rounds(30, 1_000) {
+        let zm = scene.open().await;
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let zm = zm.clone();
+                tokio::spawn(async move {
+                    let mut accepted = 0;
+                    while zm
+                        .cache_and_periodic_store(None, None, like("f1"), WriteOptions::default())
+                        .await
+                        .is_ok()
+                    {
+                        accepted += 1;
+                    }
+                    accepted
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        zm.close().await.unwrap();
+        for caller in callers {
+            accepted += caller.await.unwrap();
+        }
+        assert_eq!(scene.text("likes", "f1").await, Some(accepted.to_string()));
+        assert_eq!(scene.journals(), 1, "only that of the engine that is open");
+    }
+    other.close().await.unwrap();
+}

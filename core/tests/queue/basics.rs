@@ -271,9 +271,8 @@ async fn bad_calls_are_refused_before_anything_is_sent() {
     let error = zm.cache_and_delay_store(None, None, effect("k", "a"), coalescing).await.unwrap_err();
     assert!(error.message().contains("coalesce needs a key"), "{error}");
     zm.close().await.unwrap();
-    let none = serde_json::Value::Null;
-    let without = scene.setup.clone().with("redis_addr", none.clone()).with_queue("addr", none);
-    let zm = without.open().await;
+    let without = scene.setup.clone().with("redis_addr", serde_json::Value::Null);
+    let zm = without.with_queue("addr", serde_json::Value::Null).open().await;
     let error = zm.cache_and_delay_store(Some("k"), None, effect("k", "a"), after(0)).await.unwrap_err();
     assert!(error.code() == "config" && error.message().contains("queue.addr"), "{error}");
     zm.close().await.unwrap();

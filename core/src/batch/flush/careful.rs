@@ -34,6 +34,8 @@ use crate::store::{Access, ExecResult, StepFailure, Transaction};
 const FIRST_TRY: usize = 256;
 /// Deferred constraints speak up with the statement that breaks them.
 const IMMEDIATE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+/// What part of the time of a transaction one flight of statements has, once it is given up on.
+const PATIENCE: u128 = 20;
 /// A foreign key refers to a row that is not there.
 const MISSING_ROW: &str = "23503";
 
@@ -128,6 +130,15 @@ impl Surgery<'_> {
         // What is refused at COMMIT would be refused with all the rest.
         let at_once = Rendered { sql: IMMEDIATE.into(), params: [].into() };
         self.transaction.run(&[at_once]).await.map_err(Failure::of)?;
+        if self.flight.gives_up {
+            // One that never ends is found before the time of the whole transaction is over.
+            let milliseconds = (self.flight.deadline.remaining().as_millis() / PATIENCE).max(1);
+            let less = Rendered {
+                sql: format!("SET LOCAL statement_timeout = {milliseconds}").into(),
+                params: [].into(),
+            };
+            self.transaction.run(&[less]).await.map_err(Failure::of)?;
+        }
         for lock in self.plan.locks() {
             // A table that is gone is found out below.
             self.attempt(&[lock]).await?.ok();
@@ -190,10 +201,10 @@ impl Surgery<'_> {
         match self.transaction.attempt(statements).await {
             Ok(results) => Ok(Ok(results)),
             Err(StepFailure::Refused { error, .. }) => Ok(Err(error)),
-            Err(StepFailure::Again(error)) => match error.sqlstate() {
-                Some(code) if self.flight.given_up_on == Some(code) => Ok(Err(error)),
-                _ => Err(Failure::Again(error)),
-            },
+            Err(StepFailure::Again(error)) if self.flight.gives_up && error.sqlstate().is_some() => {
+                Ok(Err(error))
+            }
+            Err(StepFailure::Again(error)) => Err(Failure::Again(error)),
         }
     }
 

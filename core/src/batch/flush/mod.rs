@@ -51,8 +51,8 @@ pub(super) struct Flight<'a> {
     pub store: &'a dyn Store,
     pub stream: Stream,
     pub batch: &'a Batch,
-    /// A SQLSTATE that counts as a refusal although it usually passes: see [`Stuck`](super::stuck::Stuck).
-    pub given_up_on: Option<&'a str>,
+    /// Whether errors that usually pass count as refusals: see [`Stuck`](super::stuck::Stuck).
+    pub gives_up: bool,
     pub deadline: Deadline,
 }
 
@@ -107,7 +107,7 @@ fn is_conflict(error: &Error) -> bool {
 }
 
 async fn once(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
-    if flight.given_up_on.is_some() {
+    if flight.gives_up {
         return careful::apply(flight, tables, log).await;
     }
     let plan = Plan::of(flight.batch, tables, flight.store, flight.deadline).await.map_err(Failure::Again)?;

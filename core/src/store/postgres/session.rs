@@ -36,7 +36,8 @@ pub(super) async fn begin(
 ) -> Result<Box<dyn Transaction>, StepFailure> {
     let mut lease = store.pool.take(deadline).await.map_err(StepFailure::Again)?;
     lease.begin();
-    let milliseconds = deadline.remaining().as_millis().clamp(1, i32::MAX as u128);
+    // A little less than this process waits: the server's word says which statement it was.
+    let milliseconds = (deadline.remaining().as_millis() * 9 / 10).clamp(1, i32::MAX as u128);
     let settings = match access {
         Access::ByKey => BY_KEY,
         Access::Any => "",
