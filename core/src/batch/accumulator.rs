@@ -95,7 +95,8 @@ impl Accumulator {
 
     /// Memory held, estimated.
     pub(super) fn bytes(&self) -> usize {
-        self.active.bytes + self.frozen.as_ref().map_or(0, |batch| batch.bytes) + self.dictionary_bytes
+        let composed = self.active.bytes + self.frozen.as_ref().map_or(0, |batch| batch.bytes);
+        composed + self.dictionary_bytes + self.journal.memory()
     }
 
     /// Accepts tasks as one record: all of them or none.

@@ -74,7 +74,11 @@ async fn look(shared: &Arc<Shared>) {
                 });
             }
             Err(error) => {
-                log::warn!("the journal {} could not be applied, trying again: {error}", dir.display())
+                // Each journal would say so every few seconds while PostgreSQL is away.
+                shared.complain("an adoption failed".to_owned(), |_| {
+                    format!("the journal {} could not be applied, trying again: {error}", dir.display())
+                });
+                log::debug!("the journal {} could not be applied, trying again: {error}", dir.display());
             }
         }
     }
@@ -160,7 +164,7 @@ async fn adopt(shared: &Arc<Shared>, dir: &Path) -> Result<Outcome> {
 }
 
 fn refusal(shared: &Shared, header: &StreamHeader, recovered: &Recovered) -> Option<String> {
-    if !is_ours(shared, header, shared.database.get().copied().unwrap_or_default()) {
+    if !is_ours(shared, header, shared.database.get().copied()) {
         return Some("it is of another database".to_owned());
     }
     match recovered.end {
@@ -178,11 +182,11 @@ fn refusal(shared: &Shared, header: &StreamHeader, recovered: &Recovered) -> Opt
     }
 }
 
-/// One that does not know its database yet is known by where it was to be found.
-fn is_ours(shared: &Shared, header: &StreamHeader, database: [u8; 16]) -> bool {
-    match header.database {
-        known if known != [0; 16] => known == database,
-        _ => header.place == shared.settings.fingerprint,
+/// Where one of the two does not know its database yet, they are compared by where it is to be found.
+fn is_ours(shared: &Shared, header: &StreamHeader, database: Option<[u8; 16]>) -> bool {
+    match database.filter(|_| header.database != [0; 16]) {
+        Some(database) => header.database == database,
+        None => header.place == shared.settings.fingerprint,
     }
 }
 
@@ -235,7 +239,7 @@ pub(super) async fn remove_done(
 }
 
 /// An error if the folder holds journals of another database.
-pub(super) fn refuse_foreign(shared: &Shared, database: [u8; 16]) -> Result<()> {
+pub(super) fn refuse_foreign(shared: &Shared, database: Option<[u8; 16]>) -> Result<()> {
     if shared.settings.class == crate::config::JournalClass::Memory {
         return Ok(());
     }

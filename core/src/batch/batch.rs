@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 
 use super::domain::Domain;
 use super::done::Done;
-use super::route::{Placing, ROW_OVERHEAD, Route, Row, State, class_bit};
+use super::route::{COLUMN_OVERHEAD, Placing, ROUTE_OVERHEAD, Route, Row, State, class_bit};
 use crate::ops::Operation;
-use crate::sql::Cell;
+use crate::sql::{ANYTHING, Cell};
 
 const KEY_OVERHEAD: usize = 96;
 
@@ -115,7 +115,7 @@ impl Batch {
             None => self.add_row(route, placing.key.into(), placing.insert.into()),
         };
         if new {
-            self.bytes += ROW_OVERHEAD;
+            self.bytes += COLUMN_OVERHEAD;
         }
         Slot { route, row, column }
     }
@@ -126,11 +126,11 @@ impl Batch {
         let table: Box<str> = cell.table().last().into();
         let domain = self.domains.entry(table.clone()).or_default();
         domain.add_route(number, &route, cell.where_mentions());
-        domain.ordered |= self.mentioned.contains(&table);
+        domain.ordered |= self.mentioned.contains(&table) || self.mentioned.contains(ANYTHING);
         let ordered = domain.ordered;
         route.ordered = ordered;
         self.routes.push(route);
-        self.bytes += ROW_OVERHEAD + name.len();
+        self.bytes += ROUTE_OVERHEAD + 2 * name.len();
         self.by_name.insert(name, number);
         if ordered {
             self.put_in_order(&table);
@@ -221,7 +221,8 @@ impl Batch {
         }
         let kind = route.columns[slot.column as usize].kind;
         let Some(row) = route.rows.get_mut(slot.row as usize) else { return };
-        let state = row.state(slot.column, kind);
+        let (state, more) = row.state(slot.column, kind);
+        self.bytes += more;
         let State::Composed(form) = state else { return };
         let before = form.bytes();
         let composed = operation.is_some_and(|operation| form.then(operation).is_ok());
@@ -265,6 +266,10 @@ impl Batch {
             if !self.mentioned.contains(name) {
                 self.bytes += KEY_OVERHEAD + name.len();
                 self.mentioned.insert(name.clone());
+                if &**name == ANYTHING {
+                    let all: Vec<Box<str>> = self.domains.keys().cloned().collect();
+                    all.iter().for_each(|table| self.put_in_order(table));
+                }
                 self.put_in_order(name);
             }
         }
@@ -326,6 +331,8 @@ impl Batch {
 
     /// Whether the operations on this table run in order.
     pub(super) fn is_ordered(&self, table: &str) -> bool {
-        self.mentioned.contains(table) || self.domains.get(table).is_some_and(|domain| domain.ordered)
+        self.mentioned.contains(table)
+            || self.mentioned.contains(ANYTHING)
+            || self.domains.get(table).is_some_and(|domain| domain.ordered)
     }
 }

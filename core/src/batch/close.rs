@@ -43,7 +43,12 @@ impl Shared {
     /// Removes the journal, which is wholly applied.
     async fn put_away(&self, deadline: Deadline) -> Result<()> {
         let accumulator = self.accumulator.lock().take();
-        let Some(dir) = self.lock.lock().as_ref().map(|lock| lock.dir().to_owned()) else { return Ok(()) };
+        let Some(dir) = self.lock.lock().as_ref().map(|lock| lock.dir().to_owned()) else {
+            if self.registered.load(Ordering::Acquire) {
+                flush::forget(&*self.store, self.stream, deadline).await?;
+            }
+            return Ok(());
+        };
         crash!("close.before_finish");
         let (disk, path) = (self.disk.clone(), dir);
         let renamed = service::blocking(move || match accumulator {
@@ -74,7 +79,7 @@ impl Shared {
     }
 
     /// Says what was not flushed. Others may take the journal from here on.
-    fn leave(&self, error: &crate::error::Error) {
+    pub(super) fn leave(&self, error: &crate::error::Error) {
         self.stop_accepting_if(|_| true);
         let guard = self.accumulator.lock();
         let Some(accumulator) = guard.as_ref() else { return };

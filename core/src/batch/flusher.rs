@@ -254,7 +254,7 @@ impl Shared {
     /// Drops what a batch changed from the caches, unless they hold what was accepted last.
     pub(super) async fn tell_caches(&self, batch: &Batch, version: u64) {
         let keys = batch.keys.keys().cloned().collect();
-        self.hooks.committed(keys, version, &|keys: &[Arc<str>]| self.last_values(keys)).await;
+        self.hooks.committed(keys, version).await;
     }
 
     /// For each key the digest of the value that came with the last operation that is not settled yet.

@@ -56,7 +56,7 @@ mod stuck;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -64,7 +64,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use crate::base::{Clock, random};
 use crate::config::{Config, JournalClass};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::{BatchHooks, Store};
 use crate::telemetry::Counters;
 use accumulator::{Accumulator, Bounds};
@@ -103,6 +103,16 @@ struct Settings {
 /// The aggregation of one engine.
 #[derive(Clone)]
 pub(crate) struct Batcher(Arc<Shared>);
+
+/// The same, held weakly.
+pub(crate) struct WeakBatcher(Weak<Shared>);
+
+impl WeakBatcher {
+    /// It, unless the engine is gone.
+    pub(crate) fn upgrade(&self) -> Option<Batcher> {
+        self.0.upgrade().map(Batcher)
+    }
+}
 
 struct Shared {
     settings: Settings,
@@ -216,14 +226,27 @@ impl Batcher {
     /// # Errors
     /// `Config` naming the folder.
     pub(crate) fn belong_to(&self, database: [u8; 16]) -> Result<()> {
-        adopt::refuse_foreign(&self.0, database)?;
+        adopt::refuse_foreign(&self.0, Some(database))?;
         let _ = self.0.database.set(database);
         Ok(())
+    }
+
+    /// For what it holds itself.
+    pub(crate) fn downgrade(&self) -> WeakBatcher {
+        WeakBatcher(Arc::downgrade(&self.0))
     }
 
     /// What an acknowledged operation survives.
     pub(crate) fn durability(&self) -> &'static str {
         self.0.settings.class.word()
+    }
+
+    /// The same before the database can be asked: a folder with journals that were made for another address is refused.
+    ///
+    /// # Errors
+    /// `Config` naming the folder.
+    pub(crate) fn refuse_other_places(&self) -> Result<()> {
+        adopt::refuse_foreign(&self.0, None)
     }
 
     /// For each key the digest of the value that came with the last operation that is not settled yet.
@@ -255,7 +278,11 @@ impl Settings {
             JournalClass::Memory => (PathBuf::from("/memory"), [0; 32]),
             _ => place::of(config)?,
         };
-        let max_bytes = config.journal_max_bytes;
+        let max_bytes = match config.journal {
+            // All of it is memory; the other half is for what is composed.
+            JournalClass::Memory => config.journal_max_bytes.min(config.batch_max_bytes as u64 / 2),
+            _ => config.journal_max_bytes,
+        };
         let retain_ms = match config.journal {
             // What is applied need not be in memory.
             JournalClass::Memory => 0,
@@ -276,6 +303,15 @@ impl Settings {
             overload_timeout: config.overload_timeout,
             flush_timeout: config.timeout.max(Duration::from_secs(30)),
         })
+    }
+}
+
+/// An engine that is dropped without a close flushes nothing more: whoever waits is told.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if !*self.closed.get_mut() {
+            self.leave(&Error::new(ErrorKind::Closed, "the engine was dropped without a close"));
+        }
     }
 }
 

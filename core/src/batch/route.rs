@@ -11,8 +11,12 @@ use crate::sql::{Cell, CellKind, Name};
 use crate::value::Value;
 use crate::value::codec::{Reader, write_bytes, write_value, write_varint};
 
-/// What a row costs beside its own bytes, about: its place in the tables, its form.
-pub(super) const ROW_OVERHEAD: usize = 200;
+/// What a row costs beside its own bytes, about: its place in the tables, its first cell.
+const ROW_OVERHEAD: usize = 200;
+/// The same of a further cell, of a column and of a route, as measured with the allocator of the system.
+pub(super) const CELL_OVERHEAD: usize = 2 * size_of::<(u16, State)>();
+pub(super) const COLUMN_OVERHEAD: usize = 700;
+pub(super) const ROUTE_OVERHEAD: usize = 2_000;
 /// Columns of a table of PostgreSQL (its appendix "Limits"), as four kinds of cells at the most.
 const MOST_COLUMNS: usize = 4 * 1_600;
 
@@ -158,17 +162,19 @@ impl Row {
             State::Composed(form) => form.bytes(),
             State::Replayed => 0,
         });
-        Row::overhead(&self.key, &self.insert) + forms.sum::<usize>()
+        let cells = CELL_OVERHEAD * self.cells.len().saturating_sub(1);
+        Row::overhead(&self.key, &self.insert) + cells + forms.sum::<usize>()
     }
 
-    /// What is composed of a column of this row.
-    pub(super) fn state(&mut self, column: u16, kind: CellKind) -> &mut State {
+    /// What is composed of a column of this row, and the memory that it took to have a place for it.
+    pub(super) fn state(&mut self, column: u16, kind: CellKind) -> (&mut State, usize) {
         match self.cells.iter().position(|(at, _)| *at == column) {
-            Some(at) => &mut self.cells[at].1,
+            Some(at) => (&mut self.cells[at].1, 0),
             None => {
+                let more = if self.cells.is_empty() { 0 } else { CELL_OVERHEAD };
                 self.cells.push((column, State::Composed(Form::new(kind.into()))));
                 let last = self.cells.len() - 1;
-                &mut self.cells[last].1
+                (&mut self.cells[last].1, more)
             }
         }
     }

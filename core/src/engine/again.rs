@@ -1,4 +1,4 @@
-//! Drops of keys that are repeated in the background: a transaction may become visible late, or Redis was away.
+//! Drops of keys that are repeated in the background, because a transaction may become visible late.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;

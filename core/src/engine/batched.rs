@@ -1,30 +1,44 @@
-//! What the COMMIT of a batch or of delayed writes does to the caches: each of their keys is dropped, unless the caches
-//! still hold the value that was put there with the last accepted write on it.
+//! What a COMMIT that came later does to the caches, be it of a batch or of delayed writes: each of its keys is dropped,
+//! unless the caches hold the value of the last accepted write on it. What Redis could not be told is told again.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use super::again;
 use crate::base::Deadline;
-use crate::base::service::Services;
-use crate::batch::Gate;
+use crate::base::service::{Services, StopSignal};
+use crate::batch::{Gate, WeakBatcher};
 use crate::cache::{Caches, Stays};
 use crate::error::Result;
-use crate::store::{BatchHooks, DelayedKey, LastValues, QueueHooks};
+use crate::store::{BatchHooks, DelayedKey, QueueHooks};
 
 /// Keys that Redis is told of at once.
 const AT_ONCE: usize = 500;
+/// When it is told again, in seconds after the time before.
+const AGAIN_AFTER: [u64; 3] = [1, 4, 25];
 
 /// Tells the caches.
-pub(super) struct CachesFollow {
+#[derive(Clone)]
+pub(super) struct CachesFollow(Arc<Inner>);
+
+struct Inner {
     caches: Arc<Caches>,
     gate: Arc<Gate>,
+    /// Knows the last values of aggregated writes. Weak, as it holds this.
+    batcher: OnceLock<WeakBatcher>,
     /// A service holds this: strong, the services of a forgotten engine would keep each other.
     services: Weak<Services>,
     redis_timeout: Duration,
+}
+
+/// A key that was changed.
+#[derive(Clone)]
+struct Changed {
+    key: Arc<str>,
+    /// The delayed write that changed it: its value and later ones may stay.
+    since: Option<u64>,
 }
 
 impl CachesFollow {
@@ -34,45 +48,17 @@ impl CachesFollow {
         services: &Arc<Services>,
         redis_timeout: Duration,
     ) -> CachesFollow {
-        CachesFollow { caches, gate, services: Arc::downgrade(services), redis_timeout }
+        let (batcher, services) = (OnceLock::new(), Arc::downgrade(services));
+        CachesFollow(Arc::new(Inner { caches, gate, batcher, services, redis_timeout }))
     }
 
-    async fn tell(&self, keys: &[Arc<str>], version: u64, last: LastValues<'_>) -> Result<()> {
-        let _alone = self.gate.write().await;
-        let deadline = Deadline::after(self.redis_timeout.saturating_mul(2));
-        let (mut plain, mut kept) = (Vec::new(), Vec::new());
-        for (key, value) in keys.iter().zip(last(keys)) {
-            match value {
-                Some(value) => kept.push((key, value)),
-                None => plain.push(key),
-            }
-        }
-        let dropped = self.caches.drop_keys(self.caches.begin(&plain), version, deadline).await;
-        let unless = kept.iter().map(|(key, value)| {
-            let change = self.caches.begin(std::slice::from_ref(*key));
-            self.caches.drop_unless(change, Stays::Digest(*value), version, deadline)
-        });
-        join_all(unless).await.into_iter().fold(dropped, |all, one| all.and(one))
-    }
-}
-
-impl CachesFollow {
-    /// The values of accepted writes say which one they are, so that nobody has to be kept from writing.
-    async fn tell_delayed(&self, keys: &[DelayedKey], version: u64) -> Result<()> {
-        let deadline = Deadline::after(self.redis_timeout.saturating_mul(2));
-        let plain: Vec<&Arc<str>> =
-            keys.iter().filter(|it| it.sequence.is_none()).map(|it| &it.key).collect();
-        let dropped = self.caches.drop_keys(self.caches.begin(&plain), version, deadline).await;
-        let own = keys.iter().filter_map(|it| Some((&it.key, it.sequence?)));
-        let unless = own.map(|(key, sequence)| {
-            let change = self.caches.begin(std::slice::from_ref(key));
-            self.caches.drop_unless(change, Stays::Since(sequence), version, deadline)
-        });
-        join_all(unless).await.into_iter().fold(dropped, |all, one| all.and(one))
+    /// Says who knows the last values.
+    pub(super) fn ask(&self, batcher: WeakBatcher) {
+        let _ = self.0.batcher.set(batcher);
     }
 
-    /// What the caches could not be told: this process's own memory at least has nothing older, and Redis is told later.
-    fn again(&self, failed: Vec<Arc<str>>, version: u64) {
+    async fn follow(&self, keys: Vec<Changed>, version: u64) {
+        let failed = self.0.tell_all(&keys, version).await;
         if failed.is_empty() {
             return;
         }
@@ -80,39 +66,91 @@ impl CachesFollow {
             "the caches could not follow a transaction; {} keys are dropped again later",
             failed.len()
         );
-        drop(self.caches.begin(&failed));
-        if let Some(services) = self.services.upgrade() {
-            again::drop_later(&self.caches, &services, failed, version, self.redis_timeout);
+        if let Some(services) = self.0.services.upgrade() {
+            let inner = Arc::downgrade(&self.0);
+            services.start(move |stop| tell_again(inner, failed, version, stop));
         }
     }
 }
 
-#[async_trait]
-impl BatchHooks for CachesFollow {
-    async fn committed(&self, keys: Vec<Arc<str>>, version: u64, last: LastValues<'_>) {
-        let mut failed: Vec<Arc<str>> = Vec::new();
+impl Inner {
+    /// Gives the keys of which Redis could not be told.
+    async fn tell_all(&self, keys: &[Changed], version: u64) -> Vec<Changed> {
+        let mut failed: Vec<Changed> = Vec::new();
         for chunk in keys.chunks(AT_ONCE) {
             // Once Redis has failed, the rest is left to the repetition: each would wait as long.
-            let told = if failed.is_empty() { self.tell(chunk, version, last).await.is_ok() } else { false };
+            let told = if failed.is_empty() { self.tell(chunk, version).await.is_ok() } else { false };
             if !told {
                 failed.extend_from_slice(chunk);
             }
         }
-        self.again(failed, version);
+        // This process's own memory at least has nothing older.
+        drop(self.caches.begin(&keys_of(&failed)));
+        failed
+    }
+
+    async fn tell(&self, changed: &[Changed], version: u64) -> Result<()> {
+        let _alone = self.gate.write().await;
+        let deadline = Deadline::after(self.redis_timeout.saturating_mul(2));
+        let last = self.last_values(&keys_of(changed));
+        let (mut plain, mut unless) = (Vec::new(), Vec::new());
+        for (Changed { key, since }, digest) in changed.iter().zip(last) {
+            match since.map(Stays::Since).or(digest.map(Stays::Digest)) {
+                Some(stays) => unless.push((key, stays)),
+                None => plain.push(key),
+            }
+        }
+        let dropped = self.caches.drop_keys(self.caches.begin(&plain), version, deadline).await;
+        let unless = unless.into_iter().map(|(key, stays)| {
+            let change = self.caches.begin(std::slice::from_ref(key));
+            self.caches.drop_unless(change, stays, version, deadline)
+        });
+        join_all(unless).await.into_iter().fold(dropped, |all, one| all.and(one))
+    }
+
+    fn last_values(&self, keys: &[Arc<str>]) -> Vec<Option<[u8; 20]>> {
+        match self.batcher.get().and_then(WeakBatcher::upgrade) {
+            Some(batcher) => batcher.last_values(keys),
+            None => vec![None; keys.len()],
+        }
+    }
+}
+
+fn keys_of(changed: &[Changed]) -> Vec<Arc<str>> {
+    changed.iter().map(|it| it.key.clone()).collect()
+}
+
+/// What was accepted meanwhile stays, as it would have.
+async fn tell_again(inner: Weak<Inner>, mut keys: Vec<Changed>, version: u64, mut stop: StopSignal) {
+    for seconds in AGAIN_AFTER {
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        let failed = inner.tell_all(&keys, version).await;
+        if failed.is_empty() {
+            return;
+        }
+        keys = failed;
+    }
+    log::warn!(
+        "Redis was not told that {} keys have changed: it may serve them until they expire",
+        keys.len()
+    );
+}
+
+#[async_trait]
+impl BatchHooks for CachesFollow {
+    async fn committed(&self, keys: Vec<Arc<str>>, version: u64) {
+        self.follow(keys.into_iter().map(|key| Changed { key, since: None }).collect(), version).await;
     }
 }
 
 #[async_trait]
 impl QueueHooks for CachesFollow {
     async fn committed(&self, keys: Vec<DelayedKey>, version: u64) {
-        let mut failed: Vec<Arc<str>> = Vec::new();
-        for chunk in keys.chunks(AT_ONCE) {
-            let told =
-                if failed.is_empty() { self.tell_delayed(chunk, version).await.is_ok() } else { false };
-            if !told {
-                failed.extend(chunk.iter().map(|it| it.key.clone()));
-            }
-        }
-        self.again(failed, version);
+        let changed = keys.into_iter().map(|DelayedKey { key, sequence }| Changed { key, since: sequence });
+        self.follow(changed.collect(), version).await;
     }
 }

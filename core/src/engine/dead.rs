@@ -34,8 +34,7 @@ impl Zmsg {
             state.own_tables(deadline).await?;
             let revived = dead_letters::retry(&*state.store, id, read, deadline).await?;
             let keys = revived.keys.into_iter().map(Arc::from).collect();
-            let last = |keys: &[Arc<str>]| state.batcher.last_values(keys);
-            state.follower().committed(keys, revived.version, &last).await;
+            BatchHooks::committed(&state.follower, keys, revived.version).await;
             Ok(())
         })
         .await

@@ -112,6 +112,7 @@ impl Zmsg {
         if tasks.is_empty() {
             return Err(Error::task(format!("{VERB} was given an empty list of tasks; give at least one")));
         }
+        self.state.check_usable()?;
         let config = &self.state.config;
         for key in key.into_iter().chain(options.invalidates.iter().map(String::as_str)) {
             check_key(config, key)?;

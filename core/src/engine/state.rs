@@ -1,6 +1,6 @@
 //! What an open engine consists of, and how it comes and goes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
@@ -15,7 +15,7 @@ use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
 use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
 use crate::config::{Config, Ttl};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::Ids;
 use crate::queue::Queue;
 use crate::redis::{Redis, RedisSettings};
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) queue: Option<Queue>,
     /// Between accepted values and what flushes drop.
     pub(super) gate: Arc<Gate>,
+    /// What tells the caches of a COMMIT that came later.
+    pub(super) follower: CachesFollow,
     pub(super) sources: SourceTable,
     pub(super) source_permits: Semaphore,
     /// Families of keys that were missed and have no source.
@@ -44,6 +46,8 @@ pub(super) struct State {
     services: Arc<Services>,
     /// Set once the engine's own tables are known to be there.
     own_tables: OnceCell<()>,
+    /// Why this database will never do, if that turned out after a start without it.
+    unusable: OnceLock<Error>,
     closed: OnceCell<()>,
 }
 
@@ -66,6 +70,11 @@ impl State {
         match state.prepare_database().await {
             Ok(()) => {}
             Err(error) if state.config.start_degraded && error.retryable() => {
+                // It cannot be asked which one it is: then nobody else's folder is written to.
+                if let Err(error) = state.batcher.refuse_other_places() {
+                    state.batcher.close(Deadline::after(state.config.connect_timeout)).await;
+                    return Err(error);
+                }
                 log::warn!("starting without PostgreSQL, trying again in the background: {error}");
                 let late = Arc::downgrade(&state);
                 state.services.start(move |stop| prepare_later(late, stop));
@@ -105,20 +114,22 @@ impl State {
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
         let follower = CachesFollow::new(caches.clone(), gate.clone(), &services, config.redis_timeout);
-        let follower = Arc::new(follower);
         let queue = match of_queue {
             Some(redis) => {
-                let (hooks, counters) = (follower.clone(), counters.clone());
+                let (hooks, counters) = (Arc::new(follower.clone()), counters.clone());
                 Some(Queue::open(&config, redis, store.clone(), hooks, counters, clock.clone()).await?)
             }
             None => None,
         };
-        let batcher = Batcher::open(&config, store.clone(), follower, counters.clone(), clock.clone())?;
+        let hooks = Arc::new(follower.clone());
+        let batcher = Batcher::open(&config, store.clone(), hooks, counters.clone(), clock.clone())?;
+        follower.ask(batcher.downgrade());
         Ok(State {
             caches,
             batcher,
             queue,
             gate,
+            follower,
             ids: Ids::new(store.clone(), clock, config.id_grant, statement_time),
             source_permits: Semaphore::new(config.source_concurrency),
             counters,
@@ -128,6 +139,7 @@ impl State {
             store,
             services,
             own_tables: OnceCell::new(),
+            unusable: OnceLock::new(),
             closed: OnceCell::new(),
             config,
         })
@@ -146,6 +158,12 @@ impl State {
     pub(super) async fn own_tables(&self, deadline: Deadline) -> Result<()> {
         let opening = self.own_tables.get_or_try_init(|| self.open_database(deadline));
         deadline.run("waiting for the engine's own tables", opening).await?.copied()
+    }
+
+    /// An error if nothing that is accepted now would ever reach the database.
+    #[inline]
+    pub(super) fn check_usable(&self) -> Result<()> {
+        self.unusable.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// The engine's own tables, and which database they are in, which Redis has to know.
@@ -210,11 +228,6 @@ impl State {
         again::drop_later(&self.caches, &self.services, keys, version, self.config.redis_timeout);
     }
 
-    /// What tells the caches of a batch.
-    pub(super) fn follower(&self) -> CachesFollow {
-        CachesFollow::new(self.caches.clone(), self.gate.clone(), &self.services, self.config.redis_timeout)
-    }
-
     pub(super) async fn drop_keys(&self, change: Settle, version: u64) -> Result<()> {
         self.caches.drop_keys(change, version, self.cache_deadline()).await
     }
@@ -242,7 +255,11 @@ async fn prepare_later(state: std::sync::Weak<State>, mut stop: StopSignal) {
         match prepared {
             Ok(()) => return log::info!("PostgreSQL is there now"),
             Err(error) if error.retryable() => log::debug!("PostgreSQL is still away: {error}"),
-            Err(error) => return log::error!("the database cannot be used: {error}"),
+            Err(error) => {
+                log::error!("the database cannot be used: {error}");
+                let _ = state.unusable.set(error);
+                return;
+            }
         }
     }
 }

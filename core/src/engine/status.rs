@@ -155,6 +155,7 @@ impl Zmsg {
         let deadline = self.deadline().at_most(self.state.config.connect_timeout);
         let (postgres, redis) =
             tokio::join!(self.state.store.ping(deadline), self.state.caches.ping(deadline));
+        let postgres = self.state.check_usable().and(postgres);
         let mut tiers = vec![tier("postgres", postgres)];
         tiers.extend(redis.map(|answer| tier("redis", answer)));
         Ok(Health { ok: tiers.iter().all(|tier| tier.ok), tiers })

@@ -46,6 +46,6 @@ pub use builder::{
 };
 pub use clauses::OnConflict;
 pub use ident::Name;
-pub(crate) use statement::names_in;
+pub(crate) use statement::{ANYTHING, names_in};
 pub(crate) use task::sql_of;
 pub use task::{Rendered, Task, sql};

@@ -112,13 +112,21 @@ impl Statement {
     }
 }
 
+/// Stands among the names of a statement that may be about any table: DO and CALL run what their text does not show, and
+/// an identifier of the form U&"…" is spelt in escapes.
+pub(crate) const ANYTHING: &str = "*";
+
 /// The identifiers in a statement as PostgreSQL takes it, keywords among them, each once.
 pub(crate) fn names_in(sql: &str) -> Vec<Box<str>> {
     let mut lexer = Lexer::without_placeholders(sql);
-    let mut names = Vec::new();
+    let mut names: Vec<Box<str>> = Vec::new();
     // What does not lex is refused elsewhere.
     while let Ok(Some(token)) = lexer.next() {
         names.extend(identifier(sql, token));
+    }
+    let runs_more = names.first().is_some_and(|first| matches!(&**first, "do" | "call"));
+    if runs_more || sql.contains("U&\"") || sql.contains("u&\"") {
+        names.push(ANYTHING.into());
     }
     names.sort_unstable();
     names.dedup();

@@ -106,17 +106,13 @@ impl CommitHooks for NoHooks {
     async fn after(&self, _outcome: &Outcome) {}
 }
 
-/// For each key the SHA-1 of the value that was put into the caches with the last operation accepted on it; none if that
-/// one brought no value or is not known.
-pub type LastValues<'a> = &'a (dyn Fn(&[Arc<str>]) -> Vec<Option<[u8; 20]>> + Send + Sync);
-
 /// What happens after a batch was committed; implemented by the engine.
 #[async_trait]
 pub trait BatchHooks: Send + Sync {
     /// Tells the caches which keys have changed, before the operations are reported as done. While they hold the last
-    /// value of a key, it stays: of the operations accepted meanwhile too. `version` is that of the transaction. It never
-    /// fails: what the caches could not be told is for it to remember.
-    async fn committed(&self, keys: Vec<Arc<str>>, version: u64, last: LastValues<'_>);
+    /// value accepted on a key, it stays. `version` is that of the transaction. It never fails: what the caches could not
+    /// be told is for it to remember.
+    async fn committed(&self, keys: Vec<Arc<str>>, version: u64);
 }
 
 /// A key that a delayed write changed.

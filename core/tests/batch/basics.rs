@@ -205,6 +205,27 @@ async fn pending_of_a_builder_that_inserts_reads_the_row_beside_one_that_does_no
 }
 
 #[tokio::test]
+async fn statements_that_hide_their_tables_are_barriers_for_all_of_them() {
+    let scene = Scene::new().await;
+    let procedure =
+        "CREATE PROCEDURE reset() LANGUAGE sql AS $$ UPDATE meta SET likes = 0 WHERE id = 'f1' $$";
+    scene.client.batch_execute(procedure).await.unwrap();
+    let zm = scene.open().await;
+    for text in [
+        "DO $$ BEGIN UPDATE meta SET likes = 0 WHERE id = 'f1'; END $$",
+        "CALL reset()",
+        "UPDATE U&\"m\\0065ta\" SET likes = 0 WHERE id = 'f1'",
+    ] {
+        accept(&zm, likes("f1").inc(5).build().unwrap()).await;
+        accept(&zm, sql(text, ()).unwrap()).await;
+        accept(&zm, like("f1")).await;
+        zm.flush().await.unwrap();
+        assert_eq!(scene.text("likes", "f1").await.as_deref(), Some("1"), "{text}");
+    }
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_missing_row_is_counted_however_it_was_to_be_found() {
     let scene = Scene::new().await;
     let zm = scene.open().await;

@@ -1,6 +1,7 @@
 //! What happens between the steps of a flush, as people and schedules arrange it.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use zmsg_core::engine::{WriteOptions, Zmsg};
@@ -119,6 +120,28 @@ async fn a_flush_leaves_the_value_of_an_operation_that_was_accepted_meanwhile() 
     zm.flush().await.unwrap();
     assert_eq!(found("f1").await, Some(Bytes::from("three")));
     assert_eq!(found("f3").await, Some(Bytes::from("2")));
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_redis_is_told_again_leaves_what_was_accepted_meanwhile() {
+    let scene = Scene::new().await;
+    let redis = Proxy::to_redis(&crate::support::redis_addr()).await;
+    let zm = scene.with("redis_timeout", "200ms").redis_behind(&redis).open().await;
+    zm.source("f*", sql("SELECT likes FROM meta WHERE id = ?", ()).unwrap(), Default::default()).unwrap();
+    let with = async |data: Option<&'static str>| {
+        let data = data.map(|it| Bytes::from_static(it.as_bytes()));
+        zm.cache_and_periodic_store(Some("f1"), data, like("f1"), WriteOptions::default()).await.unwrap()
+    };
+    assert!(with(Some("old")).await.cached);
+    redis.down().await;
+    with(None).await;
+    zm.flush().await.unwrap();
+    redis.up().await;
+    until("Redis is back", async || with(Some("later")).await.cached).await;
+    // It is told again after a second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(zm.get("f1").await.unwrap(), Some(Bytes::from("later")));
     zm.close().await.unwrap();
 }
 

@@ -10,6 +10,7 @@ mod crashes;
 mod interleavings;
 mod law;
 mod logs;
+mod memory;
 mod poison;
 mod postgres;
 mod scene;

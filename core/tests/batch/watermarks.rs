@@ -11,6 +11,7 @@ use crate::logs;
 use crate::scene::{Scene, accept, like, rounds};
 use crate::support::engine::{Setup, until};
 use crate::support::process::{Process, Start, answer, in_role, orders};
+use crate::support::proxy::Proxy;
 
 const SAVE: &str = "CREATE TABLE old_meta AS TABLE meta; CREATE TABLE old_journals AS TABLE zmsg_journals";
 /// As a backup that is put back, as far as one database can play it.
@@ -184,6 +185,49 @@ async fn another_databases_engine_refuses_the_folder_whether_its_owner_lives_or_
     assert_eq!(ours.text("likes", "f1").await.as_deref(), Some("3"));
     assert_eq!(theirs.text("likes", "f1").await.as_deref(), Some("0"));
     same_folder.open().await.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_engine_that_starts_without_its_database_leaves_another_ones_folder_alone() {
+    let (ours, theirs) = (Scene::new().await, Scene::new().await);
+    let folder = ours.journals.path().join("journal");
+    let degraded = |proxy: &Proxy| {
+        let setup = theirs.with("journal_dir", folder.to_str().unwrap()).with("start_degraded", true);
+        setup.with("connect_timeout", "500ms").postgres_behind(proxy, &theirs.database)
+    };
+    // Ours is there already.
+    let production = ours.open().await;
+    accept(&production, like("f1")).await;
+    let proxy = Proxy::start(&theirs.database.dsn).await;
+    proxy.down().await;
+    let error = degraded(&proxy).try_open().await.err().expect("it is refused");
+    assert!(error.code() == "config" && error.message().contains("another database"), "{error}");
+    production.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_turns_out_to_be_of_no_use_is_said_to_be_and_nothing_is_accepted_for_it() {
+    let scene = Scene::new().await;
+    let proxy = Proxy::start(&scene.database.dsn).await;
+    proxy.down().await;
+    let setup =
+        scene.with("start_degraded", true).with("connect_timeout", "500ms").with("auto_migrate", false);
+    let zm = setup.postgres_behind(&proxy, &scene.database).open().await;
+    accept(&zm, like("f1")).await;
+    proxy.up().await;
+    // Its tables are not there, and may not be made.
+    until("health says so", async || {
+        let health = zm.health().await.unwrap();
+        health
+            .tiers
+            .iter()
+            .any(|tier| tier.error.as_ref().is_some_and(|error| error.contains("auto_migrate")))
+    })
+    .await;
+    let error = zm.periodic_now(None, &[like("f1")], &WriteOptions::default()).expect_err("it is refused");
+    assert!(error.code() == "config" && error.message().contains("auto_migrate"), "{error}");
+    zm.close().await.unwrap();
+    assert_eq!(scene.journals(), 1, "what was acknowledged before is kept");
 }
 
 #[tokio::test]

@@ -272,7 +272,7 @@ async fn bad_calls_are_refused_before_anything_is_sent() {
     assert!(error.message().contains("coalesce needs a key"), "{error}");
     zm.close().await.unwrap();
     let without = scene.setup.clone().with("redis_addr", serde_json::Value::Null);
-    let zm = without.with_queue("addr", serde_json::Value::Null).open().await;
+    let zm = without.with_queue("addr", "").open().await;
     let error = zm.cache_and_delay_store(Some("k"), None, effect("k", "a"), after(0)).await.unwrap_err();
     assert!(error.code() == "config" && error.message().contains("queue.addr"), "{error}");
     zm.close().await.unwrap();

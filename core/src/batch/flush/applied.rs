@@ -21,7 +21,7 @@ pub struct FlushReport {
     pub rows: u64,
     /// Statements sent that change data.
     pub statements: u64,
-    /// Composed changes that found no row: they are lost, as an UPDATE of a missing row is.
+    /// Changes by builders that found no row: they are lost, as an UPDATE of a missing row is.
     pub zero_row_updates: u64,
     /// Operations that the database refused; see the dead letters.
     pub dead: u64,

@@ -137,6 +137,11 @@ impl Journal {
         self.bytes
     }
 
+    /// The memory that its segments take: in class memory all of them, else none.
+    pub(crate) fn memory(&self) -> usize {
+        if self.class() == Class::Memory { self.bytes as usize } else { 0 }
+    }
+
     /// A copy of the segment that holds the first record above `after`; `None` if there is no such record.
     pub(crate) fn load(&self, after: u64) -> Option<LoadedSegment> {
         match self.rolled.iter().find(|segment| segment.last > after) {
