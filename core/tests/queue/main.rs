@@ -4,6 +4,10 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod basics;
+mod cluster;
+mod crashes;
+mod faults;
+mod many;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;

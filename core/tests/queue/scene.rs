@@ -17,8 +17,7 @@ const SCHEMA: &str = "CREATE TABLE effects (n bigserial PRIMARY KEY, key text, w
 
 /// See the head of this file.
 pub struct Scene {
-    /// Goes with the test.
-    _database: TestDatabase,
+    database: TestDatabase,
     pub setup: Setup,
     pub client: Client,
 }
@@ -33,7 +32,12 @@ impl Scene {
         let setup = Setup::of(&database);
         let client = database.client().await;
         client.batch_execute(SCHEMA).await.unwrap();
-        Scene { _database: database, setup, client }
+        Scene { database, setup, client }
+    }
+
+    /// After the server was away.
+    pub async fn reconnect(&mut self) {
+        self.client = self.database.client().await;
     }
 
     pub async fn open(&self) -> Zmsg {
