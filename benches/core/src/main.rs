@@ -1,7 +1,7 @@
 //! The core beside the raw crates, measured in one run. Prints a table and writes one JSON line per figure to the file
-//! named by the first argument; a second one, `memory`, `aggregate` or the name of a verb, leaves out the rest.
+//! named by the first argument; a second one, `memory`, `aggregate`, `queue` or the name of a verb, leaves out the rest.
 //!
-//! Servers come from ZMSG_POSTGRES_DSN and ZMSG_REDIS_ADDR; it works in a schema and a namespace of its own.
+//! Servers come from ZMSG_POSTGRES_DSN, ZMSG_REDIS_ADDR and ZMSG_QUEUE__ADDR; it works in a schema and a namespace of its own.
 
 // A benchmark reads clocks and spawns by itself.
 #![allow(clippy::disallowed_methods)]
@@ -9,6 +9,7 @@
 mod aggregate;
 mod measure;
 mod memory;
+mod queue;
 mod servers;
 
 use std::io::Write;
@@ -30,6 +31,9 @@ async fn run() -> Result<(), servers::Failure> {
     }
     if only.is_empty() || only == "aggregate" {
         aggregate::measure(&servers, &mut lines).await?;
+    }
+    if only.is_empty() || only == "queue" {
+        queue::measure(&servers, &mut lines).await?;
     }
     servers.measure(&only, &mut lines).await?;
     println!("{:<38} {:>10}  {:<34} {:>7}  {:>10}", "operation", "zmsg", "raw", "ratio", "target");

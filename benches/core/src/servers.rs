@@ -73,6 +73,16 @@ impl Servers {
         engine(self.journals.path(), &[&roomy, settings].concat()).await
     }
 
+    /// The Redis of the queue.
+    pub async fn queue(&self) -> Result<redis::aio::MultiplexedConnection, Failure> {
+        let addr = variable("ZMSG_QUEUE__ADDR")?;
+        let url = if addr.contains("://") { addr } else { format!("redis://{addr}") };
+        // Of a million commands some wait for a while.
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_response_timeout(Some(std::time::Duration::from_secs(60)));
+        Ok(redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&patient).await?)
+    }
+
     pub async fn close(self) -> Result<(), Failure> {
         self.zmsg.close().await?;
         self.postgres.batch_execute(&format!("DROP SCHEMA {SCHEMA} CASCADE")).await?;

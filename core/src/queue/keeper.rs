@@ -56,7 +56,8 @@ pub(super) async fn figures(shared: Arc<Shared>, mut stop: StopSignal) {
 
 /// Removes rows that nobody asks for any more. Every worker does, at times of its own; two at once remove other rows.
 pub(super) async fn prune(shared: Arc<Shared>, mut stop: StopSignal) {
-    let mut pause = random::jitter(Duration::from_secs(60), 0.5);
+    // Soon after the start too: a process may live for less than the time between two removals.
+    let mut pause = random::jitter(Duration::from_secs(1), 0.9);
     loop {
         tokio::select! {
             () = stop.stopped() => return,

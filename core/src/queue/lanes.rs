@@ -15,7 +15,8 @@ macro_rules! script {
     };
 }
 
-const PARTS: [&str; 8] = ["due", "suspects", "leased", "bodies", "runs", "tails", "nexts", "state"];
+const PARTS: [&str; 9] =
+    ["due", "suspects", "leased", "bodies", "runs", "tails", "nexts", "befores", "state"];
 /// The one queue of a namespace.
 const NAME: &str = "default";
 /// What lies before the lane in a body.
@@ -24,7 +25,7 @@ const HEAD: usize = 35;
 /// A queue in Redis.
 pub(super) struct Lanes {
     redis: Redis,
-    keys: [String; 8],
+    keys: [String; 9],
     /// What the queue is named by if it has no name yet.
     epoch: String,
     enqueue: Script,
@@ -47,6 +48,8 @@ pub(super) struct Standing {
 
 /// An operation that was accepted.
 pub(super) struct Enqueued {
+    /// It was not there already.
+    pub new: bool,
     pub standing: Standing,
     pub replaced: Option<String>,
 }
@@ -164,7 +167,8 @@ impl Lanes {
         let args = [op, &payload, delay.as_bytes(), lane, mark, epoch, known.as_bytes()];
         let answer = self.list(&self.enqueue, &args, deadline).await?;
         match &answer[..] {
-            [_, sequence, epoch, replaced, lost] => Ok(Enqueued {
+            [new, sequence, epoch, replaced, lost] => Ok(Enqueued {
+                new: new[..] == *b"1",
                 standing: Standing {
                     epoch: epoch.clone(),
                     sequence: number(sequence)?,

@@ -31,6 +31,8 @@ mod body;
 mod effect;
 mod keeper;
 mod lanes;
+#[cfg(test)]
+mod tests;
 mod wait;
 mod worker;
 
@@ -242,6 +244,9 @@ impl Queue {
         crash!("queue.after_enqueue");
         shared.used.store(true, Ordering::Relaxed);
         shared.note_standing(&enqueued.standing);
+        if enqueued.new {
+            shared.waiting.begun(delayed.op_id);
+        }
         if let Some(replaced) = enqueued.replaced {
             shared.waiting.ended(&replaced, Err(replaced_by(delayed.op_id)));
         }

@@ -1,7 +1,7 @@
 //! Who waits for the end of an operation. Its worker may be in any process: that of this one tells at once, of the others
 //! Redis and then PostgreSQL are asked, by one of those who wait for all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::value::Value;
 
 /// Operations asked about at once.
 const AT_ONCE: usize = 1_000;
+/// Ends that are remembered.
+const REMEMBERED: usize = 8_192;
 /// Between two questions: short at first, because most operations are quick.
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);
@@ -34,6 +36,9 @@ pub(super) struct Waiting {
 #[derive(Default)]
 struct Waiters {
     by_op: HashMap<String, Vec<oneshot::Sender<Result<()>>>>,
+    /// What ended here lately, in its order: most callers wait a moment later.
+    ended: HashMap<String, Result<()>>,
+    order: VecDeque<String>,
     closed: bool,
 }
 
@@ -73,7 +78,9 @@ impl Waiting {
     fn register(&self, op_id: &str) -> oneshot::Receiver<Result<()>> {
         let (tell, told) = oneshot::channel();
         let mut waiters = self.waiters.lock();
-        if !waiters.closed {
+        if let Some(ended) = waiters.ended.get(op_id) {
+            let _ = tell.send(ended.clone());
+        } else if !waiters.closed {
             waiters.by_op.entry(op_id.to_owned()).or_default().push(tell);
         }
         told
@@ -81,9 +88,23 @@ impl Waiting {
 
     /// An operation has ended.
     pub(super) fn ended(&self, op_id: &str, result: Result<()>) {
-        for tell in self.waiters.lock().by_op.remove(op_id).into_iter().flatten() {
+        let mut waiters = self.waiters.lock();
+        for tell in waiters.by_op.remove(op_id).into_iter().flatten() {
             let _ = tell.send(result.clone());
         }
+        if waiters.ended.insert(op_id.to_owned(), result).is_none() {
+            waiters.order.push_back(op_id.to_owned());
+        }
+        if waiters.order.len() > REMEMBERED
+            && let Some(oldest) = waiters.order.pop_front()
+        {
+            waiters.ended.remove(&oldest);
+        }
+    }
+
+    /// An operation of this name is accepted anew.
+    pub(super) fn begun(&self, op_id: &str) {
+        self.waiters.lock().ended.remove(op_id);
     }
 
     /// Something has ended in a way that only the database knows.
@@ -109,12 +130,13 @@ impl Shared {
     async fn ask_again_and_again(&self) {
         let mut pause = FIRST;
         loop {
+            // At once: it may have ended before anybody waited.
+            if let Err(error) = self.ask().await {
+                log::debug!("nobody could say how delayed writes stand, asking again: {error}");
+            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 3 / 2).min(LONGEST),
                 () = self.waiting.soon.notified() => {}
-            }
-            if let Err(error) = self.ask().await {
-                log::debug!("nobody could say how delayed writes stand, asking again: {error}");
             }
         }
     }

@@ -6,6 +6,7 @@ use zmsg_core::engine::{Cancelled, DelayOptions};
 use zmsg_core::sql::{counter, params, sql};
 use zmsg_core::value::{Decimal, Value};
 
+use crate::redis::redis_client;
 use crate::scene::{Scene, accept, after, bytes, effect};
 use crate::support::engine::until;
 
@@ -69,19 +70,19 @@ async fn what_is_bound_arrives_as_it_left() {
 async fn writes_of_one_key_run_in_their_order_and_wait_for_each_others_delays() {
     let scene = Scene::new().await;
     let zm = scene.open().await;
-    let first = zm.cache_and_delay_store(Some("k"), None, effect("k", "first"), after(200)).await.unwrap();
-    let mut receipts = vec![first];
+    let first = zm.cache_and_delay_store(Some("k"), None, effect("k", "first"), after(1_500)).await.unwrap();
+    let second = accept(&zm, "k", "second").await;
+    accept(&zm, "other", "other").await.done().await.unwrap();
+    assert_eq!(scene.effects(None).await, ["other"], "another key does not wait");
+    let mut receipts = vec![first, second];
     for n in 0..50 {
         receipts.push(accept(&zm, "k", &n.to_string()).await);
     }
-    let other = accept(&zm, "other", "other").await;
-    other.done().await.unwrap();
-    assert_eq!(scene.effects(None).await, ["other"], "another key does not wait");
     for receipt in &receipts {
         receipt.done().await.unwrap();
     }
-    let expected: Vec<String> =
-        std::iter::once("first".to_owned()).chain((0..50).map(|n| n.to_string())).collect();
+    let expected = ["first", "second"].map(str::to_owned).into_iter();
+    let expected: Vec<String> = expected.chain((0..50).map(|n| n.to_string())).collect();
     assert_eq!(scene.effects(Some("k")).await, expected);
     zm.close().await.unwrap();
 }
@@ -275,5 +276,66 @@ async fn bad_calls_are_refused_before_anything_is_sent() {
     let zm = without.with_queue("addr", "").open().await;
     let error = zm.cache_and_delay_store(Some("k"), None, effect("k", "a"), after(0)).await.unwrap_err();
     assert!(error.code() == "config" && error.message().contains("queue.addr"), "{error}");
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_of_what_is_long_done_are_removed_and_no_younger_ones() {
+    let scene = Scene::new().await;
+    let zm = scene.setup.clone().with_queue("worker", false).open().await;
+    let rows = "INSERT INTO zmsg_done SELECT 'old' || n, current_date - 9 FROM generate_series(1, 12000) AS n; \
+         INSERT INTO zmsg_done SELECT 'young' || n, current_date - 8 FROM generate_series(1, 50) AS n";
+    scene.client.batch_execute(rows).await.unwrap();
+    let worker = scene.open().await;
+    until("the old ones are gone", async || scene.count("zmsg_done").await == 50).await;
+    worker.close().await.unwrap();
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_that_is_older_than_what_is_remembered_is_dead() {
+    let scene = Scene::new().await;
+    let zm = scene.setup.clone().with("done_retention", "24h").open().await;
+    zm.pause_queue().await.unwrap();
+    let receipt = accept(&zm, "k", "old").await;
+    // As if Redis had been put back from a backup of the day before.
+    let redis = redis_client().await;
+    redis.age(scene.setup.namespace(), &receipt.op_id()).await;
+    zm.resume_queue().await.unwrap();
+    let error = receipt.done().await.unwrap_err();
+    assert!(error.message().contains("done_retention"), "{error}");
+    assert_eq!((scene.effects(None).await.len(), scene.count("zmsg_dead").await), (0, 1));
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_nobody_can_read_is_a_dead_letter_and_stops_nobody() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    zm.pause_queue().await.unwrap();
+    let (strange, behind) = (accept(&zm, "k", "strange").await, accept(&zm, "k", "behind").await);
+    let redis = redis_client().await;
+    redis.change_version(scene.setup.namespace(), &strange.op_id()).await;
+    zm.resume_queue().await.unwrap();
+    let error = strange.done().await.unwrap_err();
+    assert!(error.message().contains("version 9"), "{error}");
+    behind.done().await.unwrap();
+    let [letter] = &zm.dead_letters().await.unwrap()[..] else { panic!("one letter") };
+    assert_eq!(letter.statement, "(unreadable)");
+    assert!(zm.retry_dead(letter.id).await.unwrap_err().message().contains("version 9"));
+    zm.drop_dead(letter.id).await.unwrap();
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_lost_its_prepared_statements_is_not_noticed() {
+    let scene = Scene::new().await;
+    let zm = scene.setup.clone().with("pool_size", 1).with_queue("retry_max", 0).open().await;
+    for n in 0..5 {
+        accept(&zm, "k", &n.to_string()).await.done().await.unwrap();
+        // As if a pooler had switched the connection to another server session.
+        zm.sql_exec(sql("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$", ()).unwrap()).await.unwrap();
+    }
+    assert_eq!(scene.effects(None).await, ["0", "1", "2", "3", "4"]);
     zm.close().await.unwrap();
 }

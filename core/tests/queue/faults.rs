@@ -288,3 +288,31 @@ async fn a_write_that_never_ends_is_stopped_and_tried_again_until_it_is_dead() {
     until("the figures are read", async || zm.stats().queue_retried == 1 && zm.stats().queue_dead == 1).await;
     zm.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_declared_dead_while_its_worker_was_stopped_stays_dead() {
+    let scene = Scene::new().await;
+    scene.client.batch_execute("CREATE TABLE doomed (what text)").await.unwrap();
+    let short = scene.setup.clone().with_queue("lease", "1s");
+    let api = short.clone().with_queue("worker", false).open().await;
+    let first = worker(&short);
+    let text = "INSERT INTO doomed SELECT 'a' FROM pg_sleep(0.5)";
+    let doomed = api.cache_and_delay_store(Some("k"), None, sql(text, ()).unwrap(), after(0)).await.unwrap();
+    let behind = accept(&api, "k", "behind").await;
+    until("it runs", async || scene.is_running().await).await;
+    first.stop();
+    // Its transaction is ended by the server once it has been idle for as long as its lease.
+    scene.client.batch_execute("DROP TABLE doomed").await.unwrap();
+    let second = worker(&short);
+    let error = within(Duration::from_secs(20), "the doomed one", doomed.done()).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("42P01"), "{error}");
+    behind.done().await.unwrap();
+    scene.client.batch_execute("CREATE TABLE doomed (what text)").await.unwrap();
+    first.go_on();
+    accept(&api, "k", "last").await.done().await.unwrap();
+    first.close();
+    second.close();
+    assert_eq!((scene.count("doomed").await, scene.count("zmsg_dead").await), (0, 1));
+    assert_eq!(scene.effects(None).await, ["behind", "last"]);
+    api.close().await.unwrap();
+}

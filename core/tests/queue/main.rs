@@ -8,6 +8,7 @@ mod cluster;
 mod crashes;
 mod faults;
 mod many;
+mod redis;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;

@@ -9,9 +9,18 @@ if redis.call('ZSCORE', leased, op) then return 2 end
 if redis.call('ZREM', due, op) + redis.call('ZREM', suspects, op) > 0 then
   let_next(op, lane_of(body))
 else
-  -- In the middle of its lane, which passes over it.
+  -- Its neighbours in the lane close up.
+  local before, behind = redis.call('HGET', befores, op), redis.call('HGET', nexts, op)
+  redis.call('HDEL', befores, op)
+  redis.call('HDEL', nexts, op)
   redis.call('HDEL', bodies, op)
-  redis.call('HDEL', runs, op)
+  if behind then
+    redis.call('HSET', befores, behind, before)
+    redis.call('HSET', nexts, before, behind)
+  else
+    redis.call('HDEL', nexts, before)
+    redis.call('HSET', tails, lane_of(body), before)
+  end
 end
 redis.call('HINCRBY', state, 'cancelled', 1)
 return 1

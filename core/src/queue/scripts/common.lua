@@ -6,14 +6,15 @@
 -- KEYS[4]  bodies    HASH  operation → when it was due first (13 digits), + or - for coalescing, its accept sequence (16),
 --                          the length of its lane (5), its lane, its payload
 -- KEYS[5]  runs      HASH  operation → "attempts crashes errors", once it was leased
--- KEYS[6]  tails     HASH  lane → its last operation, NUL, the one before that
+-- KEYS[6]  tails     HASH  lane → its last operation
 -- KEYS[7]  nexts     HASH  operation → the one behind it in its lane
--- KEYS[8]  state     HASH  epoch, sequence, paused, and what was counted
+-- KEYS[8]  befores   HASH  the same the other way round
+-- KEYS[9]  state     HASH  epoch, sequence, paused, and what was counted
 --
 -- A lane is the list of the operations of one cache key. Its first one is in due, suspects or leased, the others only in
--- bodies. An operation whose body is gone was cancelled or replaced: its place in the lane is passed over.
-local due, suspects, leased, bodies = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local runs, tails, nexts, state = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+-- bodies.
+local due, suspects, leased, bodies, runs = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local tails, nexts, befores, state = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -33,7 +34,8 @@ local function set_run(op, attempts, crashes, errors)
   redis.call('HSET', runs, op, string.format('%d %d %d', attempts, crashes, errors))
 end
 
--- The operation is at its end: whoever is next in its lane may run.
+-- The first operation of its lane is at its end: whoever is next may run. One whose body somebody has removed is passed
+-- over.
 local function let_next(op, lane)
   redis.call('HDEL', bodies, op)
   redis.call('HDEL', runs, op)
@@ -41,6 +43,7 @@ local function let_next(op, lane)
   local next = redis.call('HGET', nexts, op)
   redis.call('HDEL', nexts, op)
   while next do
+    redis.call('HDEL', befores, next)
     local body = redis.call('HGET', bodies, next)
     if body then
       local at = tonumber(string.sub(body, 1, 13))

@@ -21,13 +21,7 @@ local sequence = math.max(last, known) + 1
 redis.call('HSET', state, 'sequence', string.format('%.0f', sequence))
 local at = now + tonumber(ARGV[3])
 local replaced = ''
-local tail, before
-if lane ~= '' then
-  local text = redis.call('HGET', tails, lane)
-  if text then
-    tail, before = string.match(text, '^(%Z+)%z(%Z*)$')
-  end
-end
+local tail = lane ~= '' and redis.call('HGET', tails, lane)
 local old = tail and mark == '+' and redis.call('HGET', bodies, tail)
 local replaces = old and string.sub(old, 14, 14) == '+' and redis.call('HEXISTS', runs, tail) == 0
 if replaces then
@@ -40,19 +34,23 @@ local text = string.format('%013.0f', at) .. mark .. string.format('%016.0f', se
 redis.call('HSET', bodies, op, text)
 if replaces then
   redis.call('HDEL', bodies, tail)
-  redis.call('HSET', tails, lane, op .. '\0' .. before)
+  redis.call('HSET', tails, lane, op)
   if redis.call('ZREM', due, tail) == 1 then
     redis.call('ZADD', due, at, op)
   else
+    local before = redis.call('HGET', befores, tail)
+    redis.call('HDEL', befores, tail)
+    redis.call('HSET', befores, op, before)
     redis.call('HSET', nexts, before, op)
   end
   redis.call('HINCRBY', state, 'replaced', 1)
 elseif tail then
   redis.call('HSET', nexts, tail, op)
-  redis.call('HSET', tails, lane, op .. '\0' .. tail)
+  redis.call('HSET', befores, op, tail)
+  redis.call('HSET', tails, lane, op)
 else
   if lane ~= '' then
-    redis.call('HSET', tails, lane, op .. '\0')
+    redis.call('HSET', tails, lane, op)
   end
   redis.call('ZADD', due, at, op)
 end
