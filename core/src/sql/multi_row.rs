@@ -19,8 +19,8 @@ pub(crate) struct MultiRow {
 }
 
 impl MultiRow {
-    /// `None` unless it is `INSERT INTO … VALUES (…)`, with or without ON CONFLICT, whose parameters are all in the
-    /// tuple, in order.
+    /// `None` unless it is `INSERT INTO … VALUES (…)`, with or without ON CONFLICT DO NOTHING, whose parameters are all in
+    /// the tuple, in order.
     pub(crate) fn of(statement: &Rendered) -> Option<MultiRow> {
         let tuple = tuple_of(&statement.sql)?;
         let params = statement.params.to_vec();
@@ -112,8 +112,9 @@ fn tuple_of(text: &str) -> Option<std::ops::Range<usize>> {
     let alone = rest.first().is_none_or(|token| word(token) == "ON" || token.kind == Kind::Semicolon);
     let outside = [&tokens[..open], rest].iter().any(|part| !parameters(text, part).is_empty());
     // Before VALUES there may be a SELECT or WITH; then the tuple is not the INSERT's own. Anywhere else a SELECT may read
-    // what the INSERT before it left.
-    let plain = tokens.iter().all(|token| !matches!(&*word(token), "SELECT" | "WITH" | "OVERRIDING"));
+    // what the INSERT before it left. DO UPDATE may not meet one row twice in a statement.
+    let plain =
+        tokens.iter().all(|token| !matches!(&*word(token), "SELECT" | "WITH" | "OVERRIDING" | "UPDATE"));
     (alone && !outside && plain).then(|| tokens[open].start..tokens[close].end)
 }
 
@@ -147,6 +148,7 @@ mod tests {
             ("INSERT INTO t (a) VALUES (?), (?)", 2),
             ("INSERT INTO t (a) VALUES (?) RETURNING a", 1),
             ("INSERT INTO t (a) VALUES (?) ON CONFLICT (a) DO UPDATE SET a = ?", 2),
+            ("INSERT INTO t (a) VALUES (?) ON CONFLICT (a) DO update SET n = t.n + 1", 1),
             ("UPDATE t SET a = ?", 1),
             ("INSERT INTO t (a) VALUES (1)", 0),
         ] {

@@ -104,6 +104,21 @@ async fn statements_in_the_callers_words_run_in_order_and_coalesce_by_batch_key(
 }
 
 #[tokio::test]
+async fn upserts_of_one_row_in_the_callers_words_are_one_statement_each() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    let upsert =
+        "INSERT INTO meta (id, views) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET views = meta.views + 1";
+    for n in 0..200 {
+        accept(&zm, sql(upsert, params![format!("u{}", n % 5)]).unwrap()).await;
+    }
+    let report = zm.flush().await.unwrap();
+    assert_eq!((report.dead, report.rows, report.statements), (0, 200, 200), "{report:?}");
+    assert_eq!(scene.text("views", "u3").await.as_deref(), Some("40"));
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_poisonous_operation_dies_alone_and_can_be_run_again() {
     let scene = Scene::new().await;
     let zm = scene.open().await;
