@@ -8,17 +8,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::flush::register;
+use super::flush::{last_version, register};
 use super::flusher::LiveLog;
 use super::{Shared, pieces};
 use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::sql;
 use crate::store::identity::identity;
-use crate::value::Value;
-
-/// The last number that the database drew for a transaction.
-const LAST_VERSION: &str = "SELECT COALESCE(pg_sequence_last_value('zmsg_ver'::regclass), 0)";
 
 impl Shared {
     /// Makes this journal's watermark, once.
@@ -73,13 +68,7 @@ impl Shared {
                            of the journal is applied to it";
             return Err(Error::new(ErrorKind::Store, message));
         }
-        let rows = self.store.query(&sql(LAST_VERSION, &[])?, deadline).await?;
-        match rows.first().map(|row| row.values.as_slice()) {
-            Some([Value::Int(version)]) => {
-                Ok(version.unsigned_abs() < self.last_version.load(Ordering::Relaxed))
-            }
-            _ => Err(Error::new(ErrorKind::Internal, "the last number of zmsg_ver could not be read")),
-        }
+        Ok(last_version(&*self.store, deadline).await? < self.last_version.load(Ordering::Relaxed))
     }
 
     fn astray(&self, at: Option<u64>, lo: u64, first: u64) -> Error {

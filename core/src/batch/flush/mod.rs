@@ -43,7 +43,7 @@ pub use applied::FlushReport;
 use applied::{Missed, positions};
 pub(super) use tables::Tables;
 pub(crate) use watermark::Stream;
-pub(super) use watermark::{forget, read as read_watermark, register};
+pub(super) use watermark::{forget, last_version, read as read_watermark, register};
 
 /// One try to apply a batch.
 #[derive(Clone, Copy)]
@@ -132,6 +132,10 @@ async fn moved(flight: &Flight<'_>) -> Result<Applied, Trouble> {
             let refused = refused(flight.store, flight.stream, range, flight.deadline).await;
             applied.dead = refused.map_err(Trouble::Again)?;
             applied.report.dead = applied.dead.len() as u64;
+            // What the caches are told must not look older than what that try committed. How many rows it found and
+            // how many statements it took nobody remembers: the report counts none.
+            let version = last_version(flight.store, flight.deadline).await;
+            applied.version = version.map_err(Trouble::Again)?;
             Ok(applied)
         }
         Some(at) if at == flight.batch.lo => {

@@ -16,6 +16,9 @@ const ADVANCE: &str = "WITH moved AS (UPDATE zmsg_journals SET watermark = $3::i
 const NUMBER: &str =
     "SELECT nextval('zmsg_ver') FROM zmsg_journals WHERE stream = $1::uuid AND watermark = $2::int8";
 
+/// The last number that the database drew for a transaction.
+const LAST_VERSION: &str = "SELECT COALESCE(pg_sequence_last_value('zmsg_ver'::regclass), 0)";
+
 /// 128 random bits that name a journal.
 pub(crate) type Stream = [u8; 16];
 
@@ -37,6 +40,15 @@ pub(crate) async fn read(store: &dyn Store, stream: Stream, deadline: Deadline) 
         None => Ok(None),
         Some([Value::Int(at)]) => Ok(Some(at.unsigned_abs())),
         Some(_) => Err(Error::new(ErrorKind::Internal, "a watermark could not be read")),
+    }
+}
+
+/// A number that no transaction which is committed by now is above.
+pub(crate) async fn last_version(store: &dyn Store, deadline: Deadline) -> Result<u64> {
+    let rows = store.query(&sql(LAST_VERSION, &[])?, deadline).await?;
+    match rows.first().map(|row| row.values.as_slice()) {
+        Some([Value::Int(version)]) => Ok(version.unsigned_abs()),
+        _ => Err(Error::new(ErrorKind::Internal, "the last number of zmsg_ver could not be read")),
     }
 }
 
