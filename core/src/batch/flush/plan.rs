@@ -17,6 +17,8 @@ use crate::store::Store;
 
 /// Rows of one statement; more gain little and hold their locks longer.
 const SET_ROWS: usize = 1_000;
+/// And their length: each is in memory as values, as parameters and as bytes on their way. A row may be longer than that.
+const SET_BYTES: usize = 1 << 20;
 /// Rows of one locking statement.
 const LOCK_ROWS: usize = 10_000;
 /// Operations of one cell in one statement, as builders have it.
@@ -122,13 +124,13 @@ impl<'b> Plan<'b> {
         self.by_key &= keys.into_iter().any(|(column, _)| leads(column));
         for ((columns, first), mut rows) in groups {
             rows.sort_unstable_by(|a, b| route.rows[*a as usize].key.cmp(&route.rows[*b as usize].key));
-            let sets = rows.chunks(SET_ROWS).map(|rows| Set {
+            let held = |row: &u32| route.rows[*row as usize].held();
+            self.sets.extend(portions(&rows, held).map(|rows| Set {
                 route: number,
                 columns: columns.clone(),
                 first,
                 rows: rows.into(),
-            });
-            self.sets.extend(sets);
+            }));
         }
     }
 
@@ -304,6 +306,22 @@ impl<'b> Plan<'b> {
         let commutes = route.columns.iter().all(|column| commute(column.classes));
         commutes && route.insert.is_empty() && route.keys.iter().flatten().any(|(column, _)| unique(column))
     }
+}
+
+/// Rows for one statement each.
+fn portions(rows: &[u32], bytes: impl Fn(&u32) -> usize) -> impl Iterator<Item = &[u32]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut left = SET_BYTES;
+        let fits = rest.iter().take(SET_ROWS).take_while(|row| {
+            let fits = left > 0;
+            left = left.saturating_sub(bytes(row));
+            fits
+        });
+        let portion;
+        (portion, rest) = rest.split_at(fits.count());
+        (!portion.is_empty()).then_some(portion)
+    })
 }
 
 /// The statements of one cell with a form.
