@@ -1,6 +1,6 @@
 //! What a batch becomes: sets of rows that go out as one statement each, and cells that need one of their own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -277,24 +277,23 @@ impl<'b> Plan<'b> {
         unclear.map_or(Ok(()), |(table, _)| Err(table.into()))
     }
 
-    /// Questions whether two keys of a route mean one row, where that is possible and matters, with the table's name.
+    /// Questions whether two keys of a route mean one row, where that is possible and matters, with the table's name. The
+    /// rows that are not composed count as well: their operations have run in front of the sets.
     pub(super) fn collisions(&self) -> Vec<(&'b str, Rendered)> {
-        let mut routes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for set in &self.sets {
-            routes.entry(set.route).or_default().extend(&set.rows);
-        }
-        let doubtful = routes.into_iter().filter(|(number, rows)| {
-            rows.len() > 1 && !self.tells_apart(*number) && !self.is_added_up(*number)
+        let routes: BTreeSet<u32> = self.sets.iter().map(|set| set.route).collect();
+        let doubtful = routes.into_iter().filter(|number| {
+            self.route(*number).rows.len() > 1 && !self.tells_apart(*number) && !self.is_added_up(*number)
         });
-        doubtful
-            .map(|(number, rows)| (self.route(number).table.last(), self.collision(number, &rows)))
-            .collect()
+        doubtful.map(|number| (self.route(number).table.last(), self.collision(number))).collect()
     }
 
-    fn collision(&self, number: u32, rows: &[u32]) -> Rendered {
+    fn collision(&self, number: u32) -> Rendered {
         let (route, keys) = (self.route(number), self.keys(number).unwrap_or_default());
-        let key = |row: &u32| read_values(&route.rows[*row as usize].key);
-        let rows = rows.iter().map(|row| Row { key: key(row), insert: Vec::new(), forms: SmallVec::new() });
+        let rows = route.rows.iter().map(|row| Row {
+            key: read_values(&row.key),
+            insert: Vec::new(),
+            forms: SmallVec::new(),
+        });
         RowSet::of_keys(&route.table, &keys, rows.collect()).collisions()
     }
 

@@ -266,3 +266,19 @@ async fn whole_numbers_whose_product_passes_64_bits_on_the_way_go_through() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn keys_that_mean_one_row_keep_their_order_when_one_of_them_does_not_compose() {
+    let schema = "CREATE TABLE {s}.t (id numeric PRIMARY KEY, n bigint); INSERT INTO {s}.t VALUES (1, 1)";
+    let report = agree(schema, &["t"], |s| {
+        let key = |text: &str| Value::from(zmsg_core::value::Decimal::parse(text).unwrap());
+        let big = 4_000_000_000_000_000_000_i64;
+        each([
+            at(cell(s, "n").set(0), key("1.0")),
+            at(cell(s, "n").mul(big), key("1.00")),
+            at(cell(s, "n").mul(big), key("1.00")),
+        ])
+    })
+    .await;
+    assert_eq!(report.dead, 0, "{report:?}");
+}
