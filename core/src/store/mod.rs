@@ -156,6 +156,9 @@ pub enum StepFailure {
     },
 }
 
+/// What became of statements that ran behind a savepoint.
+pub type Attempted = Result<Vec<ExecResult>, StepFailure>;
+
 /// Why a COMMIT failed.
 #[derive(Debug, Clone)]
 pub enum CommitFailure {
@@ -175,6 +178,10 @@ pub trait Transaction: Send {
 
     /// The same behind a savepoint: what failed with an SQLSTATE leaves nothing, and the transaction goes on.
     async fn attempt(&mut self, statements: &[Rendered]) -> Result<Vec<ExecResult>, StepFailure>;
+
+    /// The same for each of several groups, of which one that failed stops no other; each finds what those before it left.
+    /// An `Err` if the transaction cannot go on.
+    async fn attempt_each(&mut self, groups: &[Vec<Rendered>]) -> Result<Vec<Attempted>, StepFailure>;
 
     /// Commits.
     async fn commit(self: Box<Self>) -> Result<(), CommitFailure>;
