@@ -43,8 +43,8 @@ pub(super) struct Batch {
     readers: HashMap<Box<str>, HashSet<Box<str>>>,
     /// Tables whose operations run in order because an earlier try to apply this batch said so.
     pub expected: Vec<Box<str>>,
-    /// Records that are withdrawn: a list of tasks of which one was refused.
-    pub excluded: HashSet<u64>,
+    /// Rows that are not composed, by route and row: a list of tasks that runs as a whole concerns them.
+    pub apart: HashSet<(u32, u32)>,
     /// By batch key, the last statement; earlier ones do not run.
     pub coalesced: HashMap<Box<str>, u64>,
     /// Keys to drop from the caches after the COMMIT, unless they still hold the value of this digest.
@@ -75,7 +75,7 @@ impl Batch {
             mentioned: HashSet::new(),
             readers: HashMap::new(),
             expected: Vec::new(),
-            excluded: HashSet::new(),
+            apart: HashSet::new(),
             coalesced: HashMap::new(),
             keys: HashMap::new(),
             has_digests: false,
@@ -246,6 +246,15 @@ impl Batch {
             if domain.ordered && !before {
                 self.put_in_order(&table);
             }
+        }
+    }
+
+    /// The operations on this row run in order; what was composed of them is given up.
+    pub(super) fn take_out(&mut self, slot: Slot) {
+        if let Some(row) = self.routes[slot.route as usize].rows.get_mut(slot.row as usize) {
+            row.cells.iter_mut().for_each(|(_, state)| *state = State::Replayed);
+            self.replays = true;
+            self.apart.insert((slot.route, slot.row));
         }
     }
 

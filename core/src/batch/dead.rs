@@ -1,10 +1,9 @@
 //! The dead letters of batches: what was refused, read from the journal, and read again from a letter.
 
-use std::collections::HashMap;
-
 use super::entry::{Keys, write_define, write_identity, write_operations, write_raw_statement};
 use super::flush::Stream;
 use super::records::{Definitions, Item, Log, Records, is_unreadable};
+use super::refusals::Refusals;
 use crate::base::Deadline;
 use crate::batch::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,39 +19,38 @@ pub(crate) const PATH: &str = "batch";
 const INSERT_ROWS: usize = 1_000;
 const INSERT_BYTES: usize = 1 << 20;
 
-const OF_STREAM: &str = "SELECT op_id, sqlstate, message FROM zmsg_dead WHERE starts_with(op_id, ?)";
+/// Some thousands at a time, in the order of their ids.
+const OF_STREAM: &str = "SELECT id, op_id, sqlstate, message FROM zmsg_dead \
+     WHERE id > ? AND starts_with(op_id, ?) ORDER BY id LIMIT 5000";
 
 /// Names an operation in receipts, logs and dead letters.
 pub(crate) fn op_id(stream: Stream, sequence: u64) -> String {
     format!("{:032x}-{sequence}", u128::from_be_bytes(stream))
 }
 
-/// The statements that write the letters of the dead operations of a batch, which are read from the journal meanwhile.
+/// The statements that write the letters of dead operations, which are read from the journal again. Pass by pass over it:
+/// the dead ones are given in the order of their numbers.
 pub(super) struct Letters<'a> {
     records: Records<'a>,
     stream: Stream,
-    dead: &'a HashMap<u64, Error>,
-    left: usize,
 }
 
 impl<'a> Letters<'a> {
-    pub(super) fn of(
-        log: &'a dyn Log,
-        batch: &Batch,
-        stream: Stream,
-        dead: &'a HashMap<u64, Error>,
-    ) -> Letters<'a> {
-        Letters { records: Records::new(log, batch.lo, batch.hi), stream, dead, left: dead.len() }
+    pub(super) fn new(log: &'a dyn Log, batch: &Batch, stream: Stream) -> Letters<'a> {
+        Letters { records: Records::new(log, batch.lo, batch.hi), stream }
     }
 
-    /// The next one; `None` if there are no more letters.
-    pub(super) fn next(&mut self) -> Result<Option<Rendered>> {
+    /// The next one, for the first ones of `dead`, which is shortened by them; `None` if there are no more.
+    pub(super) fn next(&mut self, dead: &mut &[(u64, Error)]) -> Result<Option<Rendered>> {
         let (mut letters, mut bytes): (Vec<Letter>, usize) = (Vec::new(), 0);
-        while self.left > 0 && letters.len() < INSERT_ROWS && bytes < INSERT_BYTES {
-            let (dead, stream) = (self.dead, self.stream);
+        while letters.len() < INSERT_ROWS
+            && bytes < INSERT_BYTES
+            && let Some(((wanted, error), left)) = dead.split_first()
+        {
+            let stream = self.stream;
             let mut letter: Option<Letter> = None;
             let next = self.records.next(&mut |sequence, item, keys| {
-                if let Some(error) = dead.get(&sequence) {
+                if sequence == *wanted {
                     let begun =
                         letter.get_or_insert_with(|| Letter::new(PATH, op_id(stream, sequence), error));
                     add(begun, &item, keys);
@@ -63,7 +61,7 @@ impl<'a> Letters<'a> {
             if let Some(letter) = letter {
                 letters.push(letter);
                 bytes += length;
-                self.left -= 1;
+                *dead = left;
             }
         }
         Ok((!letters.is_empty()).then(|| insert(&letters)))
@@ -98,18 +96,28 @@ pub(super) async fn refused(
     stream: Stream,
     (lo, hi): (u64, u64),
     deadline: Deadline,
-) -> Result<HashMap<u64, Error>> {
+) -> Result<Refusals> {
     let prefix = format!("{:032x}-", u128::from_be_bytes(stream));
-    let mut found = HashMap::new();
-    for row in store.query(&sql(OF_STREAM, [Value::text(prefix.as_str())])?, deadline).await? {
-        let [Value::Text(op_id), code, Value::Text(message)] = &row.values[..] else { continue };
-        let sequence = op_id.strip_prefix(&prefix).and_then(|it| it.parse().ok());
-        let Some(sequence) = sequence.filter(|it| *it > lo && *it <= hi) else { continue };
-        let error = Error::new(ErrorKind::Store, message.to_string());
-        let error = if let Value::Text(code) = code { error.with_sqlstate(&**code) } else { error };
-        found.insert(sequence, error);
+    let (mut found, mut last) = (Refusals::default(), 0);
+    loop {
+        let question = sql(OF_STREAM, [Value::Int(last), Value::text(prefix.as_str())])?;
+        let rows = store.query(&question, deadline).await?;
+        if rows.is_empty() {
+            found.sort();
+            return Ok(found);
+        }
+        for row in &rows {
+            let [Value::Int(id), Value::Text(op_id), code, Value::Text(message)] = &row.values[..] else {
+                return Err(Error::new(ErrorKind::Internal, "a dead letter could not be read"));
+            };
+            last = *id;
+            let sequence = op_id.strip_prefix(&prefix).and_then(|it| it.parse().ok());
+            let Some(sequence) = sequence.filter(|it| *it > lo && *it <= hi) else { continue };
+            let error = Error::new(ErrorKind::Store, message.to_string());
+            let error = if let Value::Text(code) = code { error.with_sqlstate(&**code) } else { error };
+            found.add(sequence, &error);
+        }
     }
-    Ok(found)
 }
 
 /// Reads the tasks of a letter.

@@ -1,18 +1,17 @@
 //! Who waits for a batch, and what became of each of its operations.
 
-use std::collections::HashMap;
-
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::refusals::Refusals;
 use crate::error::{Error, ErrorKind};
 
 /// The end of a batch, once it has one.
 #[derive(Default)]
 pub(crate) struct Done {
     ended: watch::Sender<End>,
-    /// By sequence number, the operations that the database refused.
-    dead: Mutex<HashMap<u64, Error>>,
+    /// The operations that the database refused.
+    dead: Mutex<Refusals>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,7 +25,7 @@ enum End {
 
 impl Done {
     /// Committed, apart from these.
-    pub(super) fn end(&self, dead: HashMap<u64, Error>) {
+    pub(super) fn end(&self, dead: Refusals) {
         *self.dead.lock() = dead;
         self.ended.send_replace(End::Committed);
     }
@@ -54,7 +53,7 @@ impl Done {
                  process that opens this database applies it (with the class memory it is lost)",
             ));
         }
-        match self.dead.lock().get(&sequence) {
+        match self.dead.lock().get(sequence) {
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }

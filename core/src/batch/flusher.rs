@@ -10,7 +10,6 @@
 //! every flush says so. So it is if the watermark is gone, unless the database draws lower numbers than it did: a row that
 //! somebody deleted does not mean that the data are gone too.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,7 +18,6 @@ use tokio::sync::oneshot;
 
 use super::accumulator::Accumulator;
 use super::batch::{Batch, Digest};
-use super::dead::op_id;
 use super::flush::{self, Applied, Flight, FlushReport, Stream, Trouble};
 use super::journal::LoadedSegment;
 use super::records::Log;
@@ -223,7 +221,7 @@ impl Shared {
             tries => log::info!("aggregated writes are flushed again, after {tries} failures"),
         }
         self.last_version.fetch_max(version, Ordering::Relaxed);
-        *self.committed.lock() = Some((batch.hi, with_ids(self.stream, dead)));
+        *self.committed.lock() = Some((batch.hi, dead));
         self.tell_caches(&batch, version).await;
         crash!("flush.after_invalidation");
         let hi = batch.hi;
@@ -314,8 +312,4 @@ impl Shared {
             let _ = waiter.tell.send(Ok(waiter.report));
         }
     }
-}
-
-fn with_ids(stream: Stream, dead: HashMap<u64, Error>) -> HashMap<u64, Error> {
-    dead.into_iter().map(|(at, error)| (at, error.with_op_id(op_id(stream, at)))).collect()
 }

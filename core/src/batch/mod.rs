@@ -21,7 +21,7 @@
 //! | `done` | who waits for an operation's end |
 //! | `row` | this journal's row in PostgreSQL |
 //! | `pending` | a cell as it will be |
-//! | `dead` | what the database refused |
+//! | `refusals`, `dead` | what the database refused: while it matters here, and as letters |
 //!
 //! Invariants:
 //! - What is acknowledged is in the journal; what is applied is exactly what lies at or below the watermark.
@@ -49,11 +49,12 @@ mod pieces;
 mod place;
 mod rebuild;
 mod records;
+mod refusals;
 mod route;
 mod row;
 mod stuck;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock, Weak};
@@ -71,6 +72,7 @@ use accumulator::{Accumulator, Bounds};
 use flush::{Stream, Tables};
 use flusher::Waiter;
 use journal::{Class, Disk, Limits, MemoryDisk, RealDisk, StreamLock};
+use refusals::Refusals;
 
 pub(crate) use accept::{Gate, Ticket, ToCache};
 pub(crate) use batch::Digest;
@@ -142,7 +144,7 @@ struct Shared {
     flushing: AsyncMutex<()>,
     waiters: Mutex<Vec<Waiter>>,
     /// The end of the batch that is committed while the caches are told, and what of it is dead.
-    committed: Mutex<Option<(u64, HashMap<u64, Error>)>>,
+    committed: Mutex<Option<(u64, Refusals)>>,
     /// Positions that were settled, and when, for as long as their segments are kept.
     kept: Mutex<VecDeque<(u64, u64)>>,
     sync: accept::SyncState,

@@ -1,4 +1,4 @@
-//! A batch from its records: of an adopted journal, or without the records that turned out to be dead.
+//! A batch from its records: of an adopted journal, or composed less than before.
 
 use std::collections::HashSet;
 
@@ -19,20 +19,32 @@ pub(super) fn settled(log: &dyn Log, lo: u64) -> Result<u64> {
     Ok(settled)
 }
 
-/// Composes the records in (lo, hi], without the `excluded` ones. Operations on the tables of `in_order` run one by one.
+/// Composes the records in (lo, hi]. Operations on the tables of `in_order` run one by one, and so do those on the rows
+/// that the records of `apart` concern.
 pub(super) fn rebuild(
     log: &dyn Log,
     lo: u64,
     hi: u64,
-    excluded: &HashSet<u64>,
+    apart: &HashSet<u64>,
     in_order: &[Box<str>],
 ) -> Result<Batch> {
     let mut batch = Batch::new(0, lo);
     batch.expect_order(in_order);
-    batch.excluded.clone_from(excluded);
     let mut records = Records::new(log, lo, hi);
     while next(&mut records, &mut batch)?.is_some() {}
     batch.hi = hi;
+    if !apart.is_empty() {
+        // Not before all cells of their rows are known.
+        Records::new(log, lo, hi).each(&mut |sequence, item, _| {
+            if let Item::Cell(cell) = item
+                && apart.contains(&sequence)
+                && let Some(slot) = batch.locate(cell)
+            {
+                batch.take_out(slot);
+            }
+            Ok(())
+        })?;
+    }
     Ok(batch)
 }
 
@@ -51,10 +63,8 @@ pub(super) fn rebuild_piece(log: &dyn Log, lo: u64, hi: u64, most_bytes: usize) 
 /// Composes the next record and gives its number.
 fn next(records: &mut Records<'_>, batch: &mut Batch) -> Result<Option<u64>> {
     let next = records.next(&mut |sequence, item, keys| {
-        if !batch.excluded.contains(&sequence) {
-            add(batch, sequence, &item);
-            keys.iter().for_each(|key| batch.add_key(key, None));
-        }
+        add(batch, sequence, &item);
+        keys.iter().for_each(|key| batch.add_key(key, None));
         Ok(())
     })?;
     Ok(next.map(|(sequence, _)| sequence))

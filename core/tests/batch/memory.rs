@@ -173,3 +173,38 @@ async fn in_class_memory_the_journal_counts_too() {
     };
     grows_to_the_bound(|setup| setup.with("journal", "memory"), |n| (None, statement(n))).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_is_not_in_memory_operation_by_operation() {
+    const OPERATIONS: u64 = 30_000;
+    let scene = Scene::new().await;
+    let zm = scene.with("timeout", "60s").open().await;
+    let gone = counter("meta", "gone").unwrap().inc(1).where_("id = ?", ["f1"]).unwrap().build().unwrap();
+    let tasks = [gone];
+    let mut last = None;
+    for _ in 0..OPERATIONS {
+        last = zm.periodic_now(None, &tasks, &WriteOptions::default()).unwrap();
+    }
+    let grown = growth(async { assert_eq!(zm.flush().await.unwrap().dead, OPERATIONS) }).await;
+    let error = last.unwrap().done().await.unwrap_err();
+    assert_eq!((error.sqlstate(), error.op_id().is_some()), (Some("42703"), true));
+    assert_eq!(scene.count("zmsg_dead").await, OPERATIONS as i64);
+    assert!(grown < 12 << 20, "{} MiB", grown >> 20);
+    zm.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_values_are_not_all_on_their_way_at_once() {
+    const ROWS: usize = 1_000;
+    const VALUE: usize = 50_000;
+    let scene = Scene::new().await;
+    let zm = scene.with("timeout", "60s").open().await;
+    let body = "x".repeat(VALUE);
+    for n in 0..ROWS {
+        let it = map("meta", "extra").unwrap().set("k", body.as_str());
+        accept(&zm, it.where_("id = ?", [format!("m{n}")]).unwrap().build().unwrap()).await;
+    }
+    let grown = growth(async { assert_eq!(zm.flush().await.unwrap().zero_row_updates, ROWS as u64) }).await;
+    assert!(grown < (ROWS * VALUE) as u64, "{} MiB for {} MiB of values", grown >> 20, (ROWS * VALUE) >> 20);
+    zm.close().await.unwrap();
+}

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use zmsg_core::engine::WriteOptions;
-use zmsg_core::sql::{params, sql};
+use zmsg_core::sql::{counter, params, sql};
 
-use crate::scene::{Scene, accept, like};
+use crate::scene::{Scene, accept, like, likes};
 use crate::support::engine::within;
 
 #[tokio::test]
@@ -142,5 +142,49 @@ async fn what_fails_each_time_with_errors_that_usually_pass_is_given_up_in_the_e
     scene.client.batch_execute("DROP TRIGGER locked ON meta").await.unwrap();
     zm.flush().await.unwrap();
     assert_eq!(scene.text("likes", "f3").await.as_deref(), Some("1"));
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn thousands_of_dead_lists_are_buried_in_one_flush() {
+    const LISTS: i64 = 1_000;
+    let scene = Scene::new().await;
+    let who = "CREATE TABLE who (u int PRIMARY KEY); INSERT INTO who SELECT generate_series(1, 1000)";
+    scene.client.batch_execute(who).await.unwrap();
+    let zm = scene.with("timeout", "60s").open().await;
+    let gone = || counter("meta", "gone").unwrap().inc(1).where_("id = ?", ["f2"]).unwrap().build().unwrap();
+    let mut receipts = Vec::new();
+    for n in 1..=LISTS {
+        let follow = sql("INSERT INTO who VALUES (?)", params![n]).unwrap();
+        let list = if n % 2 == 0 { vec![follow, like("f1")] } else { vec![like("f1"), gone()] };
+        receipts.push(zm.cache_and_periodic_store(None, None, list, WriteOptions::default()).await.unwrap());
+        for id in ["f1", "f2", "f3"] {
+            accept(&zm, like(id)).await;
+        }
+        let good = vec![like("f1"), like("f3")];
+        zm.cache_and_periodic_store(None, None, good, WriteOptions::default()).await.unwrap();
+    }
+    let report = within(Duration::from_secs(60), "the flush", zm.flush()).await.unwrap();
+    assert_eq!((report.dead, report.operations), (LISTS as u64, 7 * LISTS as u64), "{report:?}");
+    for (n, receipt) in (1..).zip(&receipts) {
+        let code = if n % 2 == 0 { "23505" } else { "42703" };
+        assert_eq!(receipt.done().await.unwrap_err().sqlstate(), Some(code));
+    }
+    let expected = [("f1", 2 * LISTS), ("f2", LISTS), ("f3", 2 * LISTS)];
+    assert_eq!(scene.likes().await, expected.map(|(id, likes)| (id.to_owned(), likes)).into());
+    assert_eq!((scene.count("zmsg_dead").await, scene.count("who").await), (LISTS, LISTS));
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cell_that_refuses_thousands_of_operations_costs_little_more_than_a_try_each() {
+    let scene = Scene::new().await;
+    scene.client.batch_execute("ALTER TABLE meta ADD CHECK (likes < 10)").await.unwrap();
+    let zm = scene.with("timeout", "60s").open().await;
+    for n in 0..3_000 {
+        accept(&zm, likes("f1").inc(if n % 1_000 == 999 { 1 } else { 10 }).build().unwrap()).await;
+    }
+    let report = within(Duration::from_secs(30), "the flush", zm.flush()).await.unwrap();
+    assert_eq!((report.dead, scene.text("likes", "f1").await.as_deref()), (2_997, Some("3")));
     zm.close().await.unwrap();
 }

@@ -1,13 +1,13 @@
 //! What a flush did, as far as it is known before its COMMIT.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
 use super::plan::{Plan, Set};
 use super::replay::Step;
 use crate::batch::batch::Batch;
-use crate::error::Error;
+use crate::batch::refusals::Refusals;
 use crate::store::ExecResult;
 use crate::value::Value;
 
@@ -43,8 +43,7 @@ impl FlushReport {
 /// A batch that is applied once its COMMIT is.
 pub(in crate::batch) struct Applied {
     pub report: FlushReport,
-    /// By sequence number.
-    pub dead: HashMap<u64, Error>,
+    pub dead: Refusals,
     /// Numbers the transaction among those that touch its rows.
     pub version: u64,
     /// Per table, changes that found no row.
@@ -62,7 +61,7 @@ pub(super) enum Missed {
 impl Applied {
     pub(super) fn new(batch: &Batch) -> Applied {
         let report = FlushReport { operations: batch.operations, ..FlushReport::default() };
-        Applied { report, dead: HashMap::new(), version: 0, missed: BTreeMap::new() }
+        Applied { report, dead: Refusals::default(), version: 0, missed: BTreeMap::new() }
     }
 
     /// Statements for so many tasks that go out by themselves, the last of which says what they found. `table` is that of

@@ -134,11 +134,7 @@ impl<'p> Run<'_, 'p> {
     }
 
     async fn steps(&mut self, mut steps: Steps<'_>) -> Result<(), Failure> {
-        loop {
-            let piece = steps.next().map_err(Failure::Again)?;
-            if piece.is_empty() {
-                return Ok(());
-            }
+        while let Some(piece) = steps.piece()? {
             let groups = replay::groups(&piece).map_err(Failure::Refused)?;
             for groups in groups.chunks(STEPS) {
                 let statements: Vec<Rendered> = groups.iter().map(|group| group.statement.clone()).collect();
@@ -148,6 +144,7 @@ impl<'p> Run<'_, 'p> {
                 }
             }
         }
+        Ok(())
     }
 
     async fn singles(&mut self) -> Result<(), Failure> {
@@ -202,7 +199,12 @@ impl<'p> Run<'_, 'p> {
                 Part::Collisions(_) => {}
                 Part::Set(set) => {
                     let missed = self.applied.count_set(self.plan, set, result);
-                    again(self.transaction, self.plan, set, missed, &mut self.applied).await?;
+                    let mut again = Again::of(self.plan, set, missed);
+                    while let Some(update) = again.next() {
+                        let results = self.transaction.run(&[update]).await.map_err(Failure::of)?;
+                        again.found(&results, &mut self.applied)?;
+                    }
+                    again.end(&mut self.applied);
                 }
             }
         }
@@ -223,37 +225,52 @@ fn flight_of<'p>(plan: &'p Plan<'p>, sets: &'p [Set]) -> (Vec<Rendered>, Vec<Par
 }
 
 /// Rows that an UPDATE did not find are missing, or were found under another spelling of the key, which it did not
-/// apply: of several inputs for one row an UPDATE takes one.
-pub(super) async fn again(
-    transaction: &mut dyn Transaction,
-    plan: &Plan<'_>,
-    set: &Set,
-    missed: Missed,
-    applied: &mut Applied,
-) -> Result<(), Failure> {
-    let mut missed = match missed {
-        Missed::Count(rows) => {
-            applied.miss(plan.route(set.route).table.quoted(), rows);
-            return Ok(());
-        }
-        Missed::Rows(rows) => rows,
-    };
-    while !missed.is_empty() && !plan.tells_apart(set.route) {
-        let (_, update) = plan.statements(set, &missed);
-        let results = transaction.run(&[update]).await.map_err(Failure::of)?;
+/// apply: of several inputs for one row an UPDATE takes one. So it is said again for the rest.
+pub(super) struct Again<'a> {
+    plan: &'a Plan<'a>,
+    set: &'a Set,
+    missed: Vec<u32>,
+    /// Those of which it does not matter which they are.
+    missing: u64,
+    over: bool,
+}
+
+impl<'a> Again<'a> {
+    pub(super) fn of(plan: &'a Plan<'a>, set: &'a Set, missed: Missed) -> Again<'a> {
+        let (missed, missing) = match missed {
+            Missed::Count(rows) => (Vec::new(), rows),
+            Missed::Rows(rows) => (rows, 0),
+        };
+        Again { plan, set, missed, missing, over: plan.tells_apart(set.route) }
+    }
+
+    pub(super) fn next(&self) -> Option<Rendered> {
+        let wanted = !self.over && !self.missed.is_empty();
+        wanted.then(|| self.plan.statements(self.set, &self.missed).1)
+    }
+
+    /// What the last one found.
+    pub(super) fn found(&mut self, results: &[ExecResult], applied: &mut Applied) -> Result<(), Failure> {
         let found = super::positions(results.first());
-        if found.is_empty() {
-            break;
-        }
-        if !plan.commutes(set) {
-            return Err(Failure::Entangled(plan.route(set.route).table.last().into()));
+        self.over = found.is_empty();
+        if !self.over && !self.plan.commutes(self.set) {
+            return Err(Failure::Entangled(self.plan.route(self.set.route).table.last().into()));
         }
         applied.report.rows += found.len() as u64;
-        let kept = (1_u64..).zip(&missed).filter(|(position, _)| !found.contains(position));
-        missed = kept.map(|(_, row)| *row).collect();
+        let kept = (1_u64..).zip(&self.missed).filter(|(position, _)| !found.contains(position));
+        self.missed = kept.map(|(_, row)| *row).collect();
+        Ok(())
     }
-    applied.miss(plan.route(set.route).table.quoted(), missed.len() as u64);
-    Ok(())
+
+    /// The rows that are left, which somebody else sees to.
+    pub(super) fn left(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.missed)
+    }
+
+    pub(super) fn end(self, applied: &mut Applied) {
+        let missing = self.missing + self.missed.len() as u64;
+        applied.miss(self.plan.route(self.set.route).table.quoted(), missing);
+    }
 }
 
 pub(super) fn has_rows(results: &[ExecResult]) -> bool {

@@ -150,6 +150,13 @@ impl<'b> Plan<'b> {
         }
     }
 
+    /// Whether a column is not there, as far as the catalogue was asked.
+    pub(super) fn lacks(&self, number: u32, column: u16) -> bool {
+        let Some(table) = self.tables.get(&number) else { return false };
+        let column = self.route(number).columns.get(column as usize);
+        column.is_some_and(|column| table.column(column.name.last()).is_none())
+    }
+
     /// The statements of a set, or of some of its rows: first the missing rows, then the change.
     pub(super) fn statements(&self, set: &Set, rows: &[u32]) -> (Option<Rendered>, Rendered) {
         let keys = self.keys(set.route).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! What runs one by one, in the order in which it was accepted: statements in the caller's words, the operations of
 //! ordered domains, and those of cells that do not compose. Read from the journal piece by piece.
 
+use super::apply::Failure;
 use crate::batch::batch::Batch;
 use crate::batch::records::{Item, Log, Records};
 use crate::batch::route::State;
@@ -16,8 +17,18 @@ const MOST_BYTES: usize = 1 << 20;
 pub(super) struct Step {
     pub at: At,
     pub what: What,
-    /// Whether its record holds other tasks too.
-    pub of_list: bool,
+    pub record: Record,
+}
+
+/// What else the record of a step holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Record {
+    /// Nothing.
+    Alone,
+    /// Other tasks, each of which is a step too.
+    Whole,
+    /// Other tasks, some of which are not steps.
+    Part,
 }
 
 /// Names a step: the number of its record, and its place there.
@@ -76,32 +87,48 @@ impl<'a> Steps<'a> {
         Steps { records: Records::new(log, batch.lo, batch.hi), batch, wanted: Box::new(wanted) }
     }
 
-    /// The next ones; none behind the last one.
-    pub(super) fn next(&mut self) -> Result<Vec<Step>> {
+    /// The next ones; `None` behind the last one.
+    pub(super) fn piece(&mut self) -> std::result::Result<Option<Vec<Step>>, Failure> {
+        let piece = self.next().map_err(Failure::Again)?;
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+
+    fn next(&mut self) -> Result<Vec<Step>> {
         let (mut steps, mut bytes) = (Vec::new(), 0);
         let (batch, wanted) = (self.batch, &self.wanted);
         while steps.len() < MOST_STEPS && bytes < MOST_BYTES {
-            let (before, mut items) = (steps.len(), 0);
+            let (before, mut items, mut left_out) = (steps.len(), 0, false);
             let next = self.records.next(&mut |sequence, item, _| {
                 let at = At { sequence, place: items };
                 items += 1;
-                if batch.excluded.contains(&sequence) {
+                let cell = match &item {
+                    Item::Cell(cell) => Some(*cell),
+                    Item::Statement { batch_key, .. } => {
+                        let last = batch_key.and_then(|key| batch.coalesced.get(key));
+                        if last.is_some_and(|last| *last != sequence) {
+                            return Ok(());
+                        }
+                        None
+                    }
+                    Item::Settled(_) => return Ok(()),
+                };
+                if !wanted(at, cell) {
+                    left_out = true;
                     return Ok(());
                 }
                 let what = match item {
-                    Item::Cell(cell) => wanted(at, Some(cell)).then(|| What::Cell(cell.clone())),
-                    Item::Statement { statement, batch_key } => {
-                        let last = batch_key.and_then(|key| batch.coalesced.get(key));
-                        let counts = last.is_none_or(|last| *last == sequence) && wanted(at, None);
-                        counts.then_some(What::Statement(statement))
-                    }
-                    Item::Settled(_) => None,
+                    Item::Cell(cell) => What::Cell(cell.clone()),
+                    Item::Statement { statement, .. } => What::Statement(statement),
+                    Item::Settled(_) => return Ok(()),
                 };
-                steps.extend(what.map(|what| Step { at, what, of_list: false }));
+                steps.push(Step { at, what, record: Record::Alone });
                 Ok(())
             })?;
             let Some((_, length)) = next else { break };
-            steps[before..].iter_mut().for_each(|step| step.of_list = items > 1);
+            if items > 1 {
+                let record = if left_out { Record::Part } else { Record::Whole };
+                steps[before..].iter_mut().for_each(|step| step.record = record);
+            }
             bytes += if steps.len() > before { length } else { 0 };
         }
         Ok(steps)

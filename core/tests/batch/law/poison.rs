@@ -112,3 +112,90 @@ async fn a_composed_cell_that_has_too_many_arguments_goes_out_in_parts() {
     .await;
     assert_eq!(report.dead, 0, "{report:?}");
 }
+
+const LISTS: &str = "CREATE TABLE {s}.t (id bigint PRIMARY KEY, n bigint, m bigint DEFAULT 7); \
+     INSERT INTO {s}.t SELECT i, 10, 10 FROM generate_series(1, 5) AS i; \
+     CREATE TABLE {s}.who (id bigint PRIMARY KEY, at bigint UNIQUE DEFERRABLE INITIALLY DEFERRED)";
+
+#[tokio::test]
+async fn a_list_does_not_die_of_what_a_dead_one_did() {
+    let report = agree(LISTS, &["t", "who"], |s| {
+        let who = |id: i64| raw(s, "INSERT INTO {s}.who VALUES (?, ?)", &[id.into(), id.into()]);
+        let gone = || at(cell(s, "gone").inc(1), 1);
+        vec![
+            vec![at(cell(s, "n").inc(1), 1)],
+            // Each would die of the one before it, if that one were not dead.
+            vec![who(1), gone()],
+            vec![who(1), who(2), at(cell(s, "n").mul(3), 1), at(cell(s, "gone").inc(1), 9)],
+            vec![who(2), at(cell(s, "n").set(5), 1), who(3)],
+            vec![at(cell(s, "n").inc(1), 1), at(cell(s, "n").inc(1), 2)],
+            vec![who(3), at(cell(s, "n").set(6), 1)],
+            vec![at(cell(s, "n").mul(2), 1)],
+        ]
+    })
+    .await;
+    assert_eq!(
+        report.dead, 3,
+        "two lists that touch what is not there, and one that comes twice: {report:?}"
+    );
+}
+
+#[tokio::test]
+async fn lists_are_applied_as_a_whole_or_not_at_all_whatever_is_beside_them() {
+    let setting = std::env::var("ZMSG_SEED").ok().map(|it| it.parse().unwrap());
+    for seed in setting.map_or(0..6, |seed: u64| seed..seed + 1) {
+        println!("ZMSG_SEED={seed} repeats it");
+        agree(LISTS, &["t", "who"], |s| {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let one = |rng: &mut fastrand::Rng| {
+                let id = rng.i64(1..8);
+                let n = rng.i64(1..4);
+                match rng.u8(..20) {
+                    0 | 1 => raw(s, "INSERT INTO {s}.who VALUES (?, ?)", &[rng.i64(..30).into(), n.into()]),
+                    2 | 3 => at(cell(s, "n").set(i64::MAX).inc(1), id.min(5)),
+                    4..8 => at(cell(s, "n").mul(n), id),
+                    8..10 => at(cell(s, "n").set(n), id),
+                    10..13 => {
+                        let it = cell(s, "m").inc(n).where_("id = ?", [id + 100]).unwrap();
+                        it.or_insert(&[("id", (id + 100).into())]).unwrap().build().unwrap()
+                    }
+                    _ => at(cell(s, "n").inc(n), id),
+                }
+            };
+            let list = |rng: &mut fastrand::Rng| {
+                // In front: it is found while a list is prepared, whatever its other tasks would be told.
+                let gone = (rng.u8(..10) == 0).then(|| at(cell(s, "gone").inc(1), 1));
+                gone.into_iter().chain((0..rng.usize(1..4)).map(|_| one(rng))).collect()
+            };
+            (0..150).map(|_| list(&mut rng)).collect()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn one_of_two_spellings_of_a_row_may_be_refused() {
+    let schema =
+        "CREATE TABLE {s}.t (id numeric PRIMARY KEY, n bigint); INSERT INTO {s}.t VALUES (1, 1), (2, 1)";
+    let decimal = |text: &str| Value::from(zmsg_core::value::Decimal::parse(text).unwrap());
+    let report = agree(schema, &["t"], |s| {
+        each([
+            at(cell(s, "n").inc(i64::MAX - 5), decimal("1.0")),
+            at(cell(s, "n").inc(i64::MAX - 5), decimal("1.00")),
+            at(cell(s, "n").inc(1), decimal("2")),
+        ])
+    })
+    .await;
+    assert_eq!(report.dead, 1, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_a_policy_refuses_says_nothing_of_the_next_operation() {
+    let schema = "CREATE TABLE {s}.t (id bigint PRIMARY KEY, n bigint); INSERT INTO {s}.t VALUES (1, 1); \
+         CREATE FUNCTION {s}.policy() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION USING ERRCODE = '42501'; END $$; \
+         CREATE TRIGGER policy BEFORE UPDATE ON {s}.t FOR EACH ROW WHEN (NEW.n < 0) EXECUTE FUNCTION {s}.policy()";
+    let report =
+        agree(schema, &["t"], |s| each([1, -100, 2, -100, 4].map(|n| at(cell(s, "n").inc(n), 1)))).await;
+    assert_eq!(report.dead, 2, "{report:?}");
+}
