@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use zmsg_core::engine::WriteOptions;
-use zmsg_core::sql::{counter, params, sql};
+use zmsg_core::sql::{Task, counter, params, sql};
 
 use crate::scene::{Scene, accept, like, likes};
 use crate::support::engine::within;
@@ -142,6 +142,48 @@ async fn what_fails_each_time_with_errors_that_usually_pass_is_given_up_in_the_e
     scene.client.batch_execute("DROP TRIGGER locked ON meta").await.unwrap();
     zm.flush().await.unwrap();
     assert_eq!(scene.text("likes", "f3").await.as_deref(), Some("1"));
+    zm.close().await.unwrap();
+}
+
+/// A pair of rows that change places, which is right only as a whole.
+fn swap(table: &str) -> Vec<Task> {
+    let one =
+        |id: &str, at: i32| sql(&format!("UPDATE {table} SET at = ? WHERE id = ?"), params![at, id]).unwrap();
+    vec![one("a", 2), one("b", 1)]
+}
+
+#[tokio::test]
+async fn what_is_right_as_a_whole_does_not_die_of_the_poison_beside_it() {
+    let scene = Scene::new().await;
+    for (table, constraint) in [("pos", "DEFERRED"), ("strict", "IMMEDIATE")] {
+        let schema = format!(
+            "CREATE TABLE {table} (id text PRIMARY KEY, at int UNIQUE DEFERRABLE INITIALLY {constraint}); \
+             INSERT INTO {table} VALUES ('a', 1), ('b', 2)"
+        );
+        scene.client.batch_execute(&schema).await.unwrap();
+    }
+    let zm = scene.open().await;
+    let mut lists = Vec::new();
+    for list in [swap("pos"), swap("strict"), swap("pos"), swap("pos")] {
+        lists.push(zm.cache_and_periodic_store(None, None, list, WriteOptions::default()).await.unwrap());
+    }
+    let alone = accept(&zm, sql("UPDATE pos SET at = 2 WHERE id = 'a'", ()).unwrap());
+    let alone =
+        [alone.await, accept(&zm, sql("UPDATE meta SET likes = 1/0 WHERE id = 'f1'", ()).unwrap()).await];
+    accept(&zm, like("f1")).await;
+    let report = zm.flush().await.unwrap();
+    // Every other swap undoes the one before; the one that is asked at every statement is refused, as it is by itself.
+    assert_eq!(report.dead, 2, "{report:?} {:?}", zm.dead_letters().await.unwrap());
+    let strict = lists.remove(1).done().await.unwrap_err();
+    assert_eq!(strict.sqlstate(), Some("23505"));
+    for list in lists {
+        list.done().await.unwrap();
+    }
+    let [same, poison] = alone;
+    same.done().await.unwrap();
+    assert_eq!(poison.done().await.unwrap_err().sqlstate(), Some("22012"));
+    let row = scene.client.query_one("SELECT at FROM pos WHERE id = 'a'", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i32>(0), scene.text("likes", "f1").await.as_deref()), (2, Some("1")));
     zm.close().await.unwrap();
 }
 

@@ -15,10 +15,12 @@
 //! | `halves` | how a refused one is found among many |
 //! | `burial` | what becomes of it |
 //! | `lists` | lists of tasks, and why there are several passes |
+//! | `constraints` | when deferred constraints are asked |
 
 mod atoms;
 mod burial;
 mod cells;
+mod constraints;
 mod halves;
 mod hopeless;
 mod lists;
@@ -38,17 +40,16 @@ use crate::batch::records::Log;
 use crate::error::Error;
 use crate::sql::Rendered;
 use crate::store::{Access, ExecResult, StepFailure, Transaction};
+use constraints::Constraints;
 use hopeless::Hopeless;
 use lists::Lists;
 
 /// What part of the time of a transaction one flight of statements has, once it is given up on.
 const PATIENCE: u128 = 20;
 
-/// Deferred constraints speak up with the statement that breaks them.
-const IMMEDIATE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
-
 /// Applies a batch of which something is refused, be it at COMMIT.
 pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
+    let constraints = Constraints::of(flight.store, flight.deadline).await.map_err(Failure::Again)?;
     let mut lists = Lists::default();
     loop {
         let rebuilt = lists.taken_out(flight.batch, log).map_err(Failure::Again)?;
@@ -63,6 +64,7 @@ pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -
             flight: &flight,
             plan: &plan,
             log,
+            constraints: &constraints,
             applied: Applied::new(batch),
             fresh: Vec::new(),
             refused_steps: HashSet::new(),
@@ -92,6 +94,7 @@ struct Surgery<'a> {
     flight: &'a Flight<'a>,
     plan: &'a Plan<'a>,
     log: &'a dyn Log,
+    constraints: &'a Constraints,
     applied: Applied,
     /// Dead, and not yet written down.
     fresh: Vec<(u64, Error)>,
@@ -111,9 +114,6 @@ type Outcome = Result<Vec<ExecResult>, Error>;
 impl Surgery<'_> {
     async fn run(&mut self) -> Result<(), Failure> {
         move_watermark(&mut *self.transaction, self.flight).await?;
-        // What is refused at COMMIT would be refused with all the rest.
-        let at_once = Rendered { sql: IMMEDIATE.into(), params: [].into() };
-        self.transaction.run(&[at_once]).await.map_err(Failure::of)?;
         self.hurry().await?;
         for lock in self.plan.locks() {
             // A table that is gone is found out below.
@@ -161,19 +161,34 @@ impl Surgery<'_> {
         if statements.is_empty() {
             return Ok(Ok(Vec::new()));
         }
-        let attempted = self.transaction.attempt(statements).await;
-        self.outcome(attempted)
+        let all = self.constraints.behind(statements);
+        let attempted = self.transaction.attempt(&all).await;
+        self.outcome(attempted, statements.len())
     }
 
     /// The same for each of several groups.
     async fn attempt_each(&mut self, groups: &[Vec<Rendered>]) -> Result<Vec<Outcome>, Failure> {
-        let attempted = self.transaction.attempt_each(groups).await.map_err(Failure::of)?;
-        attempted.into_iter().map(|attempted| self.outcome(attempted)).collect()
+        let all: Vec<_> = groups.iter().map(|group| self.constraints.behind(group)).collect();
+        let attempted = self.transaction.attempt_each(&all).await.map_err(Failure::of)?;
+        let counted = attempted.into_iter().zip(groups);
+        counted.map(|(attempted, group)| self.outcome(attempted, group.len())).collect()
     }
 
-    fn outcome(&self, attempted: Result<Vec<ExecResult>, StepFailure>) -> Result<Outcome, Failure> {
+    fn outcome(
+        &self,
+        attempted: Result<Vec<ExecResult>, StepFailure>,
+        statements: usize,
+    ) -> Result<Outcome, Failure> {
         match attempted {
-            Ok(results) => Ok(Ok(results)),
+            Ok(mut results) => {
+                results.truncate(statements);
+                Ok(Ok(results))
+            }
+            Err(StepFailure::Refused { index, error })
+                if self.constraints.is_putting_back(index, statements) =>
+            {
+                Err(Failure::Again(error))
+            }
             Err(StepFailure::Refused { error, .. }) => Ok(Err(error)),
             Err(StepFailure::Again(error)) if self.flight.gives_up && error.sqlstate().is_some() => {
                 Ok(Err(error))
