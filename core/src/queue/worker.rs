@@ -21,6 +21,8 @@ use crate::error::Result;
 
 /// Operations of one transaction at the most.
 const GROUP: usize = 100;
+/// Operations leased at once: a script cannot hand on many more.
+const MOST: usize = 2_000;
 /// The longest time between two looks: other processes' writes are found by looking.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -75,7 +77,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
 }
 
 async fn look(shared: &Shared, exclusive: bool, free: usize) -> Result<super::lanes::Claims> {
-    let (wanted, most) = if exclusive { (Wanted::Suspect, 1) } else { (Wanted::Due, free * GROUP) };
+    let (wanted, most) =
+        if exclusive { (Wanted::Suspect, 1) } else { (Wanted::Due, (free * GROUP).min(MOST)) };
     let deadline = Deadline::after(shared.settings.lease / 2);
     let known = shared.known_sequence();
     let claims = shared.lanes.claim(wanted, most, shared.settings.lease, known, deadline).await?;

@@ -17,24 +17,36 @@ end
 local from = due
 if ARGV[4] == 'suspect' then from = suspects end
 local claimed = {}
+local wanted = {}
 if redis.call('HEXISTS', state, 'paused') == 0 and limit > 0 then
-  for _, op in ipairs(redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, limit)) do
-    redis.call('ZREM', from, op)
-    local body = redis.call('HGET', bodies, op)
-    if body then
-      local attempts, crashes, errors = run_of(op)
-      set_run(op, attempts + 1, crashes, errors)
-      redis.call('ZADD', leased, now + lease, op)
+  wanted = redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, limit)
+end
+if #wanted > 0 then
+  redis.call('ZREM', from, unpack(wanted))
+  local texts = redis.call('HMGET', bodies, unpack(wanted))
+  local before = redis.call('HMGET', runs, unpack(wanted))
+  local after, leases = {}, {}
+  for i, op in ipairs(wanted) do
+    if texts[i] then
+      local attempts, crashes, errors = run_in(before[i])
+      table.insert(after, op)
+      table.insert(after, string.format('%d %d %d', attempts + 1, crashes, errors))
+      table.insert(leases, now + lease)
+      table.insert(leases, op)
       table.insert(claimed, op)
       table.insert(claimed, attempts + 1)
       table.insert(claimed, crashes)
       table.insert(claimed, errors)
-      table.insert(claimed, body)
+      table.insert(claimed, texts[i])
     else
       -- Somebody has been at the keys.
       redis.call('HDEL', runs, op)
       redis.call('HINCRBY', state, 'damaged', 1)
     end
+  end
+  if #after > 0 then
+    redis.call('HSET', runs, unpack(after))
+    redis.call('ZADD', leased, unpack(leases))
   end
 end
 local wait = -1

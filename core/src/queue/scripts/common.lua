@@ -23,11 +23,14 @@ local function lane_of(body)
   return string.sub(body, 36, 35 + length)
 end
 
-local function run_of(op)
-  local text = redis.call('HGET', runs, op)
+local function run_in(text)
   if not text then return 0, 0, 0 end
   local attempts, crashes, errors = string.match(text, '^(%d+) (%d+) (%d+)$')
   return tonumber(attempts or 0), tonumber(crashes or 0), tonumber(errors or 0)
+end
+
+local function run_of(op)
+  return run_in(redis.call('HGET', runs, op))
 end
 
 local function set_run(op, attempts, crashes, errors)
@@ -41,7 +44,7 @@ local function let_next(op, lane)
   redis.call('HDEL', runs, op)
   if lane == '' then return end
   local next = redis.call('HGET', nexts, op)
-  redis.call('HDEL', nexts, op)
+  if next then redis.call('HDEL', nexts, op) end
   while next do
     redis.call('HDEL', befores, next)
     local body = redis.call('HGET', bodies, next)

@@ -8,30 +8,24 @@
 --
 -- The sequence begins at Redis' time in microseconds, so that a queue whose data are lost goes on above what it had given.
 local op, payload, lane, mark = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
-redis.call('HSETNX', state, 'epoch', ARGV[6])
-local epoch = redis.call('HGET', state, 'epoch')
-local there = redis.call('HGET', bodies, op)
-if there then
-  return {2, string.sub(there, 15, 30), epoch, '', 0}
-end
-local last = tonumber(redis.call('HGET', state, 'sequence') or time[1] * 1000000 + time[2])
+local standing = redis.call('HMGET', state, 'epoch', 'sequence')
+local epoch = standing[1] or ARGV[6]
+local last = tonumber(standing[2] or time[1] * 1000000 + time[2])
 local known = tonumber(ARGV[7])
-local lost = last < known and 1 or 0
-local sequence = math.max(last, known) + 1
-redis.call('HSET', state, 'sequence', string.format('%.0f', sequence))
+local sequence = string.format('%016.0f', math.max(last, known) + 1)
 local at = now + tonumber(ARGV[3])
-local replaced = ''
 local tail = lane ~= '' and redis.call('HGET', tails, lane)
-local old = tail and mark == '+' and redis.call('HGET', bodies, tail)
+local old = tail and mark == '+' and tail ~= op and redis.call('HGET', bodies, tail)
 local replaces = old and string.sub(old, 14, 14) == '+' and redis.call('HEXISTS', runs, tail) == 0
 if replaces then
-  replaced = tail
   -- Not later than the one it replaces: one that is replaced again and again would never run.
   at = math.min(at, tonumber(string.sub(old, 1, 13)))
 end
-local text = string.format('%013.0f', at) .. mark .. string.format('%016.0f', sequence)
-  .. string.format('%05d', #lane) .. lane .. payload
-redis.call('HSET', bodies, op, text)
+local text = string.format('%013.0f', at) .. mark .. sequence .. string.format('%05d', #lane) .. lane .. payload
+if redis.call('HSETNX', bodies, op, text) == 0 then
+  return {2, string.sub(redis.call('HGET', bodies, op), 15, 30), epoch, '', 0}
+end
+redis.call('HSET', state, 'epoch', epoch, 'sequence', sequence)
 if replaces then
   redis.call('HDEL', bodies, tail)
   redis.call('HSET', tails, lane, op)
@@ -54,4 +48,4 @@ else
   end
   redis.call('ZADD', due, at, op)
 end
-return {1, string.format('%.0f', sequence), epoch, replaced, lost}
+return {1, sequence, epoch, replaces and tail or '', last < known and 1 or 0}

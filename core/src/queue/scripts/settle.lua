@@ -6,6 +6,7 @@
 -- "error" counts towards the most errors that an operation may have, "again" does not. An operation whose lease has ended
 -- may still be settled as done or dead, as long as nobody else has leased it: its effect is in the database.
 local settled = 0
+local counted = {}
 for i = 1, #ARGV, 5 do
   local op, attempt, lane, how, delay = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
   local attempts, crashes, errors = run_of(op)
@@ -18,15 +19,16 @@ for i = 1, #ARGV, 5 do
     settled = settled + 1
     if over then
       let_next(op, lane)
-      redis.call('HINCRBY', state, how, 1)
+      counted[how] = (counted[how] or 0) + 1
     else
       if how == 'error' then
         errors = errors + 1
-        redis.call('HINCRBY', state, 'retried', 1)
+        counted.retried = (counted.retried or 0) + 1
       end
       set_run(op, attempts, crashes, errors)
       redis.call('ZADD', due, now + delay, op)
     end
   end
 end
+for name, times in pairs(counted) do redis.call('HINCRBY', state, name, times) end
 return settled
