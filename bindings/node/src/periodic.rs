@@ -1,14 +1,12 @@
 //! Aggregated writes: the verb, the flush, cells as they will be, receipts of what is still to be flushed, dead letters.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use napi::Result;
 use napi::bindgen_prelude::{BigInt, External};
 use napi_derive::napi;
-use zmsg_core::base::Deadline;
 use zmsg_core::engine::{Receipt, WriteOptions};
-use zmsg_core::error::{Error, Result as CoreResult};
+use zmsg_core::error::Error;
 
 use crate::engine::{Call, Data, Engine, bytes, report, texts};
 use crate::errors::to_js;
@@ -16,7 +14,7 @@ use crate::replies::Reply;
 use crate::tasks::TaskList;
 use crate::times::{Time, duration, ttl};
 
-/// A write that was accepted and is flushed later.
+/// A write that was accepted and is applied later.
 pub struct Accepted(AssertUnwindSafe<Receipt>);
 
 impl Accepted {
@@ -68,24 +66,14 @@ pub fn receipt_done(engine: &External<Engine>, call: Call, accepted: &External<A
     let receipt = Receipt::clone(&accepted.0);
     let timeout = duration(&call.timeout, "timeout")?;
     engine.watch(call, |zmsg| async move {
-        // An engine that JavaScript forgot lives until its flush is over: else nobody would end this.
+        // An engine that JavaScript forgot lives until the write is applied: else nobody would end this.
         let _zmsg = zmsg;
         let done = match timeout {
-            Some(timeout) => done_within(&receipt, timeout).await,
+            Some(timeout) => receipt.done_within(timeout).await,
             None => receipt.done().await,
         };
         done.map(|()| Reply::Unit)
     })
-}
-
-/// Gives up the wait, and nothing else, after that time.
-async fn done_within(receipt: &Receipt, timeout: Duration) -> CoreResult<()> {
-    let place = if receipt.durability == "memory" { "in this process's memory" } else { "in the journal" };
-    let waiting = format!("waiting for the COMMIT; the operation is still {place} and will be applied");
-    match Deadline::after(timeout).run(&waiting, receipt.done()).await {
-        Ok(done) => done,
-        Err(error) => Err(error.with_op_id(receipt.op_id())),
-    }
 }
 
 #[napi(catch_unwind)]

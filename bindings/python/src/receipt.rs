@@ -1,13 +1,10 @@
 //! What an accepted write gives back; `zmsg.Receipt` and `zmsg.sync.Receipt` are its faces.
 
-use std::time::Duration;
-
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
-use zmsg_core::base::Deadline;
 use zmsg_core::engine as core;
-use zmsg_core::error::{Error, ErrorKind, Result};
+use zmsg_core::error::{Error, ErrorKind};
 
 use crate::options::timeout_of;
 use crate::rows;
@@ -71,20 +68,10 @@ impl Receipt {
                 return Err(Error::new(ErrorKind::Closed, message));
             }
             match timeout {
-                Some(timeout) => done_within(&receipt, timeout).await,
+                Some(timeout) => receipt.done_within(timeout).await,
                 None => receipt.done().await,
             }
         };
         run(py, port, done, |py, ()| Ok(py.None()))
-    }
-}
-
-/// Gives up the wait, and nothing else, after that time.
-async fn done_within(receipt: &core::Receipt, timeout: Duration) -> Result<()> {
-    let place = if receipt.durability == "memory" { "in this process's memory" } else { "in the journal" };
-    let waiting = format!("waiting for the COMMIT; the operation is still {place} and will be applied");
-    match Deadline::after(timeout).run(&waiting, receipt.done()).await {
-        Ok(done) => done,
-        Err(error) => Err(error.with_op_id(receipt.op_id())),
     }
 }

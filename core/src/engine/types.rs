@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::base::Deadline;
 use crate::batch::Ticket;
 use crate::config::Ttl;
 use crate::error::{Error, Result};
@@ -117,6 +118,21 @@ impl Receipt {
             Origin::Accepted(ticket) => ticket.done().await,
             Origin::Delayed(ticket) => ticket.done().await,
         }
+    }
+
+    /// The same, but gives up after that time: the wait ends, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Receipt::done`], and `Timeout` with the operation's name, which says where the operation is.
+    pub async fn done_within(&self, timeout: Duration) -> Result<()> {
+        let place = match &self.origin {
+            Origin::Delayed(_) => "in the queue",
+            _ if self.durability == "memory" => "still in this process's memory",
+            _ => "still in the journal",
+        };
+        let waiting = format!("waiting for the COMMIT; the operation is {place} and will be applied");
+        let done = Deadline::after(timeout).run(&waiting, self.done()).await;
+        done.unwrap_or_else(|late| Err(late.with_op_id(self.op_id())))
     }
 }
 
