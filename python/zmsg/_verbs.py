@@ -189,6 +189,74 @@ class Verbs:
         method = self._engine.cache_and_periodic_store
         return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, timeout))
 
+    async def cache_and_delay_store(
+        self,
+        key: str | None,
+        data: Data | None,
+        task: Tasks,
+        *,
+        ttl: Span | None = None,
+        delay: Span | None = None,
+        op_id: str | None = None,
+        coalesce: bool = False,
+        task_timeout: Span | None = None,
+        invalidates: Iterable[str] | None = None,
+        timeout: Span | None = None,
+    ) -> Receipt:
+        """Accepts the task for the queue in Redis, and caches ``data`` under ``key`` at once.
+
+        It runs after ``delay`` (0 is at once, ``None`` the setting ``queue.task_delay``), once, in whichever process
+        has a worker; tasks of one key run in the order in which they were accepted. Without data the caches are left as
+        they are until then; after the COMMIT the key is dropped, unless they hold the value of this write or of a later
+        one.
+
+        ``op_id`` names the operation: a second call with the name finds the first, and there is one effect. With
+        ``coalesce`` it takes the place of the last waiting write of its key that had it too. ``task_timeout`` is for
+        one try (the setting ``queue.task_timeout``), ``timeout`` for the acceptance.
+
+        Raises:
+            TaskError: the task cannot run later: it reads, or has RETURNING, or is a template; or an option is refused.
+            QueueError: Redis did not accept it, or nobody knows: a call with the same ``op_id`` finds out.
+        """
+        options = (ttl, invalidates, delay, op_id, coalesce, task_timeout)
+        method = self._engine.cache_and_delay_store
+        return self._receipt(await self._wait(method, key, data, task, options, timeout))
+
+    async def del_delay_store(
+        self,
+        key: str | None,
+        task: Tasks,
+        *,
+        delay: Span | None = None,
+        op_id: str | None = None,
+        coalesce: bool = False,
+        task_timeout: Span | None = None,
+        invalidates: Iterable[str] | None = None,
+        timeout: Span | None = None,
+    ) -> Receipt:
+        """As :meth:`cache_and_delay_store`, but ``key`` is dropped from every cache, now and again after the COMMIT."""
+        options = (None, invalidates, delay, op_id, coalesce, task_timeout)
+        return self._receipt(await self._wait(self._engine.del_delay_store, key, task, options, timeout))
+
+    async def cancel_delayed(
+        self, op_id: str, *, timeout: Span | None = None
+    ) -> Literal["cancelled", "started", "unknown"]:
+        """Takes back a delayed write that no worker has begun.
+
+        ``"cancelled"``: it will not run, and its ``done()`` raises ``QueueError``. ``"started"``: a worker has it.
+        ``"unknown"``: it is not in the queue; it has ended, or never was.
+        """
+        word: Literal["cancelled", "started", "unknown"] = await self._wait(self._engine.cancel_delayed, op_id, timeout)
+        return word
+
+    async def pause_queue(self, *, timeout: Span | None = None) -> None:
+        """Keeps the workers of all processes from beginning a delayed write. Writes are accepted all the same."""
+        await self._wait(self._engine.pause_queue, timeout)
+
+    async def resume_queue(self, *, timeout: Span | None = None) -> None:
+        """Lets the workers go on."""
+        await self._wait(self._engine.resume_queue, timeout)
+
     async def flush(self, *, timeout: Span | None = None) -> FlushReport:
         """Flushes everything that was accepted so far.
 

@@ -70,7 +70,7 @@ class Receipt:
 
     @property
     def rows_affected(self) -> int:
-        """Rows that the tasks changed, summed; 0 for what is still to be flushed."""
+        """Rows that the tasks changed, summed; 0 for what is applied later."""
         return self._receipt.rows_affected
 
     @property
@@ -81,7 +81,8 @@ class Receipt:
     @property
     def durability(self) -> str:
         """What the write survives: ``"postgres"`` once its COMMIT was seen; ``"journal"``, ``"journal_fsync"`` or
-        ``"memory"``, as the setting ``journal`` says, for an aggregated write."""
+        ``"memory"``, as the setting ``journal`` says, for an aggregated write; ``"redis_aof"`` or ``"redis"``, as the
+        queue's Redis is set up, for a delayed one."""
         return self._receipt.durability
 
     @property
@@ -92,12 +93,13 @@ class Receipt:
     async def done(self, *, timeout: Span | None = None) -> None:
         """Returns when the effect is committed, or raises what became of it.
 
-        Without a ``timeout`` it waits for the flush as long as that takes.
+        Without a ``timeout`` it waits as long as that takes.
 
         Raises:
-            TimeoutError: the write was not flushed in time. It stays where it is and will be applied.
-            StoreError: the database refused an aggregated write; it is a dead letter now.
-            ClosedError: the engine was closed before the write could be flushed.
+            TimeoutError: the write was not committed in time. It stays where it is and will be applied.
+            StoreError: the database refused what had been accepted; it is a dead letter now.
+            QueueError: a delayed write was cancelled, replaced by a later one (``coalesce``), or Redis has lost it.
+            ClosedError: the engine was closed before. A delayed write stays in the queue, and any worker runs it.
         """
         if timeout is not None or self.durability != "postgres":
             await wait(self._receipt.done, timeout)
@@ -255,6 +257,38 @@ class Stats:
     """Age of the oldest pending aggregated write in milliseconds."""
     last_flush_ms: int
     """Duration of the last committed flush in milliseconds."""
+    queue_scheduled: int
+    """Delayed writes whose time is still to come. These figures of the queue are of all processes, and a second old at
+    most while this process uses it."""
+    queue_due: int
+    """Delayed writes that could run now."""
+    queue_waiting: int
+    """Delayed writes in line behind an earlier one of their key."""
+    queue_leased: int
+    """Delayed writes that a worker has."""
+    queue_oldest_due_ms: int
+    """For how long the oldest due one could have run, in milliseconds."""
+    queue_paused: bool
+    """Whether the queue is paused."""
+    queue_done: int
+    """Delayed writes that had their effect, since the queue was made."""
+    queue_retried: int
+    """Tries of delayed writes that failed and were repeated."""
+    queue_dead: int
+    """Delayed writes that became dead letters."""
+    queue_replaced: int
+    """Delayed writes that a later one of their key replaced."""
+    queue_cancelled: int
+    """Delayed writes that were taken back."""
+    queue_damaged: int
+    """Delayed writes whose content was gone when it was their turn: somebody has been at the keys in Redis."""
+    queue_losses: int
+    """Times that this process found that Redis had lost accepted writes."""
+    queue_p50_ms: float
+    """From the time that a delayed write was due to its end, in milliseconds: half of those that this process ran took
+    no longer."""
+    queue_p99_ms: float
+    """The same for 99 of a hundred."""
     l1_entries: int
     """Values and absences in L1."""
     l1_bytes: int

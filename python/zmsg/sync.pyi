@@ -89,6 +89,37 @@ class Zmsg:
         invalidates: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt: ...
+    def cache_and_delay_store(
+        self,
+        key: str | None,
+        data: Data | None,
+        task: Tasks,
+        *,
+        ttl: Span | None = None,
+        delay: Span | None = None,
+        op_id: str | None = None,
+        coalesce: bool = False,
+        task_timeout: Span | None = None,
+        invalidates: Iterable[str] | None = None,
+        timeout: Span | None = None,
+    ) -> Receipt: ...
+    def del_delay_store(
+        self,
+        key: str | None,
+        task: Tasks,
+        *,
+        delay: Span | None = None,
+        op_id: str | None = None,
+        coalesce: bool = False,
+        task_timeout: Span | None = None,
+        invalidates: Iterable[str] | None = None,
+        timeout: Span | None = None,
+    ) -> Receipt: ...
+    def cancel_delayed(
+        self, op_id: str, *, timeout: Span | None = None
+    ) -> Literal["cancelled", "started", "unknown"]: ...
+    def pause_queue(self, *, timeout: Span | None = None) -> None: ...
+    def resume_queue(self, *, timeout: Span | None = None) -> None: ...
     def flush(self, *, timeout: Span | None = None) -> FlushReport: ...
     def pending(self, task: Runnable, *, timeout: Span | None = None) -> CellValue: ...
     def dead_letters(self, *, timeout: Span | None = None) -> list[DeadLetter]: ...

@@ -17,7 +17,10 @@ use zmsg_core::error::{Error, Result};
 use crate::config::Settings;
 use crate::errors::{OrRaise, caught, guarded};
 use crate::handle::{Engine as Opening, Handle};
-use crate::options::{Key, LetterId, keys_of, list_of, source_options, tasks_of, timeout_of, write_options};
+use crate::options::{
+    Delay, Key, LetterId, delay_options, keys_of, list_of, source_options, tasks_of, text_of, timeout_of,
+    write_options,
+};
 use crate::receipt::Receipt;
 use crate::rows;
 use crate::task::{cell_of, task_of};
@@ -237,6 +240,78 @@ impl Engine {
             engine.cache_and_periodic_store(key.as_deref(), data, tasks, options).await
         };
         self.call(py, port, timeout, call, receipt)
+    }
+
+    #[pyo3(signature = (key, data, task, options, timeout, port))]
+    #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
+    fn cache_and_delay_store(
+        &self,
+        py: Python<'_>,
+        key: Option<Key<'_>>,
+        data: &Bound<'_, PyAny>,
+        task: &Bound<'_, PyAny>,
+        options: Delay<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let (key, data, tasks) = (key.map(|key| key.0.to_owned()), to_data(data)?, tasks_of(task)?);
+        let options = delay_options(&options)?;
+        let call = |engine: Zmsg| async move {
+            engine.cache_and_delay_store(key.as_deref(), data, tasks, options).await
+        };
+        self.call(py, port, timeout, call, receipt)
+    }
+
+    #[pyo3(signature = (key, task, options, timeout, port))]
+    fn del_delay_store(
+        &self,
+        py: Python<'_>,
+        key: Option<Key<'_>>,
+        task: &Bound<'_, PyAny>,
+        options: Delay<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let (key, tasks) = (key.map(|key| key.0.to_owned()), tasks_of(task)?);
+        let options = delay_options(&options)?;
+        let call = |engine: Zmsg| async move { engine.del_delay_store(key.as_deref(), tasks, options).await };
+        self.call(py, port, timeout, call, receipt)
+    }
+
+    /// Gives what became of the wish, as a word.
+    #[pyo3(signature = (op_id, timeout, port))]
+    fn cancel_delayed(
+        &self,
+        py: Python<'_>,
+        op_id: &Bound<'_, PyAny>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let op_id = text_of(op_id, "op_id")?.to_owned();
+        let call = |engine: Zmsg| async move { engine.cancel_delayed(&op_id).await };
+        self.call(py, port, timeout, call, |py, cancelled| {
+            Ok(cancelled.word().into_pyobject(py)?.into_any().unbind())
+        })
+    }
+
+    #[pyo3(signature = (timeout, port))]
+    fn pause_queue(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        self.call(py, port, timeout, |engine| async move { engine.pause_queue().await }, none)
+    }
+
+    #[pyo3(signature = (timeout, port))]
+    fn resume_queue(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        self.call(py, port, timeout, |engine| async move { engine.resume_queue().await }, none)
     }
 
     /// Gives a JSON text.

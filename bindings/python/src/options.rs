@@ -5,8 +5,8 @@ use std::time::Duration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDelta, PyInt, PyList, PySequence, PyString, PyTuple};
-use zmsg_core::config::{NumberUnit, TimeArgument, Ttl, duration_from_argument};
-use zmsg_core::engine::{SourceOptions, Tasks, WriteOptions};
+use zmsg_core::config::{NumberUnit, TimeArgument, Ttl, delay_from_argument, duration_from_argument};
+use zmsg_core::engine::{DelayOptions, SourceOptions, Tasks, WriteOptions};
 use zmsg_core::error::Error;
 use zmsg_core::sql as core;
 
@@ -117,6 +117,37 @@ pub(crate) fn write_options(
 ) -> PyResult<WriteOptions> {
     let invalidates = invalidates.map(keys_of).transpose()?.unwrap_or_default();
     Ok(WriteOptions { ttl: ttl_of(ttl)?, invalidates })
+}
+
+/// The options of a delayed write as the verbs hand them over: `ttl`, `invalidates`, `delay`, `op_id`, `coalesce`,
+/// `task_timeout`.
+pub(crate) type Delay<'py> = (
+    Option<Bound<'py, PyAny>>,
+    Option<Bound<'py, PyAny>>,
+    Option<Bound<'py, PyAny>>,
+    Option<Bound<'py, PyAny>>,
+    Bound<'py, PyAny>,
+    Option<Bound<'py, PyAny>>,
+);
+
+/// The options of a delayed write.
+pub(crate) fn delay_options(given: &Delay<'_>) -> PyResult<DelayOptions> {
+    let (ttl, invalidates, delay, op_id, coalesce, task_timeout) = given;
+    let py = coalesce.py();
+    let delay =
+        delay.as_ref().map(|object| delay_from_argument(argument_of(object, "delay")?, "delay").or_raise(py));
+    let op_id = op_id.as_ref().map(|object| Ok::<_, PyErr>(text_of(object, "op_id")?.to_owned()));
+    let Ok(coalesce) = coalesce.extract() else {
+        let name = coalesce.get_type().fully_qualified_name()?;
+        return Err(task_error(py, format!("coalesce must be a bool, not {name}")));
+    };
+    Ok(DelayOptions {
+        write: write_options(ttl.as_ref(), invalidates.as_ref())?,
+        delay: delay.transpose()?,
+        op_id: op_id.transpose()?,
+        coalesce,
+        task_timeout: task_timeout.as_ref().map(|object| duration_of(object, "task_timeout")).transpose()?,
+    })
 }
 
 /// The options of a source.

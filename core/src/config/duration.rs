@@ -77,6 +77,18 @@ impl TimeArgument<'_> {
         }
     }
 
+    /// The time, which may be zero: at once.
+    pub(crate) fn delay(self) -> Result<Duration, BadTime> {
+        let zero = match self {
+            TimeArgument::Text(text) => parts(text).is_some_and(|(number, _)| number == 0.0),
+            TimeArgument::Number(number, _) if number < 0.0 => {
+                return Err(BadTime(format!("{number} is negative")));
+            }
+            TimeArgument::Number(number, _) => number == 0.0,
+        };
+        if zero { Ok(Duration::ZERO) } else { self.duration() }
+    }
+
     /// The time or `never`.
     pub(crate) fn ttl(self) -> Result<Ttl, BadTime> {
         match self {
@@ -137,15 +149,34 @@ pub fn duration_from_argument(argument: TimeArgument<'_>, name: &str) -> Result<
     argument.duration().map_err(|bad| bad.in_call(name))
 }
 
-fn read(text: &str) -> Result<Duration, BadTime> {
-    let shown = || -> String { text.chars().take(40).collect() };
+/// The same for a delay, which may also be zero.
+///
+/// # Errors
+/// `Task` for negative or not finite numbers, for texts that are no time, and for times below 1 ms or above ten years.
+pub fn delay_from_argument(argument: TimeArgument<'_>, name: &str) -> Result<Duration> {
+    argument.delay().map_err(|bad| bad.in_call(name))
+}
+
+/// The number of a text and its unit, as written.
+fn split(text: &str) -> (&str, &str) {
     let trimmed = text.trim();
     let digits = trimmed.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(trimmed.len());
-    let (number, unit) = trimmed.split_at(digits);
-    let unit_ms = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, ms)| *ms);
-    match (number.parse::<f64>(), unit_ms) {
-        (Ok(number), Some(unit_ms)) => bounded(number * unit_ms, || format!("{:?}", shown())),
-        (Ok(_), None) if unit.is_empty() => {
+    trimmed.split_at(digits)
+}
+
+/// The number of a text and the milliseconds of its unit, if it is a time.
+fn parts(text: &str) -> Option<(f64, f64)> {
+    let (number, unit) = split(text);
+    let unit_ms = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, ms)| *ms)?;
+    number.parse().ok().map(|number| (number, unit_ms))
+}
+
+fn read(text: &str) -> Result<Duration, BadTime> {
+    let shown = || -> String { text.chars().take(40).collect() };
+    let (number, unit) = split(text);
+    match parts(text) {
+        Some((number, unit_ms)) => bounded(number * unit_ms, || format!("{:?}", shown())),
+        None if unit.is_empty() && number.parse::<f64>().is_ok() => {
             let number = shown();
             Err(BadTime(format!("{number:?} has no unit; write it as \"{number}s\" or \"{number}ms\"")))
         }
@@ -221,6 +252,24 @@ mod tests {
         }
         assert!(parse_duration("5").unwrap_err().to_string().contains("\"5s\""));
         assert!(parse_duration(&"9".repeat(10_000)).unwrap_err().to_string().len() < 300);
+    }
+
+    #[test]
+    fn a_delay_may_be_zero() {
+        use NumberUnit::{Milliseconds, Seconds};
+        let delay = |argument| delay_from_argument(argument, "delay");
+        for zero in ["0s".into(), "0ms".into(), TimeArgument::Number(0.0, Seconds)] {
+            assert_eq!(delay(zero).unwrap(), Duration::ZERO);
+        }
+        assert_eq!(delay(TimeArgument::Number(20.0, Milliseconds)).unwrap(), Duration::from_millis(20));
+        assert_eq!(delay("1.5s".into()).unwrap(), Duration::from_millis(1_500));
+        for bad in ["0", "never", "-1s", "0.0001ms", ""] {
+            assert_eq!(delay(bad.into()).unwrap_err().code(), "task", "{bad}");
+        }
+        for bad in [-1.0, f64::NAN, f64::INFINITY] {
+            let error = delay(TimeArgument::Number(bad, Seconds)).unwrap_err();
+            assert!(error.to_string().starts_with("delay "), "{error}");
+        }
     }
 
     #[test]

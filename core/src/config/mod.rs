@@ -35,7 +35,9 @@ mod tests;
 
 pub use address::RedisAddr;
 pub use catalogue::{Form, Setting};
-pub use duration::{NumberUnit, TimeArgument, Ttl, duration_from_argument, parse_duration};
+pub use duration::{
+    NumberUnit, TimeArgument, Ttl, delay_from_argument, duration_from_argument, parse_duration,
+};
 pub use format::{Int8Format, JournalClass, QueueFallback, TimestampFormat};
 pub use input::{ConfigInput, EnvironmentSource, RESERVED_ENVIRONMENT};
 pub use secret::{Secret, redact};

@@ -42,6 +42,17 @@ pub struct DelayOptions {
     pub task_timeout: Option<Duration>,
 }
 
+impl Cancelled {
+    /// The word for it in Python and Node.
+    pub fn word(self) -> &'static str {
+        match self {
+            Cancelled::Yes => "cancelled",
+            Cancelled::Started => "started",
+            Cancelled::Unknown => "unknown",
+        }
+    }
+}
+
 /// What a delayed write does to its key at once.
 enum Entry {
     /// Leaves it alone.
