@@ -58,6 +58,8 @@ export interface Settings {
   batchSize?: number;
   /** Memory for aggregated writes that wait for PostgreSQL; at the bound calls wait. Default 256 MiB. */
   batchMaxBytes?: number;
+  /** How long an aggregated write may fail with what usually passes (a lock, a conflict) before it is a dead letter. Default `"10m"`. */
+  batchGiveUpAfter?: Duration;
   /** How long an aggregated write waits for room before it fails with `OverloadedError`. Default `"5s"`. */
   overloadTimeout?: Duration;
   /** What acknowledged aggregated writes survive: a kill -9, a loss of power as well, or nothing. Default `"journal"`. */
@@ -72,11 +74,25 @@ export interface Settings {
   queue?: {
     /** Its Redis. Default: `redisAddr`. */
     addr?: string | readonly string[];
-    /** Tasks run at once. Default 10. */
+    /** Delayed writes that run at once in this process. Default 10. */
     concurrency?: number;
-    /** Default delay. Default `"1s"`. */
+    /** Delay of a write whose call names none. Default `"1s"`. */
     taskDelay?: Duration;
+    /** Whether this process runs delayed writes; without, it only accepts them. Default true. */
+    worker?: boolean;
+    /** After how long the delayed writes of a process that went away run elsewhere. Default `"10s"`. */
+    lease?: Duration;
+    /** Time of one try of a write whose call names none. Default `"30s"`. */
+    taskTimeout?: Duration;
+    /** How often a write is tried again before it is a dead letter; an absent server does not count. Default 20. */
+    retryMax?: number;
+    /** Whether the Redis may be one that evicts keys, and so loses delayed writes without a word. Default false. */
+    allowEviction?: boolean;
+    /** What a write does that Redis did not accept: fail, or run at once, out of order. Default `"error"`. */
+    fallback?: "error" | "sync";
   };
+  /** How long PostgreSQL remembers which delayed writes were done; older ones are dead letters. Default `"168h"`. */
+  doneRetention?: Duration;
   /** How int8 columns come back; a number that is not exact raises. Default `"bigint"`. */
   int8?: "bigint" | "string" | "number";
   /** How timestamps come back; strings keep microseconds. Default `"date"`. */

@@ -36,9 +36,12 @@ export type { Logger } from "./log";
 export { Migrations } from "./migrations";
 export { OnConflict, Task, sql, type PreparedTask, type Rendered, type TaskLike, type Tasks } from "./sql";
 export type {
+  CacheAndDelayOptions,
   CacheAndStoreOptions,
   CacheOptions,
+  Cancelled,
   DeadLetter,
+  DelayOptions,
   Durability,
   ExecResult,
   FlushReport,

@@ -48,7 +48,17 @@ export interface NativeReceipt extends NativeExec {
 
 export interface NativeAccepted {
   accepted: AcceptedHandle;
+  durability: string;
   cached: boolean;
+}
+
+export interface NativeDelay {
+  ttl: NativeTime;
+  invalidates: readonly string[];
+  delay: NativeTime;
+  opId: string | undefined;
+  coalesce: boolean;
+  taskTimeout: NativeTime;
 }
 
 /** Values by themselves, each with a letter of its own. */
@@ -106,6 +116,24 @@ export interface Native {
     ttl: NativeTime,
     invalidates: readonly string[],
   ): void;
+  cacheAndDelayStore(
+    engine: EngineHandle,
+    call: NativeCall,
+    key: string | null,
+    data: Uint8Array | string | null,
+    tasks: TaskHandle,
+    options: NativeDelay,
+  ): void;
+  delDelayStore(
+    engine: EngineHandle,
+    call: NativeCall,
+    key: string | null,
+    tasks: TaskHandle,
+    options: NativeDelay,
+  ): void;
+  cancelDelayed(engine: EngineHandle, call: NativeCall, opId: string): void;
+  pauseQueue(engine: EngineHandle, call: NativeCall): void;
+  resumeQueue(engine: EngineHandle, call: NativeCall): void;
   receiptOpId(accepted: AcceptedHandle): string;
   receiptDone(engine: EngineHandle, call: NativeCall, accepted: AcceptedHandle): void;
   flush(engine: EngineHandle, call: NativeCall): void;

@@ -1,4 +1,4 @@
-// What writes give back: of those that are committed, and of those that are still to be flushed.
+// What writes give back: of those that are committed, and of those that are applied later.
 
 import { inspect, type InspectOptionsStylized } from "node:util";
 
@@ -17,7 +17,7 @@ export function committed<T>(done: NativeReceipt, int8: Int8Format): Receipt<T> 
 }
 
 /**
- * @internal The receipt of a write that is flushed later. A class, because an object literal with a getter costs a hundred
+ * @internal The receipt of a write that is applied later. A class, because an object literal with a getter costs a hundred
  * times as much.
  */
 export class Accepted<T> implements Receipt<T> {

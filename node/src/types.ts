@@ -38,6 +38,30 @@ export interface CacheAndStoreOptions extends CacheOptions, StoreOptions {}
 /** Options of an aggregated write. */
 export interface PeriodicOptions extends CacheOptions, StoreOptions {}
 
+/** Options of a delayed write that caches nothing. */
+export interface DelayOptions extends StoreOptions {
+  /** From when on it runs: milliseconds or `"10m"`; 0 is at once. Default: the configuration's `queue.taskDelay`. */
+  delay?: Duration;
+  /**
+   * Names the operation: a second call with the same name finds the first, and there is one effect. 1 to 200 printable
+   * ASCII characters without spaces. Default: one is made up.
+   */
+  opId?: string;
+  /** Take the place of the last waiting write of the key, if that one had this option too and has not started. */
+  coalesce?: boolean;
+  /** The time of one try. Default: the configuration's `queue.taskTimeout`. */
+  taskTimeout?: Duration;
+}
+
+/** Options of a delayed write. */
+export interface CacheAndDelayOptions extends CacheOptions, DelayOptions {}
+
+/**
+ * What became of a wish to take a delayed write back. `"cancelled"`: it will not run. `"started"`: a worker has it.
+ * `"unknown"`: it is not in the queue; it has ended, or never was.
+ */
+export type Cancelled = "cancelled" | "started" | "unknown";
+
 /** Options of a source. */
 export interface SourceOptions {
   /** Life of a value read from the database. Default: the configuration's `defaultTtl`. */
@@ -56,7 +80,8 @@ export interface ExecResult<T = Row> {
 
 /**
  * What an accepted write survives. `"postgres"`: its COMMIT was seen. `"journal"`: a kill of the process;
- * `"journal_fsync"`: a loss of power as well; `"memory"`: neither.
+ * `"journal_fsync"`: a loss of power as well; `"memory"`: neither. `"redis_aof"`, `"redis"`: it is in the queue, of which
+ * Redis keeps what its append-only file or its snapshots have.
  */
 export type Durability = "postgres" | "redis_aof" | "redis" | "journal_fsync" | "journal" | "memory" | "sqlite";
 
@@ -68,10 +93,12 @@ export interface Receipt<T = Row> extends ExecResult<T> {
   /** Whether the caches took the value too. A write never fails because the cache did: repeating it would apply it twice. */
   readonly cached: boolean;
   /**
-   * Resolves when the effect is committed, or rejects with what became of it. Without options it waits for the flush as
-   * long as that takes; `timeout` and `signal` end the wait alone: the write stays where it is and will be applied.
+   * Resolves when the effect is committed, or rejects with what became of it. Without options it waits as long as that
+   * takes; `timeout` and `signal` end the wait alone: the write stays where it is and will be applied.
    *
-   * @throws {@link TimeoutError} with the `opId` if the write was not flushed in time.
+   * @throws {@link TimeoutError} with the `opId` if the write was not committed in time; {@link StoreError} if the
+   * database refused it, which made a dead letter of it; {@link QueueError} if a delayed write was cancelled or replaced;
+   * {@link ClosedError} if the engine was closed before.
    */
   done(options?: CallOptions): Promise<void>;
 }
@@ -91,7 +118,7 @@ export interface FlushReport {
   durationMs: number;
 }
 
-/** An aggregated write that the database refused after it had been accepted. */
+/** A write that the database refused after it had been accepted. */
 export interface DeadLetter {
   /** For `retryDead` and `dropDead`. */
   id: bigint;
@@ -199,6 +226,42 @@ export interface Stats {
   oldestPendingMs: number;
   /** Duration of the last committed flush in milliseconds. */
   lastFlushMs: number;
+  /**
+   * Delayed writes whose time is still to come. These figures of the queue are of all processes, and a second old at most
+   * while this process uses it.
+   */
+  queueScheduled: number;
+  /** Delayed writes that could run now. */
+  queueDue: number;
+  /** Delayed writes in line behind an earlier one of their key. */
+  queueWaiting: number;
+  /** Delayed writes that a worker has. */
+  queueLeased: number;
+  /** For how long the oldest due one could have run, in milliseconds. */
+  queueOldestDueMs: number;
+  /** Whether the queue is paused. */
+  queuePaused: boolean;
+  /** Delayed writes that had their effect, since the queue was made. */
+  queueDone: number;
+  /** Tries of delayed writes that failed and were repeated. */
+  queueRetried: number;
+  /** Delayed writes that became dead letters. */
+  queueDead: number;
+  /** Delayed writes that a later one of their key replaced. */
+  queueReplaced: number;
+  /** Delayed writes that were taken back. */
+  queueCancelled: number;
+  /** Delayed writes whose content was gone when it was their turn: somebody has been at the keys in Redis. */
+  queueDamaged: number;
+  /** Times that this process found that Redis had lost accepted writes. */
+  queueLosses: number;
+  /**
+   * From the time that a delayed write was due to its end, in milliseconds: half of those that this process ran took no
+   * longer.
+   */
+  queueP50Ms: number;
+  /** The same for 99 of a hundred. */
+  queueP99Ms: number;
   /** Values and absences in process memory. */
   l1Entries: number;
   /** Bytes in process memory, keys and overhead counted. */

@@ -11,6 +11,7 @@ import {
   type EngineHandle,
   type NativeAccepted,
   type NativeCall,
+  type NativeDelay,
   type NativeExec,
   type NativeOpened,
   type NativeReceipt,
@@ -20,9 +21,12 @@ import {
 import { Accepted, committed } from "./receipts";
 import { cellHandle, taskHandle, tasksHandle, type TaskLike, type Tasks } from "./sql";
 import type {
+  CacheAndDelayOptions,
   CacheAndStoreOptions,
   CacheOptions,
+  Cancelled,
   DeadLetter,
+  DelayOptions,
   Durability,
   ExecResult,
   FlushReport,
@@ -42,11 +46,13 @@ const GET = new Set(["timeout", "signal", "required"]);
 const CACHE = new Set(["timeout", "signal", "ttl"]);
 const STORE = new Set(["timeout", "signal", "invalidates"]);
 const CACHE_AND_STORE = new Set(["timeout", "signal", "ttl", "invalidates"]);
+const DELAY = new Set([...STORE, "delay", "opId", "coalesce", "taskTimeout"]);
+const CACHE_AND_DELAY = new Set([...DELAY, "ttl"]);
 const SOURCE = new Set(["ttl", "absentTtl"]);
 
 /**
- * An open engine: reads from process memory, then Redis, then PostgreSQL; writes to PostgreSQL and the caches, at once
- * or aggregated.
+ * An open engine: reads from process memory, then Redis, then PostgreSQL; writes to PostgreSQL and the caches, at once,
+ * delayed or aggregated.
  *
  * ```ts
  * await using zm = await Zmsg.open({ postgresDsn, redisAddr });
@@ -96,7 +102,8 @@ export class Zmsg implements AsyncDisposable {
   /**
    * Refuses new calls, lets those in flight end, flushes aggregated writes, and gives the node id back. Closing twice is
    * fine; calls on a closed engine are rejected with `ClosedError`. Aggregated writes of a process that ends without it
-   * stay in the journal, and the next process that opens the same database applies them.
+   * stay in the journal, and the next process that opens the same database applies them. Delayed writes stay in the queue,
+   * for any process with a worker.
    */
   async close(options?: CallOptions): Promise<void> {
     try {
@@ -253,6 +260,62 @@ export class Zmsg implements AsyncDisposable {
     return this.#periodic(key, data, tasks, options);
   }
 
+  /**
+   * Accepts the tasks for the queue in Redis, and caches `data` under `key` now. They run in one transaction after the
+   * delay, once, in whichever process has a worker; writes of one key in the order in which they were accepted.
+   *
+   * ```ts
+   * const publish = sql("UPDATE posts SET published = true WHERE id = ?", id);
+   * const { opId } = await zm.cacheAndDelayStore(id, null, publish, { delay: "10m" });
+   * await zm.cancelDelayed(opId); // "cancelled"
+   * ```
+   * @param key `null` if the tasks concern no cached key; such writes have no order.
+   * @param data `null` leaves the caches as they are until then; after the COMMIT the key is dropped from all of them,
+   * unless they hold the value of this write or of a later one.
+   * @throws {@link QueueError} if Redis did not accept it, or nobody knows: a call with the same `opId` finds out.
+   */
+  async cacheAndDelayStore(
+    key: string | null,
+    data: Data | null,
+    tasks: Tasks,
+    options?: CacheAndDelayOptions,
+  ): Promise<Receipt> {
+    const accepted = await this.#start<NativeAccepted>(options, CACHE_AND_DELAY, (call) =>
+      native.cacheAndDelayStore(
+        this.#engine,
+        call,
+        keyOrNull(key),
+        encodeData(data),
+        tasksHandle(tasks),
+        delayOf(options),
+      ),
+    );
+    return this.#accepted(accepted);
+  }
+
+  /** {@link cacheAndDelayStore} for a key that is dropped from every cache, now and again after the COMMIT. */
+  async delDelayStore(key: string | null, tasks: Tasks, options?: DelayOptions): Promise<Receipt> {
+    const accepted = await this.#start<NativeAccepted>(options, DELAY, (call) =>
+      native.delDelayStore(this.#engine, call, keyOrNull(key), tasksHandle(tasks), delayOf(options)),
+    );
+    return this.#accepted(accepted);
+  }
+
+  /** Takes back a delayed write that no worker has begun, and says whether that was so. */
+  cancelDelayed(opId: string, options?: CallOptions): Promise<Cancelled> {
+    return this.#start(options, CALL, (call) => native.cancelDelayed(this.#engine, call, checkedText(opId, "opId")));
+  }
+
+  /** Keeps the workers of all processes from beginning a delayed write. Writes are accepted all the same. */
+  pauseQueue(options?: CallOptions): Promise<void> {
+    return this.#start(options, CALL, (call) => native.pauseQueue(this.#engine, call));
+  }
+
+  /** Lets the workers go on. */
+  resumeQueue(options?: CallOptions): Promise<void> {
+    return this.#start(options, CALL, (call) => native.resumeQueue(this.#engine, call));
+  }
+
   /** Flushes the aggregated writes that were accepted so far, and says what that did. */
   async flush(options?: CallOptions): Promise<FlushReport> {
     const report = await this.#start<string>(options, CALL, (call) => native.flush(this.#engine, call));
@@ -399,7 +462,7 @@ export class Zmsg implements AsyncDisposable {
   }
 
   async #periodic(key: string | null, data: Data | null, tasks: Tasks, options?: PeriodicOptions): Promise<Receipt> {
-    const { accepted, cached } = await this.#start<NativeAccepted>(options, CACHE_AND_STORE, (call) =>
+    const accepted = await this.#start<NativeAccepted>(options, CACHE_AND_STORE, (call) =>
       native.cacheAndPeriodicStore(
         this.#engine,
         call,
@@ -410,8 +473,27 @@ export class Zmsg implements AsyncDisposable {
         checkedTexts(options?.invalidates ?? [], "invalidates"),
       ),
     );
-    return new Accepted(this.#engine, accepted, this.#journal, cached);
+    return this.#accepted(accepted);
   }
+
+  #accepted({ accepted, durability, cached }: NativeAccepted): Receipt {
+    return new Accepted(this.#engine, accepted, durability as Durability, cached);
+  }
+}
+
+function delayOf(options: CacheAndDelayOptions | undefined): NativeDelay {
+  const { opId, coalesce } = options ?? {};
+  if (coalesce !== undefined && typeof coalesce !== "boolean") {
+    throw new TaskError(`coalesce is true or false, not ${typeof coalesce}`);
+  }
+  return {
+    ttl: checkedTime(options?.ttl, "ttl"),
+    invalidates: checkedTexts(options?.invalidates ?? [], "invalidates"),
+    delay: checkedTime(options?.delay, "delay"),
+    opId: opId === undefined ? undefined : checkedText(opId, "opId"),
+    coalesce: coalesce === true,
+    taskTimeout: checkedTime(options?.taskTimeout, "taskTimeout"),
+  };
 }
 
 function withoutLogger(config: unknown): { logger: Logger | undefined; settings: unknown } {

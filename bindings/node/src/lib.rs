@@ -17,6 +17,7 @@
 
 mod calls;
 mod completions;
+mod delayed;
 mod engine;
 mod errors;
 mod logs;

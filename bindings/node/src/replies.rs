@@ -30,8 +30,10 @@ pub enum Reply {
     Exec(ExecResult, Texts),
     /// What a write did.
     Receipt(Receipt, Texts),
-    /// A write that is flushed later.
+    /// A write that is applied later.
     Accepted(Receipt),
+    /// One of a few words.
+    Word(&'static str),
     /// One value, or its absence.
     Value(Option<Value>, Texts),
     /// What the database refused.
@@ -64,6 +66,7 @@ impl Reply {
             Reply::Value(Some(value), texts) => into.set(index, single(env, &value, texts)?),
             Reply::Letters(letters) => into.set(index, letters_of(env, &letters)?),
             Reply::Json(text) => into.set(index, text),
+            Reply::Word(word) => into.set(index, word),
             Reply::Exec(result, texts) => {
                 let mut object = Object::new(env)?;
                 object.set("rowsAffected", result.rows_affected as f64)?;
@@ -81,6 +84,7 @@ impl Reply {
             }
             Reply::Accepted(receipt) => {
                 let mut object = Object::new(env)?;
+                object.set("durability", receipt.durability)?;
                 object.set("cached", receipt.cached)?;
                 object.set("accepted", Accepted::handle(receipt))?;
                 into.set(index, object)

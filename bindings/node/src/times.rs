@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use napi::{Either, Result};
-use zmsg_core::config::{NumberUnit, TimeArgument, Ttl, duration_from_argument};
+use zmsg_core::config::{NumberUnit, TimeArgument, Ttl, delay_from_argument, duration_from_argument};
 
 use crate::errors::to_js;
 
@@ -20,6 +20,11 @@ fn argument(time: &Either<f64, String>) -> TimeArgument<'_> {
 /// A duration; `name` is the option's name in the error.
 pub fn duration(time: &Time, name: &str) -> Result<Option<Duration>> {
     time.as_ref().map(|time| duration_from_argument(argument(time), name)).transpose().map_err(to_js)
+}
+
+/// A delay, which may be zero.
+pub fn delay(time: &Time, name: &str) -> Result<Option<Duration>> {
+    time.as_ref().map(|time| delay_from_argument(argument(time), name)).transpose().map_err(to_js)
 }
 
 /// A TTL, which may be `"never"`.
