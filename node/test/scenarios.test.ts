@@ -28,6 +28,8 @@ const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
 const partial = new Set([
   "cache_and_store",
   "cache_and_periodic_store",
+  "cache_and_delay_store",
+  "del_delay_store",
   "del_store",
   "flush",
   "sql_exec",
@@ -38,6 +40,18 @@ const partial = new Set([
 
 const camel = (name: string) => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 const argument = (value: unknown) => (tagged(value)?.[0] === "bind" ? zmsg.bind : decode(value));
+
+const optionNames = [
+  "ttl",
+  "absent_ttl",
+  "timeout",
+  "invalidates",
+  "required",
+  "delay",
+  "op_id",
+  "coalesce",
+  "task_timeout",
+];
 
 /** Builds a task from its chain of calls. */
 function chain(calls: unknown[][]): never {
@@ -71,6 +85,7 @@ function shown(got: Buffer | undefined, step?: Step): unknown {
 /** One scenario at work: its database, its namespace, its engines. */
 class Stage {
   readonly engines = new Map<string, Zmsg>();
+  readonly receipts = new Map<string, zmsg.Receipt>();
   constructor(readonly config: Json) {}
 
   async engine(name: string): Promise<Zmsg> {
@@ -86,8 +101,8 @@ class Stage {
       return made.render();
     }
     const zm = await this.engine(step.engine ?? "a");
-    const names = ["ttl", "absent_ttl", "timeout", "invalidates", "required"].filter((name) => name in step);
-    const options = Object.fromEntries(names.map((name) => [camel(name), step[name]])) as never;
+    const names = optionNames.filter((name) => name in step);
+    const options = Object.fromEntries(names.map((name) => [camel(name), decode(step[name])])) as never;
     const key = decode(step.key) as string;
     const data = decode(step.data) as never;
     switch (step.do) {
@@ -117,6 +132,18 @@ class Stage {
           last = await zm.cacheAndPeriodicStore(key, data, task(step.task), given);
         return told(last!);
       }
+      case "cache_and_delay_store":
+        return this.later(step, () => zm.cacheAndDelayStore(key, data, task(step.task), options));
+      case "del_delay_store":
+        return this.later(step, () => zm.delDelayStore(key, task(step.task), options));
+      case "done":
+        return this.receipts.get(step.receipt as string)!.done(options);
+      case "cancel_delayed":
+        return zm.cancelDelayed((step.op_id as string | undefined) ?? this.receipts.get(step.receipt as string)!.opId);
+      case "pause_queue":
+        return zm.pauseQueue(options);
+      case "resume_queue":
+        return zm.resumeQueue(options);
       case "flush":
         return renamed((await zm.flush(options)) as never, step.expect);
       case "pending":
@@ -152,6 +179,14 @@ class Stage {
       default:
         throw new Error(`unknown verb ${step.do}`);
     }
+  }
+
+  /** Accepts a delayed write as often as the step says, and keeps the last receipt. */
+  async later(step: Step, accept: () => Promise<zmsg.Receipt>): Promise<Json> {
+    let last: zmsg.Receipt | undefined;
+    for (let time = 0; time < ((step.times as number | undefined) ?? 1); time++) last = await accept();
+    this.receipts.set(step.as as string, last!);
+    return told(last!);
   }
 }
 

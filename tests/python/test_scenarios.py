@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import itertools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ SCENARIOS = [(file.stem, scenario) for file in FILES for scenario in parse_json(
 PARTIAL = {
     "cache_and_store",
     "cache_and_periodic_store",
+    "cache_and_delay_store",
+    "del_delay_store",
     "del_store",
     "flush",
     "sql_exec",
@@ -61,6 +64,7 @@ class Stage:
         self.door = door
         self.config = config
         self.engines: dict[str, Any] = {}
+        self.receipts: dict[str, Any] = {}
 
     async def wait(self, result: Any) -> Any:
         return await result if inspect.isawaitable(result) else result
@@ -82,8 +86,18 @@ class Stage:
         return await self.wait(getattr(self, f"do_{verb}")(zm, step, self.options(step)))
 
     def options(self, step: dict[str, Any]) -> dict[str, Any]:
-        names = ("ttl", "absent_ttl", "timeout", "invalidates", "required")
-        return {name: step[name] for name in names if name in step}
+        names = (
+            "ttl",
+            "absent_ttl",
+            "timeout",
+            "invalidates",
+            "required",
+            "delay",
+            "op_id",
+            "coalesce",
+            "task_timeout",
+        )
+        return {name: decode(step[name]) for name in names if name in step}
 
     def do_peek(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
         return read_back(step, zm.peek(decode(step["key"])))
@@ -121,6 +135,34 @@ class Stage:
             receipt = await self.wait(zm.cache_and_periodic_store(key, given, task(step["task"]), **options))
             told = self.told(receipt)
         return told
+
+    async def do_cache_and_delay_store(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        key, given = decode(step["key"]), data(step["data"])
+        return await self.later(step, lambda: zm.cache_and_delay_store(key, given, task(step["task"]), **options))
+
+    async def do_del_delay_store(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        key = decode(step["key"])
+        return await self.later(step, lambda: zm.del_delay_store(key, task(step["task"]), **options))
+
+    async def later(self, step: dict[str, Any], accept: Callable[[], Any]) -> dict[str, Any]:
+        """Accepts a delayed write as often as the step says, and keeps the last receipt."""
+        for _ in range(step.get("times", 1)):
+            receipt = await self.wait(accept())
+        self.receipts[step.get("as", "")] = receipt
+        return self.told(receipt)
+
+    def do_done(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return self.receipts[step["receipt"]].done(**options)
+
+    def do_cancel_delayed(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        op_id = step["op_id"] if "op_id" in step else self.receipts[step["receipt"]].op_id
+        return zm.cancel_delayed(op_id)
+
+    def do_pause_queue(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.pause_queue(**options)
+
+    def do_resume_queue(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.resume_queue(**options)
 
     async def do_flush(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
         return dataclasses.asdict(await self.wait(zm.flush(**options)))

@@ -1,6 +1,7 @@
 //! Runs `tests/scenarios/*.json` through the Rust API. Python and Node run the same files.
 
 mod chain;
+mod delayed;
 mod json;
 #[path = "../support/mod.rs"]
 mod support;
@@ -11,13 +12,15 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 use zmsg_core::config::{Config, ConfigInput};
-use zmsg_core::engine::Zmsg;
+use zmsg_core::engine::{Receipt, Zmsg};
 use zmsg_core::error::{Error, Result};
 
 /// One scenario at work: its database, its namespace, its engines.
 struct Stage {
     base: serde_json::Map<String, Json>,
     engines: HashMap<String, Zmsg>,
+    /// Of the writes that a step gave a name.
+    receipts: HashMap<String, Receipt>,
 }
 
 impl Stage {
@@ -58,7 +61,7 @@ async fn run(title: &str, scenario: &Json) {
     let journals = tempfile::tempdir().expect("a folder for journals");
     base.insert("journal_dir".into(), journals.path().join("journal").to_string_lossy().into());
     base.entry("redis_addr").or_insert_with(|| support::redis_addr().into());
-    let mut stage = Stage { base, engines: HashMap::new() };
+    let mut stage = Stage { base, engines: HashMap::new(), receipts: HashMap::new() };
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema");
     let first = stage.engine("a").await.expect("the engine opens");
     first.load_dir(&schema).expect("schema/ is there").migrate().await.expect("schema/ applies");
@@ -126,4 +129,4 @@ macro_rules! files {
     };
 }
 
-files!(engine, periodic, reading, sql, writing);
+files!(delayed, engine, periodic, reading, sql, writing);

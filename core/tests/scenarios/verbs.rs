@@ -6,7 +6,7 @@ use zmsg_core::config::{Ttl, parse_duration};
 use zmsg_core::engine::{Receipt, SourceOptions, WriteOptions, Zmsg};
 use zmsg_core::error::{Error, Result};
 
-use crate::{Stage, chain, json};
+use crate::{Stage, chain, delayed, json};
 
 /// The verbs whose `expect` names only some of what comes back.
 pub fn compares_some_keys(verb: &str) -> bool {
@@ -14,6 +14,8 @@ pub fn compares_some_keys(verb: &str) -> bool {
         verb,
         "cache_and_store"
             | "cache_and_periodic_store"
+            | "cache_and_delay_store"
+            | "del_delay_store"
             | "del_store"
             | "flush"
             | "dead_letters"
@@ -43,6 +45,12 @@ pub async fn run(stage: &mut Stage, step: &Json) -> Result<Json> {
         "get_many" => get_many(&zmsg, step).await,
         "cache_only" | "del" | "cache_and_store" | "del_store" => write(&zmsg, verb, step).await,
         "cache_and_periodic_store" => periodic(&zmsg, step).await,
+        "cache_and_delay_store"
+        | "del_delay_store"
+        | "done"
+        | "cancel_delayed"
+        | "pause_queue"
+        | "resume_queue" => delayed::run(stage, &zmsg, verb, step).await,
         "flush" => Ok(serde_json::to_value(zmsg.flush().await?).expect("a report is data")),
         "pending" => {
             let value = zmsg.pending(&chain::task(&step["task"])?).await?;
@@ -107,7 +115,7 @@ async fn get_many(zmsg: &Zmsg, step: &Json) -> Result<Json> {
     Ok(there.collect::<Map<_, _>>().into())
 }
 
-fn data(step: &Json) -> Option<Bytes> {
+pub fn data(step: &Json) -> Option<Bytes> {
     match (&step["data"], json::tagged(&step["data"])) {
         (Json::Null, _) => None,
         (_, Some(("bytes", hexadecimal))) => {
@@ -118,7 +126,7 @@ fn data(step: &Json) -> Option<Bytes> {
     }
 }
 
-fn options(step: &Json) -> Result<WriteOptions> {
+pub fn options(step: &Json) -> Result<WriteOptions> {
     let invalidates = step["invalidates"]
         .as_array()
         .into_iter()
@@ -138,11 +146,11 @@ async fn write(zmsg: &Zmsg, verb: &str, step: &Json) -> Result<Json> {
         }
         "del" => zmsg.del(&key.expect("a key")).await.map(|()| Json::Null),
         "del_store" => {
-            Ok(receipt(zmsg.del_store(key.as_deref(), chain::tasks(&step["task"])?, options(step)?).await?))
+            Ok(receipt(&zmsg.del_store(key.as_deref(), chain::tasks(&step["task"])?, options(step)?).await?))
         }
         _ => {
             let tasks = chain::tasks(&step["task"])?;
-            Ok(receipt(zmsg.cache_and_store(key.as_deref(), data(step), tasks, options(step)?).await?))
+            Ok(receipt(&zmsg.cache_and_store(key.as_deref(), data(step), tasks, options(step)?).await?))
         }
     }
 }
@@ -161,12 +169,12 @@ async fn periodic(zmsg: &Zmsg, step: &Json) -> Result<Json> {
     for _ in 0..step["times"].as_u64().unwrap_or(1) {
         let tasks = chain::tasks(&step["task"])?;
         let accepted = zmsg.cache_and_periodic_store(key.as_deref(), data(step), tasks, options(step)?);
-        told = receipt(accepted.await?);
+        told = receipt(&accepted.await?);
     }
     Ok(told)
 }
 
-fn receipt(receipt: Receipt) -> Json {
+pub fn receipt(receipt: &Receipt) -> Json {
     assert!(!receipt.op_id().is_empty(), "a receipt has an operation id");
     json!({
         "rows_affected": receipt.rows_affected,
