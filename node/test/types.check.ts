@@ -8,6 +8,7 @@ import {
   slice,
   sql,
   table,
+  type Cancelled,
   type DeadLetter,
   type FlushReport,
   type Receipt,
@@ -55,6 +56,25 @@ declare const receipt: Receipt;
 void receipt.done({ timeout: "5s", signal: AbortSignal.timeout(10) });
 // @ts-expect-error an option that is not there
 void receipt.done({ ttl: "5s" });
+
+// @ts-expect-error a delayed write returns no rows
+void zm.cacheAndDelayStore<Feed>(null, null, sql("SELECT 1"));
+// @ts-expect-error what caches nothing has no life
+void zm.delDelayStore("k", sql("SELECT 1"), { ttl: "5s" });
+// @ts-expect-error the option is camelCase
+void zm.cacheAndDelayStore("k", null, sql("SELECT 1"), { op_id: "x" });
+void zm.cacheAndDelayStore("k", "v", sql("SELECT 1"), {
+  delay: 0,
+  ttl: "1m",
+  opId: "x",
+  coalesce: true,
+  taskTimeout: 5,
+});
+const cancelled: Promise<Cancelled> = zm.cancelDelayed("x", { timeout: "5s" });
+void cancelled.then((word) => word === "started");
+// @ts-expect-error no such outcome
+void cancelled.then((word) => word === "done");
+
 const letters: Promise<DeadLetter[]> = zm.deadLetters();
 void letters.then(([letter]) => letter && zm.retryDead(letter.id));
 const flushed: Promise<FlushReport> = zm.flush({ timeout: "5s" });

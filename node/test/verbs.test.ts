@@ -259,7 +259,8 @@ describe("the engine", () => {
     expect(health.ok).toBe(true);
     expect(health.tiers.map((tier) => tier.name)).toEqual(["postgres", "redis"]);
     expect(typeof health.tiers[0]?.latencyMs).toBe("number");
-    for (const [name, figure] of Object.entries(zm.stats())) expect([name, typeof figure]).toEqual([name, "number"]);
+    for (const [name, figure] of Object.entries(zm.stats()))
+      expect([name, typeof figure]).toEqual([name, name === "queuePaused" ? "boolean" : "number"]);
   });
 
   test("a closed engine says so, and closing twice is fine", async () => {
@@ -349,11 +350,13 @@ describe("configuration", () => {
     batchInterval: true,
     batchSize: true,
     batchMaxBytes: true,
+    batchGiveUpAfter: true,
     overloadTimeout: true,
     journal: true,
     journalDir: true,
     journalMaxBytes: true,
     journalRetain: true,
+    doneRetention: true,
     queue: true,
     int8: true,
     timestamps: true,
