@@ -61,7 +61,8 @@ test-rust: need-cargo ## the core
 	    $(WITH_SERVERS) cargo test $(CORE) $(ARGS); \
 	fi
 
-test-python: python-debug ## pytest: the Python package, and the tools
+# What one language accepts runs in the other: a part of these tests starts Node.
+test-python: python-debug node-debug ## pytest: the Python package, and the tools
 	$(WITH_SERVERS) $(VENV)/bin/python -m pytest -n auto $(ARGS)
 
 test-node: node-debug ## jest: the Node package

@@ -314,9 +314,9 @@ queue:
 def test_the_documented_configuration_survives_a_kill(
     servers: dict[str, Any], table: zmsg.sync.Zmsg, tmp_path: Path
 ) -> None:
-    """Nothing says where the journal is: it is in the user's state directory."""
+    """Nothing says where the journal is: it is in the user's state directory. One Redis is cache and queue."""
     file = tmp_path / "zmsg.yaml"
-    file.write_text(CONFIG.format(dsn=servers["postgres_dsn"], redis=servers["redis_addr"]))
+    file.write_text(CONFIG.format(dsn=servers["postgres_dsn"], redis=os.environ["ZMSG_QUEUE__ADDR"]))
     text = f"""
 import os, signal, sys, zmsg, zmsg.sync
 zm = zmsg.sync.Zmsg.open({str(file)!r})
