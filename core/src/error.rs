@@ -115,6 +115,8 @@ struct Inner {
     retryable: bool,
     sqlstate: Option<String>,
     op_id: Option<String>,
+    /// Nothing left this process.
+    unsent: bool,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -128,6 +130,7 @@ impl Error {
             retryable: kind.info().retryable,
             sqlstate: None,
             op_id: None,
+            unsent: false,
             context: Vec::new(),
             source: None,
         }))
@@ -168,6 +171,16 @@ impl Error {
         self.edit(|inner| inner.op_id = Some(op_id.into()))
     }
 
+    /// Says that what failed certainly never left this process.
+    pub(crate) fn with_unsent(self) -> Error {
+        self.edit(|inner| inner.unsent = true)
+    }
+
+    /// The same failure, as another room's caller knows it.
+    pub(crate) fn with_kind(self, kind: ErrorKind) -> Error {
+        self.edit(|inner| inner.kind = kind)
+    }
+
     /// Adds one fact, shown behind the message.
     pub fn with(self, name: &'static str, value: impl fmt::Display) -> Error {
         self.edit(|inner| inner.context.push((name, value.to_string())))
@@ -201,6 +214,11 @@ impl Error {
     /// The operation id, if one was made.
     pub fn op_id(&self) -> Option<&str> {
         self.0.op_id.as_deref()
+    }
+
+    /// Whether what failed certainly never left this process.
+    pub(crate) fn unsent(&self) -> bool {
+        self.0.unsent
     }
 
     /// The message without the context.

@@ -153,4 +153,8 @@ impl QueueHooks for CachesFollow {
         let changed = keys.into_iter().map(|DelayedKey { key, sequence }| Changed { key, since: sequence });
         self.follow(changed.collect(), version).await;
     }
+
+    fn seen(&self, keys: &[Arc<str>]) {
+        drop(self.0.caches.begin(keys));
+    }
 }

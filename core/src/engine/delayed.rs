@@ -143,7 +143,7 @@ impl Zmsg {
         options: DelayOptions,
     ) -> Result<Receipt> {
         self.check_delayed(verb, key, &tasks, &options)?;
-        self.queue(verb)?;
+        self.queue(verb)?.durability()?;
         let (zmsg, call, deadline) = (self.clone(), self.enter()?, self.deadline());
         let key = key.map(str::to_owned);
         service::detached(async move {
@@ -172,6 +172,8 @@ impl Zmsg {
             timeout: options.task_timeout,
             coalesce: options.coalesce,
         };
+        // Until PostgreSQL was reached nobody knows whose queue this is.
+        state.own_tables(deadline).await?;
         match queue.accept(&delayed, deadline).await {
             Ok(Accepted { ticket, sequence }) => {
                 let cached = match (key, entry) {
@@ -185,13 +187,12 @@ impl Zmsg {
                 if let Err(error) = &cached {
                     log::warn!("the caches could not follow a delayed write: {error}");
                 }
-                Ok(Receipt::delayed(ticket, queue.durability(), cached.is_ok()))
+                Ok(Receipt::delayed(ticket, queue.durability()?, cached.is_ok()))
             }
             Err(error)
                 if error.kind() == ErrorKind::Queue && state.config.queue.fallback == QueueFallback::Sync =>
             {
                 log::warn!("a delayed write runs at once: {error}");
-                state.own_tables(deadline).await?;
                 let ran = queue.run_now(&delayed, deadline).await;
                 let version = ran.map_err(|error| error.with_op_id(&op_id))?;
                 let mut dropped = options.write.invalidates.clone();

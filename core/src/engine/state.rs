@@ -171,6 +171,9 @@ impl State {
         self.store.open_own_tables(self.config.auto_migrate, deadline).await?;
         let identity = identity(&*self.store, deadline).await?;
         self.caches.belong_to(&format!("{:032x}", u128::from_be_bytes(identity)));
+        if let Some(queue) = &self.queue {
+            queue.belong_to(identity);
+        }
         self.batcher.belong_to(identity)
     }
 

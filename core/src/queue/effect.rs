@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::body::Body;
 use super::lanes::{Claimed, How};
+use super::wait::Where;
 use super::{PATH, Shared};
 use crate::base::backoff::Backoff;
 use crate::base::crash::crash;
@@ -36,8 +37,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Writes the rows and gives back the operations that had none.
-const DONE: &str = "INSERT INTO zmsg_done (op_id) SELECT * FROM unnest($1::text[]) AS t (op_id) ORDER BY op_id \
-     ON CONFLICT (op_id) DO NOTHING RETURNING op_id";
+const DONE: &str = "INSERT INTO zmsg_done (op_id, dead) SELECT op_id, $2::bool FROM unnest($1::text[]) AS t (op_id) \
+     ORDER BY op_id ON CONFLICT (op_id) DO NOTHING RETURNING op_id";
 /// A worker that was stopped in the middle holds its locks no longer than its leases.
 const IDLE: &str = "SELECT set_config('idle_in_transaction_session_timeout', $1::text, true)";
 const VERSION: &str = "SELECT nextval('zmsg_ver')";
@@ -46,6 +47,13 @@ const VERSION: &str = "SELECT nextval('zmsg_ver')";
 struct Operation {
     claimed: Claimed,
     body: Body,
+}
+
+/// A group that is committed.
+struct Committed {
+    version: u64,
+    /// The operations that had not had their effect before.
+    new: HashSet<String>,
 }
 
 /// Why a group had no effect, as far as is known.
@@ -82,7 +90,7 @@ pub(super) async fn run(shared: &Shared, claimed: Vec<Claimed>, now_ms: u64) {
             return give_back(shared, &groups.concat_claimed(), Duration::ZERO).await;
         }
         match patiently(shared, &group).await {
-            Ok(version) => committed(shared, group, version, now_ms).await,
+            Ok(committed) => finish(shared, group, committed, now_ms).await,
             Err(Trouble::Away(error) | Trouble::Unknown(error)) => {
                 shared.note_away(&error);
                 groups.push(group);
@@ -128,11 +136,11 @@ fn refused_unseen(shared: &Shared, claimed: &Claimed, now_ms: u64) -> Option<Err
 }
 
 /// Once, or a few times where that usually helps.
-async fn patiently(shared: &Shared, group: &[Operation]) -> Result<u64, Trouble> {
+async fn patiently(shared: &Shared, group: &[Operation]) -> Result<Committed, Trouble> {
     let mut pauses = Backoff::new(Duration::from_millis(5), Duration::from_millis(200));
     loop {
         let trouble = match together(shared, group).await {
-            Ok(version) => return Ok(version),
+            Ok(committed) => return Ok(committed),
             Err(trouble) => trouble,
         };
         let again = match &trouble {
@@ -156,14 +164,14 @@ fn is_stale(error: &Error) -> bool {
     matches!(error.sqlstate(), Some("0A000" | "26000" | "42P05"))
 }
 
-/// One transaction for all of them; gives its number.
-async fn together(shared: &Shared, group: &[Operation]) -> Result<u64, Trouble> {
+/// One transaction for all of them.
+async fn together(shared: &Shared, group: &[Operation]) -> Result<Committed, Trouble> {
     let time = group.iter().map(|it| it.body.timeout.unwrap_or(shared.settings.task_timeout)).max();
     let deadline = Deadline::after(time.unwrap_or(shared.settings.task_timeout));
     let begun = shared.store.begin(Access::Any, deadline).await;
     let mut transaction = begun.map_err(|failure| Trouble::Away(error_of(failure)))?;
     let ids = group.iter().map(|it| it.claimed.op_id.as_str());
-    let first = transaction.run(&[idle(shared), done(ids)]).await;
+    let first = transaction.run(&[idle(shared), done(ids, false)]).await;
     let new: HashSet<String> = first.map_err(trouble)?[1].rows.iter().filter_map(text).collect();
     let wanted = group.iter().filter(|it| new.contains(&it.claimed.op_id));
     let statements: Vec<Rendered> = wanted.flat_map(|it| it.body.statements.iter().cloned()).collect();
@@ -183,7 +191,7 @@ async fn together(shared: &Shared, group: &[Operation]) -> Result<u64, Trouble> 
         CommitFailure::Unknown(error) => Trouble::Unknown(error),
     })?;
     crash!("queue.after_commit");
-    Ok(version)
+    Ok(Committed { version, new })
 }
 
 fn idle(shared: &Shared) -> Rendered {
@@ -191,8 +199,9 @@ fn idle(shared: &Shared) -> Rendered {
     Rendered { sql: IDLE.into(), params: [Value::text(milliseconds.as_str())].into() }
 }
 
-fn done<'a>(ids: impl Iterator<Item = &'a str>) -> Rendered {
-    Rendered { sql: DONE.into(), params: [Value::List(ids.map(Value::text).collect())].into() }
+fn done<'a>(ids: impl Iterator<Item = &'a str>, dead: bool) -> Rendered {
+    let params = [Value::List(ids.map(Value::text).collect()), Value::Bool(dead)];
+    Rendered { sql: DONE.into(), params: params.into() }
 }
 
 fn text(row: &crate::value::Row) -> Option<String> {
@@ -226,17 +235,13 @@ fn error_of(failure: StepFailure) -> Error {
 }
 
 /// After the COMMIT: caches, then Redis, then whoever waits.
-async fn committed(shared: &Shared, group: Vec<Operation>, version: u64, now_ms: u64) {
+async fn finish(shared: &Shared, group: Vec<Operation>, committed: Committed, now_ms: u64) {
+    let Committed { version, new } = committed;
     let mut keys = Vec::new();
     for Operation { claimed, body } in &group {
-        let own = body
-            .key
-            .as_deref()
-            .map(|key| DelayedKey { key: Arc::from(key), sequence: Some(claimed.sequence) });
-        keys.extend(own);
-        keys.extend(
-            body.invalidates.iter().map(|key| DelayedKey { key: Arc::from(key.as_str()), sequence: None }),
-        );
+        // A value that came with a repeated call is older than what the first one has done.
+        let sequence = new.contains(&claimed.op_id).then_some(claimed.sequence);
+        keys.extend(keys_of(body, sequence));
     }
     shared.hooks.committed(keys, version).await;
     crash!("queue.before_ack");
@@ -247,7 +252,20 @@ async fn committed(shared: &Shared, group: Vec<Operation>, version: u64, now_ms:
     }
     let ended: Vec<(&Claimed, How)> = group.iter().map(|it| (&it.claimed, How::Done)).collect();
     shared.settle(&ended).await;
-    group.iter().for_each(|it| shared.waiting.ended(&it.claimed.op_id, Ok(())));
+    for Operation { claimed, .. } in &group {
+        match new.contains(&claimed.op_id) {
+            true => shared.waiting.ended(&claimed.op_id, Ok(()), Where::Here),
+            // Whether it was done or dead the database knows.
+            false => shared.waiting.look_soon(),
+        }
+    }
+}
+
+/// The key of an operation, whose value may stay from `sequence` on, and the further ones that it changes.
+fn keys_of(body: &Body, sequence: Option<u64>) -> impl Iterator<Item = DelayedKey> {
+    let own = body.key.iter().map(move |key| (key, sequence));
+    let all = own.chain(body.invalidates.iter().map(|key| (key, None)));
+    all.map(|(key, sequence)| DelayedKey { key: Arc::from(key.as_str()), sequence })
 }
 
 /// Makes a dead letter of an operation. Its row is written with it: whoever has it as well finds it dead.
@@ -256,8 +274,13 @@ async fn bury(shared: &Shared, claimed: &Claimed, error: Error) {
     match write_letter(shared, claimed, &error).await {
         Ok(true) => {
             log::warn!("a delayed write was refused and is a dead letter: {error}");
+            if let Ok(body) = Body::decode(&claimed.payload) {
+                // A value that was cached with it never comes true; one that was accepted later may.
+                shared.hooks.committed(keys_of(&body, Some(claimed.sequence + 1)).collect(), 0).await;
+            }
             shared.settle(&[(claimed, How::Dead)]).await;
-            shared.waiting.ended(&claimed.op_id, Err(error));
+            let told = dead(error.to_string(), error.sqlstate());
+            shared.waiting.ended(&claimed.op_id, Err(told), Where::Here);
         }
         // It had its effect, or is dead already: its row was there.
         Ok(false) => {
@@ -268,6 +291,15 @@ async fn bury(shared: &Shared, claimed: &Claimed, error: Error) {
             shared.note_away(&away);
             give_back(shared, std::slice::from_ref(claimed), AWAY_PAUSE).await;
         }
+    }
+}
+
+/// What whoever waits for a dead operation is told, by whichever process ran it.
+pub(super) fn dead(message: String, sqlstate: Option<&str>) -> Error {
+    let error = Error::new(ErrorKind::Store, message).with_retryable(false);
+    match sqlstate {
+        Some(code) => error.with_sqlstate(code),
+        None => error,
     }
 }
 
@@ -282,7 +314,7 @@ async fn write_letter(shared: &Shared, claimed: &Claimed, error: &Error) -> Resu
     let deadline = Deadline::after(shared.settings.task_timeout);
     let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
     let first = transaction
-        .run(&[idle(shared), done([claimed.op_id.as_str()].into_iter())])
+        .run(&[idle(shared), done([claimed.op_id.as_str()].into_iter(), true)])
         .await
         .map_err(error_of)?;
     let new = !first[1].rows.is_empty();
@@ -317,7 +349,7 @@ async fn give_back(shared: &Shared, claimed: &[Claimed], pause: Duration) {
 /// Runs an operation that Redis did not take, at once; what Redis may have taken all the same finds it done.
 pub(super) async fn run_now(shared: &Shared, op_id: &str, body: &Body, deadline: Deadline) -> Result<u64> {
     let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
-    let first = transaction.run(&[done([op_id].into_iter())]).await.map_err(error_of)?;
+    let first = transaction.run(&[done([op_id].into_iter(), false)]).await.map_err(error_of)?;
     if !first[0].rows.is_empty() {
         transaction.run(&body.statements).await.map_err(error_of)?;
     }

@@ -1,5 +1,6 @@
 //! The moves of an operation, each one script: nothing here can stop half-way. `scripts/common.lua` says what lies where.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,8 +27,8 @@ const HEAD: usize = 35;
 pub(super) struct Lanes {
     redis: Redis,
     keys: [String; 9],
-    /// What the queue is named by if it has no name yet.
-    epoch: String,
+    /// What the queue is named by if it has no name yet: its database, and chance.
+    epoch: OnceLock<String>,
     enqueue: Script,
     claim: Script,
     settle: Script,
@@ -138,7 +139,7 @@ impl Lanes {
         Lanes {
             redis,
             keys: PARTS.map(|part| space.queue(NAME, part)),
-            epoch: random::operation_id(),
+            epoch: OnceLock::new(),
             enqueue: script!("enqueue.lua"),
             claim: script!("claim.lua"),
             settle: script!("settle.lua"),
@@ -147,6 +148,19 @@ impl Lanes {
             look: script!("look.lua"),
             pause: script!("pause.lua"),
         }
+    }
+
+    /// Says which database the operations are for.
+    pub(super) fn belong_to(&self, database: [u8; 16]) {
+        let _ = self.epoch.set(format!("{:032x}/{}", u128::from_be_bytes(database), random::operation_id()));
+    }
+
+    fn epoch(&self) -> Result<&str> {
+        self.epoch.get().map(String::as_str).ok_or_else(|| {
+            let message =
+                "the queue is not used before PostgreSQL has said which database its writes are for";
+            Error::new(ErrorKind::Queue, message).with_unsent()
+        })
     }
 
     /// Accepts an operation; a second time it finds the first.
@@ -163,9 +177,10 @@ impl Lanes {
         let lane = body.key.as_deref().unwrap_or_default();
         let mark: &[u8] = if coalesce { b"+" } else { b"-" };
         let known = known.to_string();
-        let [op, lane, epoch] = [op_id, lane, &self.epoch].map(str::as_bytes);
+        let [op, lane, epoch] = [op_id, lane, self.epoch()?].map(str::as_bytes);
         let args = [op, &payload, delay.as_bytes(), lane, mark, epoch, known.as_bytes()];
         let answer = self.list(&self.enqueue, &args, deadline).await?;
+        self.check(&answer)?;
         match &answer[..] {
             [new, sequence, epoch, replaced, lost] => Ok(Enqueued {
                 new: new[..] == *b"1",
@@ -191,8 +206,9 @@ impl Lanes {
     ) -> Result<Claims> {
         let (most, lease) = (most.to_string(), lease.as_millis().to_string());
         let from: &[u8] = if wanted == Wanted::Due { b"due" } else { b"suspect" };
-        let args = [most.as_bytes(), lease.as_bytes(), self.epoch.as_bytes(), from];
+        let args = [most.as_bytes(), lease.as_bytes(), self.epoch()?.as_bytes(), from];
         let answer = self.list(&self.claim, &args, deadline).await?;
+        self.check(&answer)?;
         let [epoch, sequence, wait, suspects, due, now, claimed @ ..] = &answer[..] else {
             return Err(unexpected());
         };
@@ -245,12 +261,19 @@ impl Lanes {
         Ok(lost.iter().map(|op_id| String::from_utf8_lossy(op_id).into_owned()).collect())
     }
 
-    pub(super) async fn cancel(&self, op_id: &str, deadline: Deadline) -> Result<Cancelled> {
-        let done = self.redis.eval_int(&self.cancel, &self.keys(), &[op_id.as_bytes()], deadline).await;
-        Ok(match done.map_err(of_queue)? {
-            1 => Cancelled::Yes,
-            2 => Cancelled::Started,
-            _ => Cancelled::Unknown,
+    /// Takes an operation back; gives its key and its sequence if it had one and is taken back.
+    pub(super) async fn cancel(
+        &self,
+        op_id: &str,
+        deadline: Deadline,
+    ) -> Result<(Cancelled, Option<(String, u64)>)> {
+        let answer = self.list(&self.cancel, &[op_id.as_bytes()], deadline).await?;
+        let [how, lane, sequence] = &answer[..] else { return Err(unexpected()) };
+        let entry = (String::from_utf8_lossy(lane).into_owned(), number(sequence)?);
+        Ok(match &how[..] {
+            b"1" => (Cancelled::Yes, Some(entry).filter(|(lane, _)| !lane.is_empty())),
+            b"2" => (Cancelled::Started, None),
+            _ => (Cancelled::Unknown, None),
         })
     }
 
@@ -287,6 +310,18 @@ impl Lanes {
     pub(super) async fn pause(&self, paused: bool, deadline: Deadline) -> Result<()> {
         let word: &[u8] = if paused { b"1" } else { b"0" };
         self.redis.eval_int(&self.pause, &self.keys(), &[word], deadline).await.map_err(of_queue).map(drop)
+    }
+
+    /// A script answers with the queue's epoch alone if it is another database's.
+    fn check(&self, answer: &[Bytes]) -> Result<()> {
+        match answer {
+            [_] => Err(Error::config(format!(
+                "the queue of this namespace in Redis at {} belongs to another database; give each database a namespace of \
+                 its own, or delete the keys of the queue if what waits there may be lost",
+                self.redis.endpoint()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -354,7 +389,7 @@ fn unexpected() -> Error {
 /// An error of the cache is one of the queue here.
 fn of_queue(error: Error) -> Error {
     match error.kind() {
-        ErrorKind::Cache => Error::new(ErrorKind::Queue, error.message().to_owned()).with_source(error),
+        ErrorKind::Cache => error.with_kind(ErrorKind::Queue),
         _ => error,
     }
 }

@@ -52,11 +52,11 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::redis::Redis;
 use crate::sql::Task;
-use crate::store::{QueueHooks, Store};
+use crate::store::{DelayedKey, QueueHooks, Store};
 use crate::telemetry::{Counters, Histogram};
 use body::Body;
 use lanes::{Claimed, Depth, How, Lanes, Standing};
-use wait::Waiting;
+use wait::{Waiting, Where};
 
 pub(crate) use body::read_letter;
 pub use lanes::Cancelled;
@@ -128,8 +128,8 @@ struct Shared {
     hooks: Arc<dyn QueueHooks>,
     counters: Arc<Counters>,
     clock: Clock,
-    /// What an accepted operation survives.
-    durability: &'static str,
+    /// What an accepted operation survives; an error if this Redis is not one to keep it.
+    durability: Result<&'static str>,
     /// The attempt of each lease, and when it began.
     held: Mutex<HashMap<String, (u64, u64)>>,
     waiting: Waiting,
@@ -140,6 +140,7 @@ struct Shared {
     away_until_ms: AtomicU64,
     away: Mutex<Backoff>,
     stopping: AtomicBool,
+    complained: AtomicBool,
     used: AtomicBool,
     standing: Mutex<Option<Standing>>,
     depth: Mutex<Depth>,
@@ -150,7 +151,8 @@ impl Queue {
     /// Checks that the Redis is one that keeps what it is given.
     ///
     /// # Errors
-    /// `Config` if it may evict keys and the configuration does not allow that; `Queue` if it cannot be asked.
+    /// `Config` if it was named for the queue, may evict keys and the configuration does not allow that; `Queue` if it cannot
+    /// be asked.
     pub(crate) async fn open(
         config: &Config,
         redis: Redis,
@@ -160,9 +162,10 @@ impl Queue {
         clock: Clock,
     ) -> Result<Queue> {
         let durability = match settings_of(&redis, config).await {
-            Ok(durability) => durability,
-            Err(error) if config.start_degraded && error.retryable() => "redis",
-            Err(error) => return Err(error),
+            Err(error) if config.start_degraded && error.retryable() => Ok("redis"),
+            // Of a cache that was not named for this: only who writes with a delay is concerned.
+            Err(error) if config.queue.addr.is_none() && !error.retryable() => Err(error),
+            durability => Ok(durability?),
         };
         let settings = Settings {
             lease: config.queue.lease,
@@ -188,6 +191,7 @@ impl Queue {
             away_until_ms: AtomicU64::new(0),
             away: Mutex::new(away_backoff()),
             stopping: AtomicBool::new(false),
+            complained: AtomicBool::new(false),
             used: AtomicBool::new(config.queue.worker),
             standing: Mutex::new(None),
             depth: Mutex::default(),
@@ -210,8 +214,17 @@ impl Queue {
     }
 
     /// What an accepted operation survives.
-    pub(crate) fn durability(&self) -> &'static str {
-        self.0.durability
+    ///
+    /// # Errors
+    /// `Config` if the Redis may evict keys and the configuration does not allow that.
+    pub(crate) fn durability(&self) -> Result<&'static str> {
+        self.0.durability.clone()
+    }
+
+    /// Says which database the operations are for. The queue of another one is not touched.
+    pub(crate) fn belong_to(&self, database: [u8; 16]) {
+        self.0.lanes.belong_to(database);
+        self.0.wake.notify_one();
     }
 
     /// Accepts an operation. A lost answer is asked for again: the operation is accepted once.
@@ -224,6 +237,7 @@ impl Queue {
         let body = body_of(delayed);
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
         crash!("queue.before_enqueue");
+        let mut maybe_sent = false;
         let enqueued = loop {
             let known = shared.known_sequence();
             let sent = shared
@@ -235,10 +249,14 @@ impl Queue {
                 Err(error)
                     if error.kind() == ErrorKind::Queue && backoff.tries() < 3 && !deadline.passed() =>
                 {
+                    maybe_sent |= !error.unsent();
                     let pause = tokio::time::sleep(backoff.next_delay());
                     deadline.run("accepting a delayed write", pause).await?;
                 }
-                Err(error) => return Err(in_doubt(error).with_op_id(delayed.op_id)),
+                Err(error) => {
+                    let error = if maybe_sent || !error.unsent() { in_doubt(error) } else { error };
+                    return Err(error.with_op_id(delayed.op_id));
+                }
             }
         };
         crash!("queue.after_enqueue");
@@ -248,10 +266,12 @@ impl Queue {
             shared.waiting.begun(delayed.op_id);
         }
         if let Some(replaced) = enqueued.replaced {
-            shared.waiting.ended(&replaced, Err(replaced_by(delayed.op_id)));
+            shared.waiting.ended(&replaced, Err(replaced_by(delayed.op_id)), Where::Elsewhere);
         }
         shared.wake_in(delayed.delay);
-        let ticket = Ticket { shared: shared.clone(), op_id: delayed.op_id.into() };
+        let keys = delayed.key.into_iter().chain(delayed.invalidates.iter().map(String::as_str));
+        let keys = keys.map(Arc::from).collect();
+        let ticket = Ticket { shared: shared.clone(), op_id: delayed.op_id.into(), keys };
         Ok(Accepted { ticket, sequence: enqueued.standing.sequence })
     }
 
@@ -263,7 +283,12 @@ impl Queue {
 
     /// Takes back an operation that no worker has.
     pub(crate) async fn cancel(&self, op_id: &str, deadline: Deadline) -> Result<Cancelled> {
-        let cancelled = self.0.lanes.cancel(op_id, deadline).await?;
+        let (cancelled, entry) = self.0.lanes.cancel(op_id, deadline).await?;
+        if let Some((key, sequence)) = entry {
+            // A value that was cached with it never comes true.
+            let key = DelayedKey { key: Arc::from(key), sequence: Some(sequence + 1) };
+            self.0.hooks.committed(vec![key], 0).await;
+        }
         if cancelled == Cancelled::Yes {
             self.0.waiting.look_soon();
         }
@@ -423,6 +448,13 @@ impl Shared {
         }
         let until = self.clock.mono_ms() + away.next_delay().as_millis() as u64;
         self.away_until_ms.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Says once what will not pass by itself.
+    fn complain(&self, error: &Error) {
+        if !self.complained.swap(true, Ordering::Relaxed) {
+            log::error!("no delayed write is run: {error}");
+        }
     }
 
     fn takes_a_break(&self) -> Option<Duration> {

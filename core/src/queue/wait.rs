@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 
 use super::Shared;
+use super::effect::dead;
 use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::sql;
@@ -22,8 +23,10 @@ const REMEMBERED: usize = 8_192;
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);
 
+const LETTER_GONE: &str = "the delayed write was refused, and its dead letter was dropped";
+
 const DEAD: &str = "SELECT op_id, sqlstate, message FROM zmsg_dead WHERE op_id = ANY(?)";
-const DONE: &str = "SELECT op_id FROM zmsg_done WHERE op_id = ANY(?)";
+const DONE: &str = "SELECT op_id, dead FROM zmsg_done WHERE op_id = ANY(?)";
 
 /// See the head of this file.
 #[derive(Default)]
@@ -35,11 +38,23 @@ pub(super) struct Waiting {
 
 #[derive(Default)]
 struct Waiters {
-    by_op: HashMap<String, Vec<oneshot::Sender<Result<()>>>>,
-    /// What ended here lately, in its order: most callers wait a moment later.
-    ended: HashMap<String, Result<()>>,
+    by_op: HashMap<String, Vec<oneshot::Sender<Ended>>>,
+    /// What ended lately, in its order: most callers wait a moment later.
+    ended: HashMap<String, Ended>,
     order: VecDeque<String>,
     closed: bool,
+}
+
+/// How an operation ended, and where.
+type Ended = (Result<()>, Where);
+
+/// Who ran an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Where {
+    /// This process: its caches have followed.
+    Here,
+    /// Another one, maybe.
+    Elsewhere,
 }
 
 /// An accepted operation.
@@ -47,6 +62,8 @@ struct Waiters {
 pub(crate) struct Ticket {
     pub(super) shared: Arc<Shared>,
     pub(super) op_id: Arc<str>,
+    /// What it changes.
+    pub(super) keys: Arc<[Arc<str>]>,
 }
 
 impl Ticket {
@@ -55,17 +72,26 @@ impl Ticket {
         &self.op_id
     }
 
-    /// Resolves when the effect is committed, or raises what became of it.
+    /// Resolves when the effect is committed and this process serves nothing older, or raises what became of it.
     pub(crate) async fn done(&self) -> Result<()> {
+        let (result, place) = self.told().await.unwrap_or_else(|| (Err(left()), Where::Elsewhere));
+        if place == Where::Elsewhere {
+            self.shared.hooks.seen(&self.keys);
+        }
+        result.map_err(|error| error.with_op_id(&*self.op_id))
+    }
+
+    /// `None` if the engine is closed first.
+    async fn told(&self) -> Option<Ended> {
         let waiting = &self.shared.waiting;
         let mut told = waiting.register(&self.op_id);
         loop {
             tokio::select! {
                 biased;
-                told = &mut told => return told.unwrap_or_else(|_| Err(left())).map_err(|error| error.with_op_id(&*self.op_id)),
+                told = &mut told => return told.ok(),
                 _asking = waiting.asking.lock() => {
                     tokio::select! {
-                        told = &mut told => return told.unwrap_or_else(|_| Err(left())).map_err(|error| error.with_op_id(&*self.op_id)),
+                        told = &mut told => return told.ok(),
                         () = self.shared.ask_again_and_again() => {}
                     }
                 }
@@ -75,7 +101,7 @@ impl Ticket {
 }
 
 impl Waiting {
-    fn register(&self, op_id: &str) -> oneshot::Receiver<Result<()>> {
+    fn register(&self, op_id: &str) -> oneshot::Receiver<Ended> {
         let (tell, told) = oneshot::channel();
         let mut waiters = self.waiters.lock();
         if let Some(ended) = waiters.ended.get(op_id) {
@@ -87,12 +113,12 @@ impl Waiting {
     }
 
     /// An operation has ended.
-    pub(super) fn ended(&self, op_id: &str, result: Result<()>) {
+    pub(super) fn ended(&self, op_id: &str, result: Result<()>, place: Where) {
         let mut waiters = self.waiters.lock();
         for tell in waiters.by_op.remove(op_id).into_iter().flatten() {
-            let _ = tell.send(result.clone());
+            let _ = tell.send((result.clone(), place));
         }
-        if waiters.ended.insert(op_id.to_owned(), result).is_none() {
+        if waiters.ended.insert(op_id.to_owned(), (result, place)).is_none() {
             waiters.order.push_back(op_id.to_owned());
         }
         if waiters.order.len() > REMEMBERED
@@ -158,18 +184,22 @@ impl Shared {
     /// What is no longer in Redis has left a row in PostgreSQL, unless it was taken back.
     async fn tell_of(&self, gone: Vec<String>, deadline: Deadline) -> Result<()> {
         let ids = || Value::List(gone.iter().map(|op_id| Value::text(op_id.as_str())).collect());
-        for row in self.store.query(&sql(DEAD, [ids()])?, deadline).await? {
-            let [Value::Text(op_id), code, Value::Text(message)] = &row.values[..] else { continue };
-            let error = Error::new(ErrorKind::Store, message.to_string());
-            let error = if let Value::Text(code) = code { error.with_sqlstate(&**code) } else { error };
-            self.waiting.ended(op_id, Err(error));
-        }
+        let mut told: HashMap<String, Result<()>> = HashMap::new();
         for row in self.store.query(&sql(DONE, [ids()])?, deadline).await? {
-            if let Some(Value::Text(op_id)) = row.values.first() {
-                self.waiting.ended(op_id, Ok(()));
+            if let [Value::Text(op_id), Value::Bool(is_dead)] = &row.values[..] {
+                let result = if *is_dead { Err(dead(LETTER_GONE.to_owned(), None)) } else { Ok(()) };
+                told.insert(op_id.to_string(), result);
             }
         }
-        gone.iter().for_each(|op_id| self.waiting.ended(op_id, Err(taken_back())));
+        for row in self.store.query(&sql(DEAD, [ids()])?, deadline).await? {
+            let [Value::Text(op_id), code, Value::Text(message)] = &row.values[..] else { continue };
+            let code = if let Value::Text(code) = code { Some(&**code) } else { None };
+            told.insert(op_id.to_string(), Err(dead(message.to_string(), code)));
+        }
+        for op_id in gone {
+            let result = told.remove(&op_id).unwrap_or_else(|| Err(taken_back()));
+            self.waiting.ended(&op_id, result, Where::Elsewhere);
+        }
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use super::{Shared, effect};
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
 use crate::base::service::StopSignal;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
 /// Operations of one transaction at the most.
 const GROUP: usize = 100;
@@ -57,6 +57,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
                     shared.looks_again_in(pause);
                 }
                 Err(error) => {
+                    if error.kind() == ErrorKind::Config {
+                        shared.complain(&error);
+                    }
                     log::debug!("the queue could not be looked into: {error}");
                     pause = backoff.next_delay().max(Duration::from_millis(10));
                 }

@@ -37,7 +37,8 @@ impl Failure {
                 Error::new(ErrorKind::Cache, format!("Redis at {endpoint} did not answer within {after:?}"))
             }
             Failure::Reported(error) => {
-                Error::new(ErrorKind::Cache, format!("Redis at {endpoint}: {}", describe(&error)))
+                let told = Error::new(ErrorKind::Cache, format!("Redis at {endpoint}: {}", describe(&error)));
+                if was_never_sent(&error) { told.with_unsent() } else { told }
             }
         }
     }

@@ -17,8 +17,10 @@ const INSERT: &str = "INSERT INTO zmsg_dead (path, op_id, key, tasks, statement,
      ON CONFLICT (op_id) DO NOTHING";
 /// Numbers the transaction that runs a letter again among those that touch its rows; see `zmsg_ver`.
 const VERSION: &str = "SELECT nextval('zmsg_ver')";
+/// Whoever waits for the operation is told that it had its effect after all.
+const REVIVE: &str = "UPDATE zmsg_done SET dead = false WHERE op_id = $1::text";
 const LIST: &str = "SELECT id, path, op_id, key, statement, sqlstate, message, dead_at::text FROM zmsg_dead ORDER BY id LIMIT ?";
-const TAKE: &str = "DELETE FROM zmsg_dead WHERE id = $1::int8 RETURNING path, tasks";
+const TAKE: &str = "DELETE FROM zmsg_dead WHERE id = $1::int8 RETURNING path, tasks, op_id";
 
 /// An operation that the database refused.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -145,8 +147,9 @@ pub(crate) async fn retry(
     deadline: Deadline,
 ) -> Result<Revived> {
     let mut transaction = store.begin(Access::Any, deadline).await.map_err(failed)?;
-    let (path, tasks) = take(&mut *transaction, id).await?;
+    let (path, tasks, op_id) = take(&mut *transaction, id).await?;
     let Tasks { mut statements, keys } = read(&path, &tasks)?;
+    statements.push(Rendered { sql: REVIVE.into(), params: [Value::text(op_id.as_str())].into() });
     statements.push(Rendered { sql: VERSION.into(), params: [].into() });
     let results = match transaction.run(&statements).await {
         Ok(results) => results,
@@ -179,11 +182,13 @@ pub(crate) async fn drop_letter(store: &dyn Store, id: i64, deadline: Deadline) 
     })
 }
 
-async fn take(transaction: &mut dyn Transaction, id: i64) -> Result<(String, Vec<u8>)> {
+async fn take(transaction: &mut dyn Transaction, id: i64) -> Result<(String, Vec<u8>, String)> {
     let taking = Rendered { sql: TAKE.into(), params: [Value::Int(id)].into() };
     let results = transaction.run(&[taking]).await.map_err(failed)?;
     match results.first().and_then(|it| it.rows.first()).map(|row| row.values.as_slice()) {
-        Some([Value::Text(path), Value::Bytes(tasks)]) => Ok((path.to_string(), tasks.to_vec())),
+        Some([Value::Text(path), Value::Bytes(tasks), Value::Text(op_id)]) => {
+            Ok((path.to_string(), tasks.to_vec(), op_id.to_string()))
+        }
         _ => Err(Error::new(ErrorKind::NotFound, format!("there is no dead letter {id}"))),
     }
 }

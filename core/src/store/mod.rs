@@ -131,6 +131,9 @@ pub trait QueueHooks: Send + Sync {
     /// or a higher one stays. `version` is that of the transaction. It never fails: what the caches could not be told is for
     /// it to remember.
     async fn committed(&self, keys: Vec<DelayedKey>, version: u64);
+
+    /// Another process has changed these keys and told Redis of it; this one's memory may have something older.
+    fn seen(&self, keys: &[Arc<str>]);
 }
 
 /// How the statements of a transaction find their rows.

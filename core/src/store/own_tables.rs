@@ -31,6 +31,7 @@ pub(crate) const LACKING: &str = "SELECT right_of || ' ON ' || what || name FROM
      ('SELECT', '', 'zmsg_journals'), ('INSERT', '', 'zmsg_journals'), ('UPDATE', '', 'zmsg_journals'), \
      ('DELETE', '', 'zmsg_journals'), ('SELECT', '', 'zmsg_dead'), ('INSERT', '', 'zmsg_dead'), \
      ('DELETE', '', 'zmsg_dead'), ('SELECT', '', 'zmsg_done'), ('INSERT', '', 'zmsg_done'), \
+     ('UPDATE', '', 'zmsg_done'), \
      ('DELETE', '', 'zmsg_done'), ('USAGE', 'SEQUENCE ', 'zmsg_ver')) AS needed (right_of, what, name) \
      WHERE NOT CASE what WHEN '' THEN has_table_privilege(name, right_of) ELSE has_sequence_privilege(name, right_of) END";
 

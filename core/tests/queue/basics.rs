@@ -283,8 +283,8 @@ async fn bad_calls_are_refused_before_anything_is_sent() {
 async fn rows_of_what_is_long_done_are_removed_and_no_younger_ones() {
     let scene = Scene::new().await;
     let zm = scene.setup.clone().with_queue("worker", false).open().await;
-    let rows = "INSERT INTO zmsg_done SELECT 'old' || n, current_date - 9 FROM generate_series(1, 12000) AS n; \
-         INSERT INTO zmsg_done SELECT 'young' || n, current_date - 8 FROM generate_series(1, 50) AS n";
+    let rows = "INSERT INTO zmsg_done (op_id, done_on) SELECT 'old' || n, current_date - 9 FROM generate_series(1, 12000) AS n; \
+         INSERT INTO zmsg_done (op_id, done_on) SELECT 'young' || n, current_date - 8 FROM generate_series(1, 50) AS n";
     scene.client.batch_execute(rows).await.unwrap();
     let worker = scene.open().await;
     until("the old ones are gone", async || scene.count("zmsg_done").await == 50).await;
@@ -338,4 +338,81 @@ async fn a_connection_that_lost_its_prepared_statements_is_not_noticed() {
     }
     assert_eq!(scene.effects(None).await, ["0", "1", "2", "3", "4"]);
     zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_repeated_call_caches_does_not_outlive_what_the_first_one_did() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    zm.source("f*", sql("SELECT likes FROM meta WHERE id = ?", ()).unwrap(), Default::default()).unwrap();
+    let set = |likes: i32| sql("UPDATE meta SET likes = ? WHERE id = 'f1'", params![likes]).unwrap();
+    let named = || DelayOptions { op_id: Some("one".to_owned()), ..after(0) };
+    let call =
+        async || zm.cache_and_delay_store(Some("f1"), Some(bytes("1")), set(1), named()).await.unwrap();
+    call().await.done().await.unwrap();
+    zm.cache_and_store(Some("f1"), Some(bytes("2")), set(2), Default::default()).await.unwrap();
+    call().await.done().await.unwrap();
+    assert_eq!((zm.get("f1").await.unwrap(), scene.likes("f1").await), (Some(bytes("2")), 2));
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_never_comes_true_leaves_the_caches_and_is_told_to_all_alike() {
+    let scene = Scene::new().await;
+    let (zm, api) = (scene.open().await, scene.setup.clone().with_queue("worker", false).open().await);
+    zm.source("f*", sql("SELECT likes FROM meta WHERE id = ?", ()).unwrap(), Default::default()).unwrap();
+    let poison = || sql("UPDATE meta SET likes = 1 / 0", ()).unwrap();
+    let dead = zm.cache_and_delay_store(Some("f1"), Some(bytes("99")), poison(), after(0)).await.unwrap();
+    let here = dead.done().await.unwrap_err();
+    assert_eq!(zm.get("f1").await.unwrap(), Some(bytes("0")), "the value of a dead write");
+    let named = DelayOptions { op_id: Some("dead".to_owned()), ..after(0) };
+    let elsewhere = api.cache_and_delay_store(None, None, poison(), named.clone()).await.unwrap();
+    let there = elsewhere.done().await.unwrap_err();
+    assert_eq!(
+        (here.code(), here.sqlstate(), here.retryable()),
+        (there.code(), there.sqlstate(), there.retryable())
+    );
+    for letter in zm.dead_letters().await.unwrap() {
+        zm.drop_dead(letter.id).await.unwrap();
+    }
+    let again = api.cache_and_delay_store(None, None, poison(), named).await.unwrap();
+    let error = again.done().await.unwrap_err();
+    assert!(error.message().contains("its dead letter was dropped"), "{error}");
+    let cancelled =
+        zm.cache_and_delay_store(Some("f2"), Some(bytes("99")), poison(), after(60_000)).await.unwrap();
+    zm.cancel_delayed(&cancelled.op_id()).await.unwrap();
+    assert_eq!(zm.get("f2").await.unwrap(), Some(bytes("0")), "the value of one that was taken back");
+    zm.close().await.unwrap();
+    api.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_waited_for_a_write_reads_nothing_older() {
+    let scene = Scene::new().await;
+    let (worker, api) = (scene.open().await, scene.setup.clone().with_queue("worker", false).open().await);
+    api.source("f*", sql("SELECT likes FROM meta WHERE id = ?", ()).unwrap(), Default::default()).unwrap();
+    assert_eq!(api.get("f1").await.unwrap(), Some(bytes("0")));
+    let like = counter("meta", "likes").unwrap().inc(1).where_("id = ?", ["f1"]).unwrap().build().unwrap();
+    let receipt = api.cache_and_delay_store(Some("f1"), None, like, after(0)).await.unwrap();
+    receipt.done().await.unwrap();
+    assert_eq!(api.get("f1").await.unwrap(), Some(bytes("1")));
+    worker.close().await.unwrap();
+    api.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_of_another_database_is_not_touched() {
+    let (ours, theirs) = (Scene::new().await, Scene::new().await);
+    let api = ours.setup.clone().with_queue("worker", false).open().await;
+    let receipt = accept(&api, "k", "ours").await;
+    let same = theirs.setup.clone().with("namespace", ours.setup.namespace()).open().await;
+    let error =
+        same.cache_and_delay_store(Some("k"), None, effect("k", "theirs"), after(0)).await.unwrap_err();
+    assert!(error.code() == "config" && error.message().contains("another database"), "{error}");
+    let worker = ours.open().await;
+    receipt.done().await.unwrap();
+    assert_eq!((ours.effects(None).await, theirs.effects(None).await), (vec!["ours".to_owned()], Vec::new()));
+    worker.close().await.unwrap();
+    same.close().await.unwrap();
+    api.close().await.unwrap();
 }

@@ -1,11 +1,11 @@
 -- Takes back an operation that no worker has.
 --
 -- ARGV[1]  operation
--- Result   1 taken back, 2 a worker has it, 0 it is not there
+-- Result   {1 taken back | 2 a worker has it | 0 it is not there, its lane, its accept sequence}
 local op = ARGV[1]
 local body = redis.call('HGET', bodies, op)
-if not body then return 0 end
-if redis.call('ZSCORE', leased, op) then return 2 end
+if not body then return {0, '', 0} end
+if redis.call('ZSCORE', leased, op) then return {2, '', 0} end
 if redis.call('ZREM', due, op) + redis.call('ZREM', suspects, op) > 0 then
   let_next(op, lane_of(body))
 else
@@ -23,4 +23,4 @@ else
   end
 end
 redis.call('HINCRBY', state, 'cancelled', 1)
-return 1
+return {1, lane_of(body), string.sub(body, 15, 30)}

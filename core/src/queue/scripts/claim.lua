@@ -3,11 +3,14 @@
 -- ARGV[1]  at most so many   ARGV[2]  length of a lease in ms   ARGV[3]  epoch that the queue gets if it has none
 -- ARGV[4]  "suspect" for one of those whose worker did not come back, "due" for the others
 -- Result   {epoch, sequence, ms until something is due or a lease ends, or -1, suspects, further ones that are due,
---           Redis' time in ms, then for each: operation, attempt, crashes, errors, body}
+--           Redis' time in ms, then for each: operation, attempt, crashes, errors, body};
+--           {epoch} if the queue is another database's
 --
 -- Each lease has a number of its own, the attempt: whoever comes back with an older one is not heard.
 local limit, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
 redis.call('HSETNX', state, 'epoch', ARGV[3])
+local epoch = redis.call('HGET', state, 'epoch')
+if is_of_other(epoch, ARGV[3]) then return {epoch} end
 for _, op in ipairs(redis.call('ZRANGEBYSCORE', leased, '-inf', now, 'LIMIT', 0, 100)) do
   redis.call('ZREM', leased, op)
   local attempts, crashes, errors = run_of(op)
@@ -58,7 +61,7 @@ for _, set in ipairs({due, suspects, leased}) do
   end
 end
 local answer = {
-  redis.call('HGET', state, 'epoch'), redis.call('HGET', state, 'sequence') or '0', wait,
+  epoch, redis.call('HGET', state, 'sequence') or '0', wait,
   redis.call('ZCARD', suspects), redis.call('ZCOUNT', due, '-inf', now), string.format('%.0f', now),
 }
 for _, part in ipairs(claimed) do table.insert(answer, part) end

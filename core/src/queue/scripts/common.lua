@@ -23,6 +23,11 @@ local function lane_of(body)
   return string.sub(body, 36, 35 + length)
 end
 
+-- The name of a queue begins with the 32 digits of its database's identity.
+local function is_of_other(epoch, own)
+  return string.sub(epoch, 1, 32) ~= string.sub(own, 1, 32)
+end
+
 local function run_in(text)
   if not text then return 0, 0, 0 end
   local attempts, crashes, errors = string.match(text, '^(%d+) (%d+) (%d+)$')

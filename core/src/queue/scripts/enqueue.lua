@@ -4,12 +4,14 @@
 -- ARGV[5]  "+" if it may replace the last of its lane, and be replaced, as long as that has not started; else "-"
 -- ARGV[6]  epoch that the queue gets if it has none   ARGV[7]  a sequence that the caller has seen
 -- Result   {1 accepted | 2 was there, accept sequence, epoch, the operation it replaced or "",
---           1 if the queue knew less than the caller, and so has lost something, else 0}
+--           1 if the queue knew less than the caller, and so has lost something, else 0};
+--           {epoch} if it is another database's
 --
 -- The sequence begins at Redis' time in microseconds, so that a queue whose data are lost goes on above what it had given.
 local op, payload, lane, mark = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
 local standing = redis.call('HMGET', state, 'epoch', 'sequence')
 local epoch = standing[1] or ARGV[6]
+if is_of_other(epoch, ARGV[6]) then return {epoch} end
 local last = tonumber(standing[2] or time[1] * 1000000 + time[2])
 local known = tonumber(ARGV[7])
 local sequence = string.format('%016.0f', math.max(last, known) + 1)

@@ -5,6 +5,8 @@
 -- again finds it and leaves it alone. Kept for done_retention; an operation that is older than that is not run.
 CREATE TABLE zmsg_done (
     op_id   text PRIMARY KEY,
+    -- It had none and never will, unless its dead letter is run again.
+    dead    bool NOT NULL DEFAULT false,
     done_on date NOT NULL DEFAULT current_date
 );
 -- Rows come in the order of their days, so that a few pages of this find the old ones.

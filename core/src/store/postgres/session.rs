@@ -60,7 +60,7 @@ pub(super) async fn begin(
 
 impl Session {
     async fn say(&mut self, text: &str) -> Result<(), StepFailure> {
-        let said = self.deadline.run("in a batch", self.lease.client().batch_execute(text)).await;
+        let said = self.deadline.run("in a transaction", self.lease.client().batch_execute(text)).await;
         match said {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.failed(0, Failure::from(error))),
@@ -120,7 +120,7 @@ impl Session {
             sent.extend(group.iter().map(|bound| -> Said<'_> { Box::pin(statement::run(client, bound)) }));
             sent.extend([say(NEXT), say("ROLLBACK TO SAVEPOINT zmsg_next")]);
         }
-        let answers = match self.deadline.run("applying a batch", in_order(sent)).await {
+        let answers = match self.deadline.run("running statements", in_order(sent)).await {
             Ok(answers) => answers,
             Err(late) => {
                 drop(self.lease.cancel());
