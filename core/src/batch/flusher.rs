@@ -10,6 +10,7 @@
 //! every flush says so. So it is if the watermark is gone, unless the database draws lower numbers than it did: a row that
 //! somebody deleted does not mean that the data are gone too.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -234,14 +235,7 @@ impl Shared {
             }
         }
         self.count(&report);
-        for (table, rows) in missed {
-            self.complain(table, |table| {
-                format!(
-                    "{rows} aggregated changes of {table} found no row and are lost, as an UPDATE of a missing row is; \
-                     or_insert makes the row (told once for each table)"
-                )
-            });
-        }
+        self.complain_of(missed);
         if let Some((_, dead)) = self.committed.lock().take() {
             batch.done.end(dead);
         }
@@ -260,6 +254,18 @@ impl Shared {
         match self.accumulator.lock().as_ref() {
             Some(accumulator) => keys.iter().map(|key| accumulator.last_value(key)).collect(),
             None => vec![None; keys.len()],
+        }
+    }
+
+    /// Says of which tables rows were missing.
+    pub(super) fn complain_of(&self, missed: BTreeMap<String, u64>) {
+        for (table, rows) in missed {
+            self.complain(table, |table| {
+                format!(
+                    "{rows} aggregated changes of {table} found no row and are lost, as an UPDATE of a missing row is; \
+                     or_insert makes the row (told once for each table)"
+                )
+            });
         }
     }
 
@@ -283,12 +289,17 @@ impl Shared {
 
     /// Lets go of all that is settled, now; whether that freed anything.
     pub(super) fn retire_settled(&self, accumulator: &mut Accumulator) -> bool {
-        let settled = self.kept.lock().drain(..).next_back();
+        let mut kept = self.kept.lock();
         let before = accumulator.journal.bytes();
-        if let Some((up_to, _)) = settled
-            && let Err(error) = accumulator.journal.retire(up_to)
-        {
-            log::warn!("an applied segment of the journal could not be removed, trying again later: {error}");
+        if let Some((up_to, _)) = kept.back().copied() {
+            match accumulator.journal.retire(up_to) {
+                Ok(()) => kept.clear(),
+                Err(error) => {
+                    log::warn!(
+                        "an applied segment of the journal could not be removed, trying again later: {error}"
+                    );
+                }
+            }
         }
         accumulator.journal.bytes() < before
     }

@@ -33,6 +33,7 @@ pub(super) async fn apply(
             Ok(applied) => {
                 shared.tell_caches(&piece, applied.version).await;
                 shared.count(&applied.report);
+                shared.complain_of(applied.missed);
                 piece.hi
             }
             Err(Trouble::Again(error)) => return Err(error),
