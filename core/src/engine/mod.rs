@@ -47,6 +47,7 @@ pub use crate::batch::FlushReport;
 pub use crate::queue::Cancelled;
 pub use crate::store::dead_letters::DeadLetter;
 pub use crate::store::migrations::MigrationReport;
+pub use dead::RetryReport;
 pub use delayed::DelayOptions;
 pub use schema::Migrations;
 pub use status::{Health, Stats, TierHealth};

@@ -19,14 +19,18 @@ const INSERT: &str = "INSERT INTO zmsg_dead (path, op_id, key, tasks, statement,
 const VERSION: &str = "SELECT nextval('zmsg_ver')";
 /// Whoever waits for the operation is told that it had its effect after all.
 const REVIVE: &str = "UPDATE zmsg_done SET dead = false WHERE op_id = $1::text";
-const LIST: &str = "SELECT id, path, op_id, key, statement, sqlstate, message, dead_at::text FROM zmsg_dead ORDER BY id LIMIT ?";
+const LIST: &str = "SELECT id, path, op_id, key, statement, sqlstate, message, dead_at::text FROM zmsg_dead \
+     WHERE id > ? ORDER BY id LIMIT ?";
+const LAST: &str = "SELECT coalesce(max(id), 0) FROM zmsg_dead";
+/// A page of ids: after the first, up to the second.
+const IDS: &str = "SELECT id FROM zmsg_dead WHERE id > ? AND id <= ? ORDER BY id LIMIT 1000";
 const TAKE: &str = "DELETE FROM zmsg_dead WHERE id = $1::int8 RETURNING path, tasks, op_id";
 
 /// An operation that the database refused.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// For `retry_dead` and `drop_dead`.
+    /// For `retry_dead`, `drop_dead` and `dead_letters_after`. Later letters have higher ones.
     pub id: i64,
     /// Which way it came: `"batch"` or `"queue"`.
     pub path: String,
@@ -98,10 +102,34 @@ pub(crate) fn insert(letters: &[Letter]) -> Rendered {
     Rendered { sql: INSERT.into(), params: params.into() }
 }
 
-/// The oldest dead letters, at most so many.
-pub(crate) async fn list(store: &dyn Store, most: u32, deadline: Deadline) -> Result<Vec<DeadLetter>> {
-    let rows = store.query(&sql(LIST, [Value::from(most)])?, deadline).await?;
+/// The oldest dead letters with ids above `after`, at most so many.
+pub(crate) async fn list(
+    store: &dyn Store,
+    after: i64,
+    most: u32,
+    deadline: Deadline,
+) -> Result<Vec<DeadLetter>> {
+    let rows = store.query(&sql(LIST, [Value::from(after), Value::from(most)])?, deadline).await?;
     rows.iter().map(letter).collect()
+}
+
+/// The highest id there is; 0 without letters.
+pub(crate) async fn last_id(store: &dyn Store, deadline: Deadline) -> Result<i64> {
+    let rows = store.query(&sql(LAST, ())?, deadline).await?;
+    rows.first().map_or(Ok(0), id_of)
+}
+
+/// The lowest ids above `after` and not above `last`, in order: a page of them, or none.
+pub(crate) async fn ids(store: &dyn Store, after: i64, last: i64, deadline: Deadline) -> Result<Vec<i64>> {
+    let rows = store.query(&sql(IDS, [Value::from(after), Value::from(last)])?, deadline).await?;
+    rows.iter().map(id_of).collect()
+}
+
+fn id_of(row: &Row) -> Result<i64> {
+    match row.values.first() {
+        Some(Value::Int(id)) => Ok(*id),
+        _ => Err(Error::new(ErrorKind::Internal, "a dead letter could not be read")),
+    }
 }
 
 fn letter(row: &Row) -> Result<DeadLetter> {
@@ -109,12 +137,8 @@ fn letter(row: &Row) -> Result<DeadLetter> {
         Some(Value::Text(text)) => Some(text.to_string()),
         _ => None,
     };
-    let id = match row.values.first() {
-        Some(Value::Int(id)) => *id,
-        _ => return Err(Error::new(ErrorKind::Internal, "a dead letter could not be read")),
-    };
     Ok(DeadLetter {
-        id,
+        id: id_of(row)?,
         path: text(1).unwrap_or_default(),
         op_id: text(2).unwrap_or_default(),
         key: text(3),
@@ -132,45 +156,58 @@ pub(crate) struct Tasks {
     pub(crate) keys: Vec<String>,
 }
 
-/// What running a dead letter again changed: the keys to drop, and the number of the transaction.
-pub(crate) struct Revived {
-    pub(crate) keys: Vec<String>,
-    pub(crate) version: u64,
+/// What became of a dead letter that was run again.
+pub(crate) enum Retried {
+    /// It had its effect: the keys to drop, and the number of the transaction.
+    Done { keys: Vec<String>, version: u64 },
+    /// The database refused it again and would each time, or nobody can read it: it stays.
+    Refused(Error),
 }
 
-/// Runs a dead letter again and deletes it, in one transaction. If the database refuses again it stays, and the error
-/// says why. `read` is given its path and its tasks.
+/// Runs a dead letter again and deletes it, in one transaction. `read` is given its path and its tasks. An `Err` says
+/// nothing about the letter but that it is not there, or may be.
 pub(crate) async fn retry(
     store: &dyn Store,
     id: i64,
     read: impl Fn(&str, &[u8]) -> Result<Tasks> + Send,
     deadline: Deadline,
-) -> Result<Revived> {
+) -> Result<Retried> {
     let mut transaction = store.begin(Access::Any, deadline).await.map_err(failed)?;
     let (path, tasks, op_id) = take(&mut *transaction, id).await?;
-    let Tasks { mut statements, keys } = read(&path, &tasks)?;
+    let Tasks { mut statements, keys } = match read(&path, &tasks) {
+        Ok(tasks) => tasks,
+        Err(unreadable) => {
+            transaction.roll_back().await;
+            return Ok(Retried::Refused(unreadable));
+        }
+    };
     statements.push(Rendered { sql: REVIVE.into(), params: [Value::text(op_id.as_str())].into() });
     statements.push(Rendered { sql: VERSION.into(), params: [].into() });
     let results = match transaction.run(&statements).await {
         Ok(results) => results,
         Err(failure) => {
             transaction.roll_back().await;
-            return Err(failed(failure));
+            return match failure {
+                StepFailure::Again(error) => Err(error),
+                StepFailure::Refused { error, .. } => Ok(Retried::Refused(error)),
+            };
         }
     };
-    transaction.commit().await.map_err(|failure| match failure {
-        CommitFailure::Again(error) | CommitFailure::Refused(error) => error,
-        CommitFailure::Unknown(error) => Error::new(
-            ErrorKind::CommitUnknown,
-            "the connection was lost while a dead letter was run again; if it is no longer listed, it was applied",
-        )
-        .with_source(error),
-    })?;
+    match transaction.commit().await {
+        Ok(()) => {}
+        Err(CommitFailure::Again(error)) => return Err(error),
+        Err(CommitFailure::Refused(error)) => return Ok(Retried::Refused(error)),
+        Err(CommitFailure::Unknown(error)) => {
+            let message = "the connection was lost while a dead letter was run again; if it is no longer listed, it was \
+                           applied";
+            return Err(Error::new(ErrorKind::CommitUnknown, message).with_source(error));
+        }
+    }
     let version = match results.last().and_then(|it| it.rows.first()).map(|row| row.values.as_slice()) {
         Some([Value::Int(version)]) => version.unsigned_abs(),
         _ => 0,
     };
-    Ok(Revived { keys, version })
+    Ok(Retried::Done { keys, version })
 }
 
 /// Deletes a dead letter without running it.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use zmsg_core::engine::{Cancelled, DelayOptions};
-use zmsg_core::sql::{counter, params, sql};
+use zmsg_core::engine::{Cancelled, DelayOptions, Zmsg};
+use zmsg_core::sql::{Task, counter, params, sql};
 use zmsg_core::value::{Decimal, Value};
 
 use crate::redis::redis_client;
@@ -148,6 +148,85 @@ async fn what_is_refused_is_a_dead_letter_that_can_be_run_again() {
     zm.retry_dead(letter.id).await.unwrap();
     assert_eq!((scene.count("effects").await, scene.count("zmsg_dead").await), (22, 0));
     // Whoever asks later is told the same by the database.
+    zm.close().await.unwrap();
+}
+
+/// Makes a dead letter of a task, by way of the queue.
+async fn bury(zm: &Zmsg, task: Task) {
+    let receipt = zm.cache_and_delay_store(None, None, task, after(0)).await.unwrap();
+    receipt.done().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn all_dead_letters_run_again_and_those_refused_again_stay() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    let slow = || sql("INSERT INTO effects (key, what) SELECT 'k', NULL FROM pg_sleep(0.8)", ()).unwrap();
+    bury(&zm, slow()).await;
+    bury(&zm, sql("UPDATE meta SET likes = 1 / 0", ()).unwrap()).await;
+    bury(&zm, slow()).await;
+    scene.client.batch_execute("UPDATE meta SET likes = 2147483647 WHERE id = 'f1'").await.unwrap();
+    let like = counter("meta", "likes").unwrap().inc(1).where_("id = ?", ["f1"]).unwrap().build().unwrap();
+    zm.cache_and_periodic_store(Some("f1"), None, like, Default::default()).await.unwrap();
+    assert_eq!(zm.flush().await.unwrap().dead, 1);
+
+    let letters = zm.dead_letters().await.unwrap();
+    let paths: Vec<&str> = letters.iter().map(|it| &*it.path).collect();
+    assert_eq!(paths, ["queue", "queue", "queue", "batch"]);
+    assert_eq!(zm.dead_letters_after(letters[0].id, 2).await.unwrap(), letters[1..3]);
+    assert_eq!(zm.dead_letters_after(letters[3].id, 10_000).await.unwrap(), []);
+    for most in [0, 10_001] {
+        assert_eq!(zm.dead_letters_after(0, most).await.unwrap_err().code(), "task");
+    }
+
+    let mend = "ALTER TABLE effects ALTER what DROP NOT NULL; UPDATE meta SET likes = 0";
+    scene.client.batch_execute(mend).await.unwrap();
+    // Less than both slow ones take: the time limit is that of each.
+    let brief = zm.with_timeout(Some(Duration::from_millis(1_500)));
+    let report = brief.retry_all_dead().await.unwrap();
+    assert_eq!((report.retried, report.refused), (3, 1));
+    assert_eq!(zm.dead_letters().await.unwrap(), letters[1..2]);
+    assert_eq!((scene.count("effects").await, scene.likes("f1").await), (2, 1));
+    let report = zm.retry_all_dead().await.unwrap();
+    assert_eq!((report.retried, report.refused), (0, 1), "it stays however often");
+    zm.close().await.unwrap();
+    assert_eq!(zm.retry_all_dead().await.unwrap_err().code(), "closed");
+}
+
+#[tokio::test]
+async fn running_all_dead_letters_again_stops_where_none_was_refused_and_passes_over_what_others_took() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    let add = "ALTER TABLE meta ADD CONSTRAINT unliked CHECK (likes = 0)";
+    scene.client.batch_execute(add).await.unwrap();
+    for id in ["f1", "f2", "f3", "f4"] {
+        bury(&zm, sql("UPDATE meta SET likes = 1 WHERE id = ?", params![id]).unwrap()).await;
+    }
+    scene.client.batch_execute("ALTER TABLE meta DROP CONSTRAINT unliked").await.unwrap();
+    let letters = zm.dead_letters().await.unwrap();
+
+    scene.client.batch_execute("BEGIN; SELECT FROM meta WHERE id = 'f2' FOR UPDATE").await.unwrap();
+    let error = zm.with_timeout(Some(Duration::from_millis(500))).retry_all_dead().await.unwrap_err();
+    let told = format!("letter: {}, retried: 1, refused: 0", letters[1].id);
+    assert!(error.code() == "timeout" && error.to_string().contains(&told), "{error}");
+    assert_eq!(zm.dead_letters().await.unwrap(), letters[1..]);
+
+    let walk = tokio::spawn({
+        let zm = zm.clone();
+        async move { zm.retry_all_dead().await }
+    });
+    let waits =
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until("the walk is at the locked row", async || {
+        !scene.client.query(waits, &[]).await.unwrap().is_empty()
+    })
+    .await;
+    zm.drop_dead(letters[2].id).await.unwrap();
+    scene.client.batch_execute("ROLLBACK").await.unwrap();
+    let report = walk.await.unwrap().unwrap();
+    assert_eq!((report.retried, report.refused), (2, 0));
+    assert_eq!(zm.dead_letters().await.unwrap(), []);
+    assert_eq!((scene.likes("f2").await, scene.likes("f3").await, scene.likes("f4").await), (1, 0, 1));
     zm.close().await.unwrap();
 }
 
