@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeVar, overload
 from ._native import Receipt as _NativeReceipt
 from ._verbs import Data, Runnable, Tasks
 from .config import Source, Span
-from .results import CellValue, DeadLetter, ExecResult, FlushReport, Health, MigrationReport, Row, Stats
+from .results import CellValue, DeadLetter, ExecResult, FlushReport, Health, MigrationReport, RetryReport, Row, Stats
 
 __all__ = ["Migrations", "Receipt", "Zmsg"]
 

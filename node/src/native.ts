@@ -138,8 +138,9 @@ export interface Native {
   receiptDone(engine: EngineHandle, call: NativeCall, accepted: AcceptedHandle): void;
   flush(engine: EngineHandle, call: NativeCall): void;
   pending(engine: EngineHandle, call: NativeCall, task: TaskHandle): void;
-  deadLetters(engine: EngineHandle, call: NativeCall): void;
+  deadLetters(engine: EngineHandle, call: NativeCall, after: bigint, limit: number): void;
   retryDead(engine: EngineHandle, call: NativeCall, id: bigint): void;
+  retryAllDead(engine: EngineHandle, call: NativeCall): void;
   dropDead(engine: EngineHandle, call: NativeCall, id: bigint): void;
   del(engine: EngineHandle, call: NativeCall, key: string): void;
   delStore(

@@ -26,6 +26,14 @@ export interface CacheOptions extends CallOptions {
   ttl?: Duration;
 }
 
+/** Which dead letters to list. */
+export interface DeadLettersOptions extends CallOptions {
+  /** Those with higher ids: the id of the last letter of the page before. Default: 0, from the oldest on. */
+  after?: bigint | number;
+  /** How many at most, 1 to 10,000, which is the default. */
+  limit?: number;
+}
+
 /** Options of a write that a task goes with. */
 export interface StoreOptions extends CallOptions {
   /** Further keys that the task changes; they are dropped from every cache after the commit. */
@@ -120,7 +128,7 @@ export interface FlushReport {
 
 /** A write that the database refused after it had been accepted. */
 export interface DeadLetter {
-  /** For `retryDead` and `dropDead`. */
+  /** For `retryDead`, `dropDead` and `after`. Later letters have higher ones. */
   id: bigint;
   /** Which way it came. */
   path: "batch" | "queue";
@@ -136,6 +144,14 @@ export interface DeadLetter {
   message: string;
   /** When, as PostgreSQL writes a `timestamptz`. */
   deadAt: string;
+}
+
+/** What running all dead letters again did. */
+export interface RetryReport {
+  /** Letters that had their effect and are gone. */
+  retried: number;
+  /** Letters that the database refused again; they stay. */
+  refused: number;
 }
 
 /** Reachability of one server. */

@@ -26,6 +26,7 @@ import type {
   CacheOptions,
   Cancelled,
   DeadLetter,
+  DeadLettersOptions,
   DelayOptions,
   Durability,
   ExecResult,
@@ -35,6 +36,7 @@ import type {
   OpenOptions,
   PeriodicOptions,
   Receipt,
+  RetryReport,
   SourceOptions,
   Stats,
   StoreOptions,
@@ -48,6 +50,7 @@ const STORE = new Set(["timeout", "signal", "invalidates"]);
 const CACHE_AND_STORE = new Set(["timeout", "signal", "ttl", "invalidates"]);
 const DELAY = new Set([...STORE, "delay", "opId", "coalesce", "taskTimeout"]);
 const CACHE_AND_DELAY = new Set([...DELAY, "ttl"]);
+const DEAD_LETTERS = new Set([...CALL, "after", "limit"]);
 const SOURCE = new Set(["ttl", "absentTtl"]);
 
 /**
@@ -336,14 +339,33 @@ export class Zmsg implements AsyncDisposable {
     return found && decodeOne<T>(found, this.#int8, "pending");
   }
 
-  /** What the database refused after it had been accepted, by any process on it, oldest first; at most 10,000. */
-  deadLetters(options?: CallOptions): Promise<DeadLetter[]> {
-    return this.#start(options, CALL, (call) => native.deadLetters(this.#engine, call));
+  /**
+   * What the database refused after it had been accepted, by any process on it, oldest first: at most `limit` letters with
+   * ids above `after`.
+   */
+  deadLetters(options?: DeadLettersOptions): Promise<DeadLetter[]> {
+    return this.#start(options, DEAD_LETTERS, (call) =>
+      native.deadLetters(this.#engine, call, afterId(options?.after ?? 0), checkedLimit(options?.limit ?? 10_000)),
+    );
   }
 
   /** Runs a dead letter again and deletes it, in one transaction. If the database refuses again, it stays. */
   retryDead(id: bigint | number, options?: CallOptions): Promise<void> {
     return this.#start(options, CALL, (call) => native.retryDead(this.#engine, call, letterId(id)));
+  }
+
+  /**
+   * Runs all dead letters again that are there when it begins, oldest first, each in its own transaction. Letters that are
+   * refused again are counted and stay. `timeout` is that of each letter, not of all together; when `signal` fires or the
+   * engine is closed it ends between two letters.
+   *
+   * @throws {@link StoreError} or {@link TimeoutError} if the server is away or a letter could not be run in time; the
+   * message says which and what was done before. The letters behind were not touched. Calling again begins anew with the
+   * oldest, so a letter that is never done in time has to be dropped, or run by itself with more.
+   */
+  async retryAllDead(options?: CallOptions): Promise<RetryReport> {
+    const report = await this.#start<string>(options, CALL, (call) => native.retryAllDead(this.#engine, call));
+    return camelKeys(JSON.parse(report)) as RetryReport;
   }
 
   /** Deletes a dead letter without running it. */
@@ -516,6 +538,17 @@ function letterId(id: unknown): bigint {
   throw new TaskError(
     `the id of a dead letter is a positive bigint or safe integer, as deadLetters() gives it, not ${notAnId(id)}`,
   );
+}
+
+function afterId(after: unknown): bigint {
+  const number = Number.isSafeInteger(after) ? BigInt(after as number) : after;
+  if (typeof number === "bigint" && BigInt.asIntN(64, number) === number) return number;
+  throw new TaskError(`after is the id of a dead letter, as deadLetters() gives it, or 0, not ${notAnId(after)}`);
+}
+
+function checkedLimit(limit: unknown): number {
+  if (Number.isSafeInteger(limit)) return limit as number;
+  throw new TaskError(`limit is a whole number of dead letters, not ${notAnId(limit)}`);
 }
 
 function notAnId(id: unknown): string {

@@ -375,6 +375,40 @@ describe("what becomes of a write", () => {
     }
   });
 
+  test("dead letters come in pages, and all of them are run again", async () => {
+    const [first, second] = [await row(), await row()];
+    for (const id of [first, second]) {
+      await zm.cacheAndPeriodicStore(null, null, unlike(id));
+      await zm.flush();
+    }
+    const [older, newer] = (await zm.deadLetters()) as [DeadLetter, DeadLetter];
+    expect(await zm.deadLetters({ limit: 1 })).toEqual([older]);
+    expect(await zm.deadLetters({ after: older.id, limit: 10_000 })).toEqual([newer]);
+    expect(await zm.deadLetters({ after: Number(newer.id) })).toEqual([]);
+
+    await zm.sqlExec(sql("UPDATE meta SET likes = 5 WHERE id = ?", second));
+    expect(await zm.retryAllDead({ timeout: "5s" })).toEqual({ retried: 1, refused: 1 });
+    expect(await zm.deadLetters()).toEqual([older]);
+    await zm.dropDead(older.id);
+    expect(await zm.retryAllDead()).toEqual({ retried: 0, refused: 0 });
+  });
+
+  test.each([
+    [{ after: "1" }, "after is the id of a dead letter, as deadLetters() gives it, or 0, not a string"],
+    [
+      { after: 2n ** 63n },
+      "after is the id of a dead letter, as deadLetters() gives it, or 0, not one of more than 64 bits",
+    ],
+    [{ limit: 1.5 }, "limit is a whole number of dead letters, not 1.5"],
+    [{ limit: "10" }, "limit is a whole number of dead letters, not a string"],
+    [{ limit: 0 }, "dead letters are listed 1 to 10,000 at a time; give a limit in that range"],
+    [{ limit: -1 }, "dead letters are listed 1 to 10,000 at a time; give a limit in that range"],
+    [{ limit: 2 ** 32 + 1 }, "dead letters are listed 1 to 10,000 at a time; give a limit in that range"],
+    [{ most: 1 }, "unknown option most; known here: timeout, signal, after, limit"],
+  ])("%p is no page of dead letters", async (options, message) => {
+    expect(await rejection(zm.deadLetters(options as never))).toMatchObject({ code: "task", message });
+  });
+
   test("a change that finds no row is counted", async () => {
     await zm.cacheAndPeriodicStore(null, null, view("missing"));
     expect(await zm.flush()).toMatchObject({ operations: 1, zeroRowUpdates: 1 });

@@ -51,6 +51,7 @@ const optionNames = [
   "op_id",
   "coalesce",
   "task_timeout",
+  "limit",
 ];
 
 /** Builds a task from its chain of calls. */
@@ -150,10 +151,13 @@ class Stage {
         return (await zm.pending(task(step.task), options)) ?? null;
       case "dead_letters": {
         const expected = step.expect as unknown[];
-        return (await zm.deadLetters(options)).map((letter, index) => renamed(letter as never, expected[index]));
+        const page = "nth" in step ? { ...(options as Json), after: await letterId(zm, step) } : options;
+        return (await zm.deadLetters(page)).map((letter, index) => renamed(letter as never, expected[index]));
       }
       case "retry_dead":
         return zm.retryDead(await letterId(zm, step), options);
+      case "retry_all_dead":
+        return zm.retryAllDead(options);
       case "drop_dead":
         return zm.dropDead(await letterId(zm, step), options);
       case "del_store":

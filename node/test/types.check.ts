@@ -12,6 +12,7 @@ import {
   type DeadLetter,
   type FlushReport,
   type Receipt,
+  type RetryReport,
   type Zmsg,
 } from "zmsg";
 
@@ -77,6 +78,11 @@ void cancelled.then((word) => word === "done");
 
 const letters: Promise<DeadLetter[]> = zm.deadLetters();
 void letters.then(([letter]) => letter && zm.retryDead(letter.id));
+void letters.then(([letter]) => letter && zm.deadLetters({ after: letter.id, limit: 10, timeout: "5s" }));
+// @ts-expect-error a letter's id is no text
+void zm.deadLetters({ after: "1" });
+const retried: Promise<RetryReport> = zm.retryAllDead({ timeout: "5s" });
+void retried.then(({ retried, refused }) => retried + refused);
 const flushed: Promise<FlushReport> = zm.flush({ timeout: "5s" });
 void flushed;
 

@@ -25,6 +25,7 @@ from .results import (
     Health,
     MigrationReport,
     Receipt,
+    RetryReport,
     Row,
     Stats,
     health_from,
@@ -277,9 +278,18 @@ class Verbs:
         value: CellValue = await self._wait(self._engine.pending, task, timeout)
         return value
 
-    async def dead_letters(self, *, timeout: Span | None = None) -> list[DeadLetter]:
-        """What the database refused after it had been accepted, oldest first; at most 10,000."""
-        told = json.loads(await self._wait(self._engine.dead_letters, timeout))
+    async def dead_letters(
+        self, *, after: int = 0, limit: int = 10_000, timeout: Span | None = None
+    ) -> list[DeadLetter]:
+        """What the database refused after it had been accepted, oldest first.
+
+        At most ``limit`` letters, 1 to 10,000, with ids above ``after``: the id of the last one is what the next page
+        comes after.
+
+        Raises:
+            TaskError: another ``limit``.
+        """
+        told = json.loads(await self._wait(self._engine.dead_letters, after, limit, timeout))
         return [read(DeadLetter, letter) for letter in told]
 
     async def retry_dead(self, id: int, *, timeout: Span | None = None) -> None:
@@ -290,6 +300,19 @@ class Verbs:
             StoreError: the database refused again; the letter stays.
         """
         await self._wait(self._engine.retry_dead, id, timeout)
+
+    async def retry_all_dead(self, *, timeout: Span | None = None) -> RetryReport:
+        """Runs all dead letters again that are there when it begins, oldest first, each in its own transaction.
+
+        Letters that are refused again are counted and stay. ``timeout`` is that of each letter, not of all together.
+        Cancelled, or when the engine is closed, it ends between two letters.
+
+        Raises:
+            StoreError, TimeoutError: the server is away, or a letter could not be run in time; the message says which
+                and what was done before. The letters behind were not touched. Calling again begins anew with the
+                oldest, so a letter that is never done in time has to be dropped, or run by itself with more.
+        """
+        return read(RetryReport, json.loads(await self._wait(self._engine.retry_all_dead, timeout)))
 
     async def drop_dead(self, id: int, *, timeout: Span | None = None) -> None:
         """Deletes a dead letter without running it.

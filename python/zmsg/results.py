@@ -20,6 +20,7 @@ __all__ = [
     "Interval",
     "MigrationReport",
     "Receipt",
+    "RetryReport",
     "Row",
     "Stats",
     "TierHealth",
@@ -132,7 +133,7 @@ class DeadLetter:
     """An accepted operation that the database refused."""
 
     id: int
-    """For ``retry_dead`` and ``drop_dead``."""
+    """For ``retry_dead``, ``drop_dead`` and ``after``. Later letters have higher ones."""
     path: str
     """Which way it came: ``"batch"`` or ``"queue"``."""
     op_id: str
@@ -147,6 +148,16 @@ class DeadLetter:
     """The same in words."""
     dead_at: str
     """When, as PostgreSQL writes a ``timestamptz``."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryReport:
+    """What running all dead letters again did."""
+
+    retried: int
+    """Letters that had their effect and are gone."""
+    refused: int
+    """Letters that the database refused again; they stay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,50 @@ async def test_what_is_no_id_of_a_dead_letter_is_refused_by_name(zm: zmsg.Zmsg, 
         assert str(raised.value).endswith(said)
 
 
+async def test_dead_letters_come_in_pages_and_all_of_them_are_run_again(zm: zmsg.Zmsg) -> None:
+    await zm.sql_exec(sql("CREATE TABLE t (id int PRIMARY KEY, n int8 NOT NULL CHECK (n < 10))"))
+    await zm.sql_exec(sql("INSERT INTO t VALUES (1, 9), (2, 9)"))
+    for row in (1, 2):
+        await zm.cache_and_periodic_store(None, None, counter("t", "n").inc(1).where("id = ?", row))
+        await zm.flush()
+    older, newer = await zm.dead_letters()
+    assert await zm.dead_letters(limit=1) == [older]
+    assert await zm.dead_letters(after=older.id, limit=10_000) == [newer]
+    assert await zm.dead_letters(after=newer.id) == []
+
+    await zm.sql_exec(sql("UPDATE t SET n = 0 WHERE id = 2"))
+    assert await zm.retry_all_dead(timeout=5) == zmsg.RetryReport(retried=1, refused=1)
+    assert await zm.dead_letters() == [older]
+
+
+def test_all_dead_letters_are_run_again_without_asyncio(table: zmsg.sync.Zmsg) -> None:
+    table.cache_and_periodic_store(None, None, sql("INSERT INTO t VALUES (1, 1)"))
+    table.flush()
+    [letter] = table.dead_letters(limit=1)
+    assert table.retry_all_dead() == zmsg.RetryReport(retried=0, refused=1)
+    table.sql_exec(sql("DELETE FROM t"))
+    assert table.retry_all_dead() == zmsg.RetryReport(retried=1, refused=0)
+    assert (count(table), table.dead_letters(after=letter.id - 1)) == (1, [])
+
+
+BAD_PAGES = [
+    ({"after": "1"}, "after must be an int, not str"),
+    ({"after": True}, "after must be an int, not bool"),
+    ({"after": 2**63}, "after must be an int of at most 64 bits"),
+    ({"limit": None}, "limit must be an int, not NoneType"),
+    ({"limit": 1.0}, "limit must be an int, not float"),
+    ({"limit": 0}, "dead letters are listed 1 to 10,000 at a time"),
+    ({"limit": -1}, "dead letters are listed 1 to 10,000 at a time"),
+    ({"limit": 2**32 + 1}, "dead letters are listed 1 to 10,000 at a time"),
+]
+
+
+@pytest.mark.parametrize(("page", "said"), BAD_PAGES, ids=repr)
+async def test_what_is_no_page_of_dead_letters_is_refused_by_name(zm: zmsg.Zmsg, page: Any, said: str) -> None:
+    with pytest.raises(zmsg.TaskError, match=said):
+        await zm.dead_letters(**page)
+
+
 def test_what_changes_rows_in_a_function_is_aggregated_by_call_or_do(table: zmsg.sync.Zmsg) -> None:
     add = "UPDATE t SET n = n + by WHERE id = 1"
     table.sql_exec(sql(f"CREATE FUNCTION add(by int) RETURNS void LANGUAGE sql AS $$ {add} $$"))

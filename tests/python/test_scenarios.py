@@ -96,6 +96,7 @@ class Stage:
             "op_id",
             "coalesce",
             "task_timeout",
+            "limit",
         )
         return {name: decode(step[name]) for name in names if name in step}
 
@@ -171,6 +172,8 @@ class Stage:
         return zm.pending(task(step["task"]), **options)
 
     async def do_dead_letters(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        if "nth" in step:
+            options["after"] = await self.letter(zm, step)
         letters = await self.wait(zm.dead_letters(**options))
         # Of each letter what the step names.
         pairs = itertools.zip_longest(letters, step["expect"], fillvalue={})
@@ -181,6 +184,9 @@ class Stage:
 
     async def do_retry_dead(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
         return await self.wait(zm.retry_dead(await self.letter(zm, step), **options))
+
+    async def do_retry_all_dead(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return dataclasses.asdict(await self.wait(zm.retry_all_dead(**options)))
 
     async def do_drop_dead(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
         return await self.wait(zm.drop_dead(await self.letter(zm, step), **options))

@@ -90,14 +90,25 @@ pub fn pending(engine: &External<Engine>, call: Call, task: &External<TaskList>)
 }
 
 #[napi(catch_unwind)]
-pub fn dead_letters(engine: &External<Engine>, call: Call) -> Result<()> {
-    engine.start(call, |zmsg| async move { zmsg.dead_letters().await.map(Reply::Letters) })
+pub fn dead_letters(engine: &External<Engine>, call: Call, after: BigInt, limit: i64) -> Result<()> {
+    let after = letter_id(&after)?;
+    // What does not fit is no limit either.
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    engine.start(
+        call,
+        move |zmsg| async move { zmsg.dead_letters_after(after, limit).await.map(Reply::Letters) },
+    )
 }
 
 #[napi(catch_unwind)]
 pub fn retry_dead(engine: &External<Engine>, call: Call, id: BigInt) -> Result<()> {
     let id = letter_id(&id)?;
     engine.start(call, |zmsg| async move { zmsg.retry_dead(id).await.map(|()| Reply::Unit) })
+}
+
+#[napi(catch_unwind)]
+pub fn retry_all_dead(engine: &External<Engine>, call: Call) -> Result<()> {
+    engine.start(call, |zmsg| async move { zmsg.retry_all_dead().await.and_then(|done| report(&done)) })
 }
 
 #[napi(catch_unwind)]

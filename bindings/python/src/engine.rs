@@ -18,8 +18,8 @@ use crate::config::Settings;
 use crate::errors::{OrRaise, caught, guarded};
 use crate::handle::{Engine as Opening, Handle};
 use crate::options::{
-    Delay, Key, LetterId, delay_options, keys_of, list_of, source_options, tasks_of, text_of, timeout_of,
-    write_options,
+    Delay, Key, LetterId, delay_options, int_of, keys_of, list_of, source_options, tasks_of, text_of,
+    timeout_of, write_options,
 };
 use crate::receipt::Receipt;
 use crate::rows;
@@ -337,14 +337,20 @@ impl Engine {
     }
 
     /// Gives a JSON text.
-    #[pyo3(signature = (timeout, port))]
+    #[pyo3(signature = (after, limit, timeout, port))]
     fn dead_letters(
         &self,
         py: Python<'_>,
+        after: &Bound<'_, PyAny>,
+        limit: &Bound<'_, PyAny>,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
-        self.call(py, port, timeout, |engine| async move { engine.dead_letters().await }, json)
+        let after = int_of(after, "after")?;
+        // What does not fit is no limit either.
+        let limit = u32::try_from(int_of(limit, "limit")?).unwrap_or(u32::MAX);
+        let call = move |engine: Zmsg| async move { engine.dead_letters_after(after, limit).await };
+        self.call(py, port, timeout, call, json)
     }
 
     #[pyo3(signature = (id, timeout, port))]
@@ -356,6 +362,17 @@ impl Engine {
         port: Port<'_>,
     ) -> PyResult<Object> {
         self.call(py, port, timeout, move |engine| async move { engine.retry_dead(id.0).await }, none)
+    }
+
+    /// Gives a JSON text.
+    #[pyo3(signature = (timeout, port))]
+    fn retry_all_dead(
+        &self,
+        py: Python<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        self.call(py, port, timeout, |engine| async move { engine.retry_all_dead().await }, json)
     }
 
     #[pyo3(signature = (id, timeout, port))]

@@ -48,6 +48,17 @@ impl<'a, 'py> FromPyObject<'a, 'py> for LetterId {
     }
 }
 
+/// A whole number of at most 64 bits; a `bool` is none.
+pub(crate) fn int_of(object: &Bound<'_, PyAny>, option: &str) -> PyResult<i64> {
+    if !object.is_instance_of::<PyInt>() || object.is_instance_of::<PyBool>() {
+        let name = object.get_type().fully_qualified_name()?;
+        return Err(task_error(object.py(), format!("{option} must be an int, not {name}")));
+    }
+    object
+        .extract()
+        .map_err(|_: PyErr| task_error(object.py(), format!("{option} must be an int of at most 64 bits")))
+}
+
 /// The text of a `str`; `what` names it in the error.
 #[inline]
 pub(crate) fn text_of<'a>(object: &'a Bound<'_, PyAny>, what: &str) -> PyResult<&'a str> {

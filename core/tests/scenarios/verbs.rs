@@ -56,8 +56,9 @@ pub async fn run(stage: &mut Stage, step: &Json) -> Result<Json> {
             let value = zmsg.pending(&chain::task(&step["task"])?).await?;
             Ok(value.as_ref().map_or(Json::Null, json::from_value))
         }
-        "dead_letters" => Ok(serde_json::to_value(zmsg.dead_letters().await?).expect("letters are data")),
+        "dead_letters" => dead_letters(&zmsg, step).await,
         "retry_dead" => zmsg.retry_dead(letter(&zmsg, step).await?).await.map(|()| Json::Null),
+        "retry_all_dead" => Ok(serde_json::to_value(zmsg.retry_all_dead().await?).expect("a report is data")),
         "drop_dead" => zmsg.drop_dead(letter(&zmsg, step).await?).await.map(|()| Json::Null),
         "sql_exec" => {
             let done = zmsg.sql_exec(chain::tasks(&step["task"])?).await?;
@@ -153,6 +154,15 @@ async fn write(zmsg: &Zmsg, verb: &str, step: &Json) -> Result<Json> {
             Ok(receipt(&zmsg.cache_and_store(key.as_deref(), data(step), tasks, options(step)?).await?))
         }
     }
+}
+
+async fn dead_letters(zmsg: &Zmsg, step: &Json) -> Result<Json> {
+    let after = if step["nth"].is_u64() { letter(zmsg, step).await? } else { 0 };
+    let letters = match step["limit"].as_u64() {
+        None if after == 0 => zmsg.dead_letters().await?,
+        limit => zmsg.dead_letters_after(after, limit.unwrap_or(10_000) as u32).await?,
+    };
+    Ok(serde_json::to_value(letters).expect("letters are data"))
 }
 
 /// The id of the letter that the step means.
