@@ -162,6 +162,7 @@ impl Zmsg {
         deadline: Deadline,
     ) -> Result<Receipt> {
         let (state, queue) = (&self.state, self.queue(STORE)?);
+        let named = options.op_id.is_some();
         let op_id = options.op_id.unwrap_or_else(random::operation_id);
         let delayed = Delayed {
             op_id: &op_id,
@@ -171,17 +172,18 @@ impl Zmsg {
             delay: options.delay.unwrap_or(state.config.queue.task_delay),
             timeout: options.task_timeout,
             coalesce: options.coalesce,
+            named,
         };
         // Until PostgreSQL was reached nobody knows whose queue this is.
         state.own_tables(deadline).await?;
         match queue.accept(&delayed, deadline).await {
             Ok(Accepted { ticket, sequence }) => {
-                let cached = match (key, entry) {
-                    (Some(key), Entry::Value(data)) => {
+                let cached = match (key, entry, sequence) {
+                    (Some(key), Entry::Value(data), Some(sequence)) => {
                         let change = state.caches.begin(&[key]);
                         state.write_accepted(change, data, options.write.ttl, sequence).await
                     }
-                    (Some(key), Entry::Dropped) => state.drop_keys(state.caches.begin(&[key]), 0).await,
+                    (Some(key), Entry::Dropped, _) => state.drop_keys(state.caches.begin(&[key]), 0).await,
                     _ => Ok(()),
                 };
                 if let Err(error) = &cached {
@@ -196,16 +198,17 @@ impl Zmsg {
                 let ran = queue.run_now(&delayed, deadline).await;
                 let version = ran.map_err(|error| error.with_op_id(&op_id))?;
                 let mut dropped = options.write.invalidates.clone();
-                let written = match (key, entry) {
-                    (Some(key), Entry::Value(data)) => {
+                let written = match (key, entry, version) {
+                    (Some(key), Entry::Value(data), Some(version)) => {
                         let change = state.caches.begin(&[key]);
                         state.write_key(change, data, options.write.ttl, version).await
                     }
-                    (key, _) => {
+                    (key, ..) => {
                         dropped.extend(key);
                         Ok(())
                     }
                 };
+                let version = version.unwrap_or(0);
                 let cached = state.drop_keys(state.caches.begin(&dropped), version).await.and(written);
                 Ok(Receipt::committed(op_id, crate::store::ExecResult::default(), cached.is_ok()))
             }

@@ -21,7 +21,7 @@ use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Rendered;
 use crate::store::dead_letters::{Letter, insert};
-use crate::store::{Access, CommitFailure, DelayedKey, StepFailure};
+use crate::store::{Access, CommitFailure, DelayedKey, StepFailure, Transaction};
 use crate::value::Value;
 
 /// Statements in one flight.
@@ -30,6 +30,8 @@ const FLIGHT: usize = 256;
 const MOST_CRASHES: u32 = 3;
 /// Tries in a row, at once, of what met another transaction or lost its prepared statements.
 const AT_ONCE: u32 = 5;
+/// How long it may take to find out whether the server is there.
+const PING: Duration = Duration::from_secs(2);
 /// Bounds of the pause before an operation that failed runs again.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -42,6 +44,8 @@ const DONE: &str = "INSERT INTO zmsg_done (op_id, dead) SELECT op_id, $2::bool F
 /// A worker that was stopped in the middle holds its locks no longer than its leases.
 const IDLE: &str = "SELECT set_config('idle_in_transaction_session_timeout', $1::text, true)";
 const VERSION: &str = "SELECT nextval('zmsg_ver')";
+const IS_DEAD: &str = "SELECT dead FROM zmsg_done WHERE op_id = $1::text";
+const WAS_REFUSED: &str = "the delayed write of this op_id was refused before";
 
 /// One operation with what it says.
 struct Operation {
@@ -170,6 +174,35 @@ async fn together(shared: &Shared, group: &[Operation]) -> Result<Committed, Tro
     let deadline = Deadline::after(time.unwrap_or(shared.settings.task_timeout));
     let begun = shared.store.begin(Access::Any, deadline).await;
     let mut transaction = begun.map_err(|failure| Trouble::Away(error_of(failure)))?;
+    match within(shared, group, &mut *transaction).await {
+        Ok(committed) => {
+            transaction.commit().await.map_err(|failure| match failure {
+                CommitFailure::Refused(error) => Trouble::Refused(error),
+                CommitFailure::Again(error) => trouble(StepFailure::Again(error)),
+                CommitFailure::Unknown(error) => Trouble::Unknown(error),
+            })?;
+            crash!("queue.after_commit");
+            Ok(committed)
+        }
+        Err(Trouble::Away(error)) => {
+            drop(transaction);
+            // If the server is there all the same, one of them has ended the connection, or is what it has no room for.
+            let there = shared.store.ping(Deadline::after(PING)).await.is_ok();
+            Err(if there { Trouble::Failed(error) } else { Trouble::Away(error) })
+        }
+        Err(trouble) => {
+            transaction.roll_back().await;
+            Err(trouble)
+        }
+    }
+}
+
+/// Everything of a transaction but its ends.
+async fn within(
+    shared: &Shared,
+    group: &[Operation],
+    transaction: &mut dyn Transaction,
+) -> Result<Committed, Trouble> {
     let ids = group.iter().map(|it| it.claimed.op_id.as_str());
     let first = transaction.run(&[idle(shared), done(ids, false)]).await;
     let new: HashSet<String> = first.map_err(trouble)?[1].rows.iter().filter_map(text).collect();
@@ -185,12 +218,6 @@ async fn together(shared: &Shared, group: &[Operation]) -> Result<Committed, Tro
             Some(Value::Int(version)) => version.unsigned_abs(),
             _ => 0,
         };
-    transaction.commit().await.map_err(|failure| match failure {
-        CommitFailure::Refused(error) => Trouble::Refused(error),
-        CommitFailure::Again(error) => trouble(StepFailure::Again(error)),
-        CommitFailure::Unknown(error) => Trouble::Unknown(error),
-    })?;
-    crash!("queue.after_commit");
     Ok(Committed { version, new })
 }
 
@@ -284,6 +311,10 @@ async fn bury(shared: &Shared, claimed: &Claimed, error: Error) {
         }
         // It had its effect, or is dead already: its row was there.
         Ok(false) => {
+            if let Ok(body) = Body::decode(&claimed.payload) {
+                // Whoever ran it may have ended before it could tell the caches.
+                shared.hooks.committed(keys_of(&body, None).collect(), 0).await;
+            }
             shared.settle(&[(claimed, How::Done)]).await;
             shared.waiting.look_soon();
         }
@@ -346,23 +377,41 @@ async fn give_back(shared: &Shared, claimed: &[Claimed], pause: Duration) {
     shared.settle(&ended).await;
 }
 
-/// Runs an operation that Redis did not take, at once; what Redis may have taken all the same finds it done.
-pub(super) async fn run_now(shared: &Shared, op_id: &str, body: &Body, deadline: Deadline) -> Result<u64> {
+/// Runs an operation that Redis did not take, at once, and gives the number of its transaction; none if it was done before.
+/// What Redis may have taken all the same finds it done.
+pub(super) async fn run_now(
+    shared: &Shared,
+    op_id: &str,
+    body: &Body,
+    deadline: Deadline,
+) -> Result<Option<u64>> {
     let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
     let first = transaction.run(&[done([op_id].into_iter(), false)]).await.map_err(error_of)?;
-    if !first[0].rows.is_empty() {
-        transaction.run(&body.statements).await.map_err(error_of)?;
+    if first[0].rows.is_empty() {
+        let row = Rendered { sql: IS_DEAD.into(), params: [Value::text(op_id)].into() };
+        let row = transaction.run(&[row]).await.map_err(error_of)?;
+        transaction.roll_back().await;
+        let is_dead =
+            row.first().and_then(|it| it.rows.first()?.values.first().cloned()) == Some(Value::Bool(true));
+        return if is_dead { Err(dead(WAS_REFUSED.to_owned(), None)) } else { Ok(None) };
     }
-    let version =
-        transaction.run(&[Rendered { sql: VERSION.into(), params: [].into() }]).await.map_err(error_of)?;
+    let mut statements = body.statements.clone();
+    statements.push(Rendered { sql: VERSION.into(), params: [].into() });
+    let results = match transaction.run(&statements).await {
+        Ok(results) => results,
+        Err(failure) => {
+            transaction.roll_back().await;
+            return Err(error_of(failure));
+        }
+    };
     transaction.commit().await.map_err(|failure| match failure {
         CommitFailure::Again(error) | CommitFailure::Refused(error) => error,
         CommitFailure::Unknown(error) => {
             Error::new(ErrorKind::CommitUnknown, "the connection was lost during COMMIT").with_source(error)
         }
     })?;
-    match version.first().and_then(|it| it.rows.first()?.values.first().cloned()) {
-        Some(Value::Int(version)) => Ok(version.unsigned_abs()),
-        _ => Ok(0),
+    match results.last().and_then(|it| it.rows.first()?.values.first().cloned()) {
+        Some(Value::Int(version)) => Ok(Some(version.unsigned_abs())),
+        _ => Ok(Some(0)),
     }
 }

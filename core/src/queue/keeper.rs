@@ -24,10 +24,18 @@ const REMOVE: &str = "DELETE FROM zmsg_done WHERE op_id IN \
 /// Says three times in a lease that this process is still there.
 pub(super) async fn extend(shared: Arc<Shared>, mut stop: StopSignal) {
     let every = shared.settings.lease / 3;
+    let mut stopping = false;
     loop {
+        // The leases of what is still running are extended for as long as it takes.
+        if stopping && !shared.works() && shared.held.lock().is_empty() {
+            return;
+        }
         tokio::select! {
-            // The leases of what is still running are extended for as long as it takes.
-            () = stop.stopped(), if shared.held.lock().is_empty() => return,
+            () = stop.stopped(), if !stopping => {
+                stopping = true;
+                continue;
+            }
+            () = shared.released.notified(), if stopping => continue,
             () = tokio::time::sleep(every) => {}
         }
         let held: Vec<(String, u64)> = shared.held_now();

@@ -27,8 +27,8 @@ const HEAD: usize = 35;
 pub(super) struct Lanes {
     redis: Redis,
     keys: [String; 9],
-    /// What the queue is named by if it has no name yet: its database, and chance.
-    epoch: OnceLock<String>,
+    /// The database that the operations are for.
+    database: OnceLock<[u8; 16]>,
     enqueue: Script,
     claim: Script,
     settle: Script,
@@ -109,7 +109,7 @@ pub(super) enum How {
 pub enum Cancelled {
     /// It will not run.
     Yes,
-    /// A worker has it.
+    /// A worker has it, or had it and it failed.
     Started,
     /// It is not in the queue: it has ended, or never was.
     Unknown,
@@ -139,7 +139,7 @@ impl Lanes {
         Lanes {
             redis,
             keys: PARTS.map(|part| space.queue(NAME, part)),
-            epoch: OnceLock::new(),
+            database: OnceLock::new(),
             enqueue: script!("enqueue.lua"),
             claim: script!("claim.lua"),
             settle: script!("settle.lua"),
@@ -152,15 +152,18 @@ impl Lanes {
 
     /// Says which database the operations are for.
     pub(super) fn belong_to(&self, database: [u8; 16]) {
-        let _ = self.epoch.set(format!("{:032x}/{}", u128::from_be_bytes(database), random::operation_id()));
+        let _ = self.database.set(database);
     }
 
-    fn epoch(&self) -> Result<&str> {
-        self.epoch.get().map(String::as_str).ok_or_else(|| {
+    /// What the queue is named by if it has no name yet: its database, and chance that is never the same, so that a queue
+    /// that was lost and begins anew is another one.
+    fn epoch(&self) -> Result<String> {
+        let database = self.database.get().ok_or_else(|| {
             let message =
                 "the queue is not used before PostgreSQL has said which database its writes are for";
             Error::new(ErrorKind::Queue, message).with_unsent()
-        })
+        })?;
+        Ok(format!("{:032x}/{}", u128::from_be_bytes(*database), random::operation_id()))
     }
 
     /// Accepts an operation; a second time it finds the first.
@@ -177,7 +180,8 @@ impl Lanes {
         let lane = body.key.as_deref().unwrap_or_default();
         let mark: &[u8] = if coalesce { b"+" } else { b"-" };
         let known = known.to_string();
-        let [op, lane, epoch] = [op_id, lane, self.epoch()?].map(str::as_bytes);
+        let epoch = self.epoch()?;
+        let [op, lane, epoch] = [op_id, lane, &epoch].map(str::as_bytes);
         let args = [op, &payload, delay.as_bytes(), lane, mark, epoch, known.as_bytes()];
         let answer = self.list(&self.enqueue, &args, deadline).await?;
         self.check(&answer)?;
@@ -206,7 +210,8 @@ impl Lanes {
     ) -> Result<Claims> {
         let (most, lease) = (most.to_string(), lease.as_millis().to_string());
         let from: &[u8] = if wanted == Wanted::Due { b"due" } else { b"suspect" };
-        let args = [most.as_bytes(), lease.as_bytes(), self.epoch()?.as_bytes(), from];
+        let epoch = self.epoch()?;
+        let args = [most.as_bytes(), lease.as_bytes(), epoch.as_bytes(), from];
         let answer = self.list(&self.claim, &args, deadline).await?;
         self.check(&answer)?;
         let [epoch, sequence, wait, suspects, due, now, claimed @ ..] = &answer[..] else {
@@ -267,7 +272,9 @@ impl Lanes {
         op_id: &str,
         deadline: Deadline,
     ) -> Result<(Cancelled, Option<(String, u64)>)> {
-        let answer = self.list(&self.cancel, &[op_id.as_bytes()], deadline).await?;
+        let args = [op_id.as_bytes(), self.epoch()?.as_bytes()].map(<[u8]>::to_vec);
+        let answer = self.list(&self.cancel, &[&args[0], &args[1]], deadline).await?;
+        self.check(&answer)?;
         let [how, lane, sequence] = &answer[..] else { return Err(unexpected()) };
         let entry = (String::from_utf8_lossy(lane).into_owned(), number(sequence)?);
         Ok(match &how[..] {
@@ -309,19 +316,25 @@ impl Lanes {
 
     pub(super) async fn pause(&self, paused: bool, deadline: Deadline) -> Result<()> {
         let word: &[u8] = if paused { b"1" } else { b"0" };
-        self.redis.eval_int(&self.pause, &self.keys(), &[word], deadline).await.map_err(of_queue).map(drop)
+        let epoch = self.epoch()?;
+        let done = self.redis.eval_int(&self.pause, &self.keys(), &[word, epoch.as_bytes()], deadline).await;
+        if done.map_err(of_queue)? == 1 { Ok(()) } else { Err(self.of_another()) }
     }
 
     /// A script answers with the queue's epoch alone if it is another database's.
     fn check(&self, answer: &[Bytes]) -> Result<()> {
         match answer {
-            [_] => Err(Error::config(format!(
-                "the queue of this namespace in Redis at {} belongs to another database; give each database a namespace of \
-                 its own, or delete the keys of the queue if what waits there may be lost",
-                self.redis.endpoint()
-            ))),
+            [_] => Err(self.of_another()),
             _ => Ok(()),
         }
+    }
+
+    fn of_another(&self) -> Error {
+        Error::config(format!(
+            "the queue of this namespace in Redis at {} belongs to another database; give each database a namespace of its \
+             own, or delete the keys of the queue if what waits there may be lost",
+            self.redis.endpoint()
+        ))
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -389,6 +402,10 @@ fn unexpected() -> Error {
 /// An error of the cache is one of the queue here.
 fn of_queue(error: Error) -> Error {
     match error.kind() {
+        // Redis refused it for want of memory, and certainly.
+        ErrorKind::Cache if error.message().contains("OOM") => {
+            error.with_kind(ErrorKind::Overloaded).with_unsent()
+        }
         ErrorKind::Cache => error.with_kind(ErrorKind::Queue),
         _ => error,
     }

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -64,6 +65,8 @@ pub(crate) use wait::Ticket;
 
 /// Which way these dead letters came.
 pub(crate) const PATH: &str = "queue";
+/// The longest body: well below what Redis takes, and short enough to be sent within the time of a command.
+const MOST_BYTES: usize = 32 << 20;
 /// The longest name of an operation.
 pub(crate) const MOST_OP_ID: usize = 200;
 
@@ -88,13 +91,15 @@ pub(crate) struct Delayed<'a> {
     pub(crate) delay: Duration,
     pub(crate) timeout: Option<Duration>,
     pub(crate) coalesce: bool,
+    /// Whether the caller has chosen the `op_id`.
+    pub(crate) named: bool,
 }
 
 /// What was accepted.
 pub(crate) struct Accepted {
     pub(crate) ticket: Ticket,
-    /// Of two operations of one key the later one has the higher number.
-    pub(crate) sequence: u64,
+    /// Of two operations of one key the later one has the higher number; none if it was done before.
+    pub(crate) sequence: Option<u64>,
 }
 
 /// Figures of the queue; see the engine's `Stats`.
@@ -133,6 +138,9 @@ struct Shared {
     /// The attempt of each lease, and when it began.
     held: Mutex<HashMap<String, (u64, u64)>>,
     waiting: Waiting,
+    /// Leases have ended, or the worker has.
+    released: Notify,
+    works: AtomicBool,
     /// There is something to look for before the worker would look again.
     wake: Notify,
     looks_again_ms: AtomicU64,
@@ -142,7 +150,11 @@ struct Shared {
     stopping: AtomicBool,
     complained: AtomicBool,
     used: AtomicBool,
-    standing: Mutex<Option<Standing>>,
+    /// What the queue is called.
+    epoch: Mutex<Option<Bytes>>,
+    highest: AtomicU64,
+    /// The highest sequence when a loss was told of last.
+    told_of: AtomicU64,
     depth: Mutex<Depth>,
     latency: Histogram,
 }
@@ -186,6 +198,8 @@ impl Queue {
             durability,
             held: Mutex::default(),
             waiting: Waiting::default(),
+            released: Notify::new(),
+            works: AtomicBool::new(config.queue.worker),
             wake: Notify::new(),
             looks_again_ms: AtomicU64::new(0),
             away_until_ms: AtomicU64::new(0),
@@ -193,7 +207,9 @@ impl Queue {
             stopping: AtomicBool::new(false),
             complained: AtomicBool::new(false),
             used: AtomicBool::new(config.queue.worker),
-            standing: Mutex::new(None),
+            epoch: Mutex::new(None),
+            highest: AtomicU64::new(0),
+            told_of: AtomicU64::new(0),
             depth: Mutex::default(),
             latency: Histogram::default(),
         })))
@@ -203,6 +219,8 @@ impl Queue {
     pub(crate) fn start(&self, services: &Services) {
         let shared = self.0.clone();
         services.start(move |stop| keeper::figures(shared, stop));
+        let shared = self.0.clone();
+        services.start(move |stop| wait::answer(shared, stop));
         if self.0.settings.worker {
             let shared = self.0.clone();
             services.start(move |stop| worker::run(shared, stop));
@@ -235,6 +253,16 @@ impl Queue {
     pub(crate) async fn accept(&self, delayed: &Delayed<'_>, deadline: Deadline) -> Result<Accepted> {
         let shared = &self.0;
         let body = body_of(delayed);
+        if body.length() > MOST_BYTES {
+            return Err(Error::task(format!(
+                "the delayed write has {} bytes with its parameters; at most {MOST_BYTES} are taken",
+                body.length()
+            )));
+        }
+        if delayed.coalesce && delayed.named && shared.was_done(delayed.op_id, deadline).await? {
+            // It would take the place of another one and then find that nothing is left to do.
+            return Ok(Accepted { ticket: shared.ticket(delayed), sequence: None });
+        }
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
         crash!("queue.before_enqueue");
         let mut maybe_sent = false;
@@ -269,15 +297,12 @@ impl Queue {
             shared.waiting.ended(&replaced, Err(replaced_by(delayed.op_id)), Where::Elsewhere);
         }
         shared.wake_in(delayed.delay);
-        let keys = delayed.key.into_iter().chain(delayed.invalidates.iter().map(String::as_str));
-        let keys = keys.map(Arc::from).collect();
-        let ticket = Ticket { shared: shared.clone(), op_id: delayed.op_id.into(), keys };
-        Ok(Accepted { ticket, sequence: enqueued.standing.sequence })
+        Ok(Accepted { ticket: shared.ticket(delayed), sequence: Some(enqueued.standing.sequence) })
     }
 
-    /// Runs an operation that Redis did not take; gives the number of its transaction. What Redis may have taken all the
-    /// same has no second effect.
-    pub(crate) async fn run_now(&self, delayed: &Delayed<'_>, deadline: Deadline) -> Result<u64> {
+    /// Runs an operation that Redis did not take; gives the number of its transaction, or none if it was done before. What
+    /// Redis may have taken all the same has no second effect.
+    pub(crate) async fn run_now(&self, delayed: &Delayed<'_>, deadline: Deadline) -> Result<Option<u64>> {
         effect::run_now(&self.0, delayed.op_id, &body_of(delayed), deadline).await
     }
 
@@ -343,6 +368,12 @@ impl Queue {
 }
 
 impl Shared {
+    fn ticket(self: &Arc<Shared>, delayed: &Delayed<'_>) -> Ticket {
+        let keys = delayed.key.into_iter().chain(delayed.invalidates.iter().map(String::as_str));
+        let keys = keys.map(Arc::from).collect();
+        Ticket { shared: self.clone(), op_id: delayed.op_id.into(), keys }
+    }
+
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -351,22 +382,37 @@ impl Shared {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// The worker has ended.
+    fn ends_work(&self) {
+        self.works.store(false, Ordering::Release);
+        self.released.notify_one();
+    }
+
+    fn works(&self) -> bool {
+        self.works.load(Ordering::Acquire)
+    }
+
     fn is_used(&self) -> bool {
         self.used.load(Ordering::Relaxed)
     }
 
     /// The highest sequence that this process has heard of. Whatever is asked from here on must know it too.
     fn known_sequence(&self) -> u64 {
-        self.standing.lock().as_ref().map_or(0, |it| it.sequence)
+        self.highest.load(Ordering::Acquire)
     }
 
-    /// A queue that has lost something says so once.
+    /// A queue that has lost something says so once. What it has given stays known: of two values that were cached with
+    /// accepted writes the later one has to have the higher number.
     fn note_standing(&self, now: &Standing) {
-        let mut standing = self.standing.lock();
-        let lost = standing.as_ref().is_some_and(|before| before.epoch != now.epoch) || now.lost;
-        let sequence = standing.as_ref().filter(|_| !lost).map_or(0, |before| before.sequence);
-        *standing = Some(Standing { sequence: sequence.max(now.sequence), ..now.clone() });
-        if lost {
+        let mut epoch = self.epoch.lock();
+        let before = epoch.replace(now.epoch.clone());
+        let emptied = before.is_some_and(|before| before != now.epoch);
+        // Told again until the next write raises it.
+        let put_back =
+            now.lost && self.told_of.swap(self.known_sequence(), Ordering::AcqRel) < self.known_sequence();
+        self.highest.fetch_max(now.sequence, Ordering::AcqRel);
+        if emptied || put_back {
+            self.told_of.store(self.known_sequence(), Ordering::Release);
             self.counters.queue_losses.inc();
             log::error!(
                 "Redis has lost delayed writes that it had accepted: it was emptied, or an earlier state was put back; what \
@@ -425,6 +471,8 @@ impl Shared {
         for (claimed, _) in ended {
             held.remove(&claimed.op_id);
         }
+        drop(held);
+        self.released.notify_one();
     }
 
     /// The worker looks again then.

@@ -194,7 +194,8 @@ impl Run {
         }
         let op_id = format!("op{}", self.dice.below(0..self.model.next));
         let expected = match () {
-            () if self.model.leased.contains_key(&op_id) => Cancelled::Started,
+            () if !self.model.waiting().contains(&op_id) => Cancelled::Unknown,
+            () if self.model.begun.contains(&op_id) => Cancelled::Started,
             () if self.model.waiting().contains(&op_id) => Cancelled::Yes,
             () => Cancelled::Unknown,
         };

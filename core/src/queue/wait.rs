@@ -1,16 +1,17 @@
 //! Who waits for the end of an operation. Its worker may be in any process: that of this one tells at once, of the others
-//! Redis and then PostgreSQL are asked, by one of those who wait for all of them.
+//! Redis and then PostgreSQL are asked, by one service for all who wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use super::Shared;
 use super::effect::dead;
 use crate::base::Deadline;
+use crate::base::service::StopSignal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::sql;
 use crate::value::Value;
@@ -32,7 +33,7 @@ const DONE: &str = "SELECT op_id, dead FROM zmsg_done WHERE op_id = ANY(?)";
 #[derive(Default)]
 pub(super) struct Waiting {
     waiters: Mutex<Waiters>,
-    asking: AsyncMutex<()>,
+    /// Somebody waits, or something has ended in a way that only the database knows.
     soon: Notify,
 }
 
@@ -83,18 +84,27 @@ impl Ticket {
 
     /// `None` if the engine is closed first.
     async fn told(&self) -> Option<Ended> {
-        let waiting = &self.shared.waiting;
-        let mut told = waiting.register(&self.op_id);
-        loop {
+        self.shared.waiting.register(&self.op_id).await.ok()
+    }
+}
+
+/// Asks for all who wait, as long as somebody does.
+pub(super) async fn answer(shared: Arc<Shared>, mut stop: StopSignal) {
+    loop {
+        tokio::select! {
+            () = stop.stopped() => return,
+            () = shared.waiting.soon.notified() => {}
+        }
+        let mut pause = FIRST;
+        while !shared.waiting.awaited().is_empty() {
+            // At once: it may have ended before anybody waited.
+            if let Err(error) = shared.ask().await {
+                log::debug!("nobody could say how delayed writes stand, asking again: {error}");
+            }
             tokio::select! {
-                biased;
-                told = &mut told => return told.ok(),
-                _asking = waiting.asking.lock() => {
-                    tokio::select! {
-                        told = &mut told => return told.ok(),
-                        () = self.shared.ask_again_and_again() => {}
-                    }
-                }
+                () = stop.stopped() => return,
+                () = tokio::time::sleep(pause) => pause = (pause * 3 / 2).min(LONGEST),
+                () = shared.waiting.soon.notified() => {}
             }
         }
     }
@@ -108,6 +118,7 @@ impl Waiting {
             let _ = tell.send(ended.clone());
         } else if !waiters.closed {
             waiters.by_op.entry(op_id.to_owned()).or_default().push(tell);
+            self.soon.notify_one();
         }
         told
     }
@@ -153,18 +164,10 @@ impl Waiting {
 }
 
 impl Shared {
-    async fn ask_again_and_again(&self) {
-        let mut pause = FIRST;
-        loop {
-            // At once: it may have ended before anybody waited.
-            if let Err(error) = self.ask().await {
-                log::debug!("nobody could say how delayed writes stand, asking again: {error}");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 3 / 2).min(LONGEST),
-                () = self.waiting.soon.notified() => {}
-            }
-        }
+    /// Whether an operation has had its effect.
+    pub(super) async fn was_done(&self, op_id: &str, deadline: Deadline) -> Result<bool> {
+        let ids = Value::List([Value::text(op_id)].into());
+        Ok(!self.store.query(&sql(DONE, [ids])?, deadline).await?.is_empty())
     }
 
     async fn ask(&self) -> Result<()> {

@@ -4,15 +4,16 @@
 //! looking ── something is due ──▶ leased ──▶ up to `concurrency` transactions at a time ──▶ looking
 //!    ╰── nothing ──▶ waits for the next due time, a write of this process, a quarter of a second
 //! ```
-//! An operation whose worker did not come back may have been what killed it. It runs alone: nothing else is leased until it
-//! has ended, so that nobody shares its fate, and after three times it is dead.
+//! An operation whose worker did not come back may have been what killed it. It runs in a transaction of its own, one such
+//! at a time, and after three times it is dead. What runs beside it goes on; if it dies with the worker, it is a suspect too
+//! from then on and never meets the killer again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::lanes::{Claimed, Wanted};
+use super::lanes::{Claimed, Claims, Wanted};
 use super::{Shared, effect};
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
@@ -29,29 +30,31 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Runs operations until it is told to stop; then ends what it has begun and gives the rest back.
 pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
     let mut running = FuturesUnordered::new();
+    // One at a time: of two that kill their worker neither is to be counted for the other.
+    let mut suspect = FuturesUnordered::new();
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-    let mut suspects = 0;
     loop {
+        let free = shared.settings.runners.saturating_sub(running.len());
         let mut pause = LOOK;
-        let mut exclusive = suspects > 0;
-        if !shared.is_stopping()
-            && if exclusive { running.is_empty() } else { running.len() < shared.settings.runners }
-        {
-            match look(&shared, exclusive, shared.settings.runners - running.len()).await {
+        if let Some(away) = shared.takes_a_break() {
+            pause = away;
+        } else if !shared.is_stopping() && free > 0 {
+            match look(&shared, Wanted::Due, (free * GROUP).min(MOST)).await {
                 Ok(found) => {
                     backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-                    suspects = found.suspects;
-                    let claimed = found.claimed;
-                    let free = if exclusive { 1 } else { shared.settings.runners - running.len() };
-                    let (any, now_ms) = (!claimed.is_empty(), found.now_ms);
-                    for group in split(claimed, free) {
-                        running.push(effect::run(&shared, group, now_ms));
+                    let any = !found.claimed.is_empty();
+                    for group in split(found.claimed, free) {
+                        running.push(effect::run(&shared, group, found.now_ms));
                     }
-                    if any {
-                        exclusive = suspects > 0;
-                        if !exclusive && found.due > 0 && running.len() < shared.settings.runners {
-                            continue;
-                        }
+                    if found.suspects > 0
+                        && suspect.is_empty()
+                        && let Ok(one) = look(&shared, Wanted::Suspect, 1).await
+                        && !one.claimed.is_empty()
+                    {
+                        suspect.push(effect::run(&shared, one.claimed, one.now_ms));
+                    }
+                    if any && found.due > 0 && running.len() < shared.settings.runners {
+                        continue;
                     }
                     pause = found.wait.map_or(LOOK, |wait| wait.min(LOOK)).max(Duration::from_millis(1));
                     shared.looks_again_in(pause);
@@ -64,24 +67,20 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
                     pause = backoff.next_delay().max(Duration::from_millis(10));
                 }
             }
-            if let Some(away) = shared.takes_a_break() {
-                pause = pause.max(away);
-            }
         }
         let stopping = shared.is_stopping();
         tokio::select! {
             () = stop.stopped(), if !stopping => shared.stops(),
             Some(()) = running.next(), if !running.is_empty() => {}
+            Some(()) = suspect.next(), if !suspect.is_empty() => {}
             () = shared.wake.notified(), if !stopping => {}
             () = tokio::time::sleep(pause), if !stopping => {}
-            else => return,
+            else => return shared.ends_work(),
         }
     }
 }
 
-async fn look(shared: &Shared, exclusive: bool, free: usize) -> Result<super::lanes::Claims> {
-    let (wanted, most) =
-        if exclusive { (Wanted::Suspect, 1) } else { (Wanted::Due, (free * GROUP).min(MOST)) };
+async fn look(shared: &Shared, wanted: Wanted, most: usize) -> Result<Claims> {
     let deadline = Deadline::after(shared.settings.lease / 2);
     let known = shared.known_sequence();
     let claims = shared.lanes.claim(wanted, most, shared.settings.lease, known, deadline).await?;

@@ -488,6 +488,9 @@ async fn a_queue_of_another_database_is_not_touched() {
     let error =
         same.cache_and_delay_store(Some("k"), None, effect("k", "theirs"), after(0)).await.unwrap_err();
     assert!(error.code() == "config" && error.message().contains("another database"), "{error}");
+    for touched in [same.cancel_delayed(&receipt.op_id()).await.map(drop), same.pause_queue().await] {
+        assert_eq!(touched.unwrap_err().code(), "config");
+    }
     let worker = ours.open().await;
     receipt.done().await.unwrap();
     assert_eq!((ours.effects(None).await, theirs.effects(None).await), (vec!["ours".to_owned()], Vec::new()));

@@ -7,6 +7,7 @@ mod basics;
 mod cluster;
 mod crashes;
 mod faults;
+mod losses;
 mod many;
 mod redis;
 mod scene;

@@ -8,11 +8,27 @@ use crate::support::queue_addr;
 pub struct Meddler(MultiplexedConnection);
 
 pub async fn redis_client() -> Meddler {
-    let client = redis::Client::open(format!("redis://{}", queue_addr())).unwrap();
-    Meddler(client.get_multiplexed_async_connection().await.unwrap())
+    Meddler::at(&queue_addr()).await
 }
 
 impl Meddler {
+    pub async fn at(addr: &str) -> Meddler {
+        let client = redis::Client::open(format!("redis://{addr}")).unwrap();
+        Meddler(client.get_multiplexed_async_connection().await.unwrap())
+    }
+
+    /// Any command; a word that begins with `@` names a part of the queue of this namespace.
+    pub async fn run(&self, namespace: &str, words: &[&str]) -> redis::Value {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            match word.strip_prefix('@') {
+                Some(part) => command.arg(format!("{namespace}:q:{{.default}}:{part}")),
+                None => command.arg(word),
+            };
+        }
+        command.query_async(&mut self.0.clone()).await.unwrap()
+    }
+
     /// Makes an operation due two days ago.
     pub async fn age(&self, namespace: &str, op_id: &str) {
         self.change(namespace, op_id, |body| {

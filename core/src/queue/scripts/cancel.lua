@@ -1,12 +1,16 @@
--- Takes back an operation that no worker has.
+-- Takes back an operation that no worker has had.
 --
--- ARGV[1]  operation
--- Result   {1 taken back | 2 a worker has it | 0 it is not there, its lane, its accept sequence}
+-- ARGV[1]  operation   ARGV[2]  epoch of whoever asks
+-- Result   {1 taken back | 2 a worker has or had it | 0 it is not there, its lane, its accept sequence}
+go_on_although_full()
 local op = ARGV[1]
+local epoch = redis.call('HGET', state, 'epoch')
+if epoch and is_of_other(epoch, ARGV[2]) then return {epoch} end
 local body = redis.call('HGET', bodies, op)
 if not body then return {0, '', 0} end
-if redis.call('ZSCORE', leased, op) then return {2, '', 0} end
-if redis.call('ZREM', due, op) + redis.call('ZREM', suspects, op) > 0 then
+-- Of one that was leased once nobody here knows whether it has had its effect.
+if redis.call('HEXISTS', runs, op) == 1 then return {2, '', 0} end
+if redis.call('ZREM', due, op) == 1 then
   let_next(op, lane_of(body))
 else
   -- Its neighbours in the lane close up.

@@ -8,8 +8,12 @@
 --
 -- Each lease has a number of its own, the attempt: whoever comes back with an older one is not heard.
 local limit, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
-redis.call('HSETNX', state, 'epoch', ARGV[3])
+go_on_although_full()
 local epoch = redis.call('HGET', state, 'epoch')
+if not epoch then
+  epoch = ARGV[3]
+  redis.call('HSET', state, 'epoch', epoch)
+end
 if is_of_other(epoch, ARGV[3]) then return {epoch} end
 for _, op in ipairs(redis.call('ZRANGEBYSCORE', leased, '-inf', now, 'LIMIT', 0, 100)) do
   redis.call('ZREM', leased, op)
@@ -24,6 +28,14 @@ local wanted = {}
 if redis.call('HEXISTS', state, 'paused') == 0 and limit > 0 then
   wanted = redis.call('ZRANGEBYSCORE', from, '-inf', now, 'LIMIT', 0, limit)
 end
+-- An answer that is too long would come too late, and its leases would be nobody's.
+local length, fits = 0, 0
+for _, op in ipairs(wanted) do
+  length = length + redis.call('HSTRLEN', bodies, op)
+  if fits > 0 and length > 4194304 then break end
+  fits = fits + 1
+end
+for i = #wanted, fits + 1, -1 do wanted[i] = nil end
 if #wanted > 0 then
   redis.call('ZREM', from, unpack(wanted))
   local texts = redis.call('HMGET', bodies, unpack(wanted))
@@ -43,8 +55,10 @@ if #wanted > 0 then
       table.insert(claimed, texts[i])
     else
       -- Somebody has been at the keys.
-      redis.call('HDEL', runs, op)
       redis.call('HINCRBY', state, 'damaged', 1)
+      local next = redis.call('HGET', nexts, op)
+      local body = next and redis.call('HGET', bodies, next)
+      let_next(op, body and lane_of(body) or '')
     end
   end
   if #after > 0 then

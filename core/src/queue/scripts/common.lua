@@ -23,6 +23,10 @@ local function lane_of(body)
   return string.sub(body, 36, 35 + length)
 end
 
+-- A Redis that is full refuses a script only until its first write. What brings waiting operations to their end begins with
+-- one that takes no memory, or a full queue could not empty itself.
+local function go_on_although_full() redis.call('HDEL', state, '') end
+
 -- The name of a queue begins with the 32 digits of its database's identity.
 local function is_of_other(epoch, own)
   return string.sub(epoch, 1, 32) ~= string.sub(own, 1, 32)
@@ -54,8 +58,11 @@ local function let_next(op, lane)
     redis.call('HDEL', befores, next)
     local body = redis.call('HGET', bodies, next)
     if body then
-      local at = tonumber(string.sub(body, 1, 13))
-      redis.call('ZADD', due, math.max(at, now), next)
+      if tonumber(string.sub(body, 1, 13)) < now then
+        -- It could not run before: its age counts from here.
+        redis.call('HSET', bodies, next, string.format('%013.0f', now) .. string.sub(body, 14))
+      end
+      redis.call('ZADD', due, math.max(tonumber(string.sub(body, 1, 13)), now), next)
       return
     end
     local behind = redis.call('HGET', nexts, next)

@@ -2,21 +2,22 @@
 --
 -- ARGV[1]  operation   ARGV[2]  payload   ARGV[3]  delay in ms   ARGV[4]  lane, empty for none
 -- ARGV[5]  "+" if it may replace the last of its lane, and be replaced, as long as that has not started; else "-"
--- ARGV[6]  epoch that the queue gets if it has none   ARGV[7]  a sequence that the caller has seen
+-- ARGV[6]  epoch that the queue gets if it has none   ARGV[7]  the highest sequence that the caller has seen
 -- Result   {1 accepted | 2 was there, accept sequence, epoch, the operation it replaced or "",
 --           1 if the queue knew less than the caller, and so has lost something, else 0};
 --           {epoch} if it is another database's
 --
--- The sequence begins at Redis' time in microseconds, so that a queue whose data are lost goes on above what it had given.
+-- The sequence is Redis' time in microseconds or more, so that a queue that has lost data goes on above what it had given.
 local op, payload, lane, mark = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
 local standing = redis.call('HMGET', state, 'epoch', 'sequence')
 local epoch = standing[1] or ARGV[6]
 if is_of_other(epoch, ARGV[6]) then return {epoch} end
-local last = tonumber(standing[2] or time[1] * 1000000 + time[2])
-local known = tonumber(ARGV[7])
-local sequence = string.format('%016.0f', math.max(last, known) + 1)
+local last, known = tonumber(standing[2] or 0), tonumber(ARGV[7])
+local sequence = string.format('%016.0f', math.max(last + 1, known + 1, time[1] * 1000000 + time[2]))
 local at = now + tonumber(ARGV[3])
 local tail = lane ~= '' and redis.call('HGET', tails, lane)
+-- One whose body somebody has removed brings nobody behind it to its turn.
+if tail and redis.call('HEXISTS', bodies, tail) == 0 then tail = false end
 local old = tail and mark == '+' and tail ~= op and redis.call('HGET', bodies, tail)
 local replaces = old and string.sub(old, 14, 14) == '+' and redis.call('HEXISTS', runs, tail) == 0
 if replaces then
@@ -50,4 +51,4 @@ else
   end
   redis.call('ZADD', due, at, op)
 end
-return {1, sequence, epoch, replaces and tail or '', last < known and 1 or 0}
+return {1, sequence, epoch, replaces and tail or '', standing[2] and last < known and 1 or 0}

@@ -2,6 +2,7 @@
 --
 -- ARGV[1]  length of a lease in ms, then two for each: operation, attempt
 -- Result   the operations that are no longer this worker's
+go_on_although_full()
 local lost = {}
 for i = 2, #ARGV, 2 do
   local op, attempt = ARGV[i], tonumber(ARGV[i + 1])
