@@ -61,7 +61,7 @@ async def loop_likes(zm: Zmsg, calls: int) -> float:
 async def likes(namespace: str, calls: int) -> float:
     """The median cost of an accepted like, journal on; the flush is outside the figure and must count all."""
     with tempfile.TemporaryDirectory() as folder:
-        async with Zmsg.open(namespace=namespace, journal_dir=folder, batch_interval="1h") as zm:
+        async with Zmsg.open(namespace=namespace, journal_dir=folder, batch_interval="1h", batch_size=1_000_000) as zm:
             await zm.sql_exec(sql("DROP TABLE IF EXISTS zmsg_bench_rows"))
             await zm.sql_exec(sql("CREATE TABLE zmsg_bench_rows (id text PRIMARY KEY, likes bigint DEFAULT 0)"))
             for key in KEYS:
