@@ -45,6 +45,15 @@ pub(crate) struct Seen {
     version: u64,
 }
 
+/// What numbers a value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stamp {
+    /// The transaction that wrote it; 0 if none did, and then it replaces anything.
+    Version(u64),
+    /// Its place among the delayed writes, whose transaction is still to come. What a transaction left is older.
+    Accepted(u64),
+}
+
 /// What a transaction leaves under its key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stays {
@@ -127,39 +136,24 @@ impl L2 {
         Ok(all)
     }
 
-    /// Sets a value; false if a later transaction's value or drop is there. `version` is that of the transaction, or 0
-    /// for a write without one, which replaces anything.
+    /// Sets a value; false if a later one's value or drop is there.
     pub(crate) async fn set(
         &self,
         key: &str,
         data: Bytes,
         life: Option<Duration>,
-        version: u64,
+        stamp: Stamp,
         deadline: Deadline,
     ) -> Result<bool> {
-        let (text, px) = self.entry(Content::Value(data), life, version, deadline).await?;
+        let (text, px) = self.entry(Content::Value(data), life, stamp, deadline).await?;
         let full = self.keys.value(key);
-        if version == 0 {
-            return self.redis.set(&full, &text, SetOptions { px, only_new: false }, deadline).await;
+        match stamp {
+            Stamp::Version(0) => {
+                self.redis.set(&full, &text, SetOptions { px, only_new: false }, deadline).await
+            }
+            Stamp::Version(_) => self.set_by(&self.set_newer, &full, &text, px, deadline).await,
+            Stamp::Accepted(_) => self.set_by(&self.set_accepted, &full, &text, px, deadline).await,
         }
-        self.set_newer(&full, &text, px, deadline).await
-    }
-
-    /// Sets the value of a write that was accepted with this sequence and is not committed yet; false if that of a later
-    /// one is there.
-    pub(crate) async fn set_accepted(
-        &self,
-        key: &str,
-        data: Bytes,
-        life: Option<Duration>,
-        sequence: u64,
-        deadline: Deadline,
-    ) -> Result<bool> {
-        let (text, px) = self.entry_of(Content::Value(data), life, sequence, true, deadline).await?;
-        let (full, px) = (self.keys.value(key), px.unwrap_or(0).to_string());
-        let set =
-            self.redis.eval_int(&self.set_accepted, &[&full], &[&text, px.as_bytes()], deadline).await?;
-        Ok(set == 1)
     }
 
     /// Drops keys for a transaction: values of older ones that arrive later are kept out. What a later one left stays.
@@ -212,7 +206,7 @@ impl L2 {
         }
         let content = data.map_or(Content::Absent, Content::Value);
         let version = self.version_after(over.as_ref());
-        let (text, px) = self.entry(content, life, version, deadline).await?;
+        let (text, px) = self.entry(content, life, Stamp::Version(version), deadline).await?;
         Ok(Some(Fill { full: self.keys.value(key), text, px, over }))
     }
 
@@ -245,13 +239,19 @@ impl L2 {
     }
 
     async fn set_newer_at(&self, key: &str, text: &[u8], px: Option<u64>, deadline: Deadline) -> Result<()> {
-        self.set_newer(&self.keys.value(key), text, px, deadline).await.map(|_| ())
+        self.set_by(&self.set_newer, &self.keys.value(key), text, px, deadline).await.map(|_| ())
     }
 
-    async fn set_newer(&self, full: &str, text: &[u8], px: Option<u64>, deadline: Deadline) -> Result<bool> {
+    async fn set_by(
+        &self,
+        script: &Script,
+        full: &str,
+        text: &[u8],
+        px: Option<u64>,
+        deadline: Deadline,
+    ) -> Result<bool> {
         let px = px.unwrap_or(0).to_string();
-        let set = self.redis.eval_int(&self.set_newer, &[full], &[text, px.as_bytes()], deadline).await?;
-        Ok(set == 1)
+        Ok(self.redis.eval_int(script, &[full], &[text, px.as_bytes()], deadline).await? == 1)
     }
 
     /// Runs a read with the renewals of time and generation on their way beside it. Gives Redis' time after it.
@@ -266,20 +266,13 @@ impl L2 {
         &self,
         content: Content,
         life: Option<Duration>,
-        version: u64,
+        stamp: Stamp,
         deadline: Deadline,
     ) -> Result<(Vec<u8>, Option<u64>)> {
-        self.entry_of(content, life, version, false, deadline).await
-    }
-
-    async fn entry_of(
-        &self,
-        content: Content,
-        life: Option<Duration>,
-        version: u64,
-        accepted: bool,
-        deadline: Deadline,
-    ) -> Result<(Vec<u8>, Option<u64>)> {
+        let (version, accepted) = match stamp {
+            Stamp::Version(version) => (version, false),
+            Stamp::Accepted(sequence) => (sequence, true),
+        };
         let generation = self.generation.get_fresh(deadline).await?;
         let px = life.map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1));
         let expiry_ms = match px {

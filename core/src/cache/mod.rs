@@ -57,8 +57,8 @@ use bytes::Bytes;
 use crate::base::{Clock, Deadline};
 use crate::cache::epochs::Epochs;
 use crate::cache::l1::L1;
-pub(crate) use crate::cache::l2::Stays;
 use crate::cache::l2::{Answer, Found, L2, Seen};
+pub(crate) use crate::cache::l2::{Stamp, Stays};
 use crate::config::Ttl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::redis::Redis;
@@ -233,9 +233,8 @@ impl Caches {
         Settle::begin(&self.l1, &self.loader, keys)
     }
 
-    /// Puts a value that was just written under the change's one key into both tiers. `version` is that of the
-    /// transaction that wrote it, 0 if none did; if a later one's value or drop is there, it is left out. `ttl: None` is
-    /// `default_ttl`.
+    /// Puts a value that was just written under the change's one key into both tiers; if that of a later write, or a later
+    /// drop, is there, it is left out. `ttl: None` is `default_ttl`.
     ///
     /// # Errors
     /// If L2 failed. The key is gone from L1 then; L2 may or may not have the value.
@@ -244,51 +243,18 @@ impl Caches {
         change: Settle,
         data: Bytes,
         ttl: Option<Ttl>,
-        version: u64,
+        stamp: Stamp,
         deadline: Deadline,
     ) -> Result<()> {
         self.counters.cache_writes.inc();
         let life = self.life.of_value(ttl);
         let [key] = change.keys() else { return Err(Error::new(ErrorKind::Internal, "a write of one key")) };
         let stored = match &self.l2 {
-            Some(l2) => l2.set(key, data.clone(), life, version, deadline).await,
+            Some(l2) => l2.set(key, data.clone(), life, stamp, deadline).await,
             None => Ok(true),
         };
-        self.settled(stored, change, data, version, life)
-    }
-
-    /// Puts the value of a write that was accepted with this sequence under the change's one key into both tiers, unless
-    /// that of a later one is there.
-    ///
-    /// # Errors
-    /// As [`Caches::write`].
-    pub(crate) async fn write_accepted(
-        &self,
-        change: Settle,
-        data: Bytes,
-        ttl: Option<Ttl>,
-        sequence: u64,
-        deadline: Deadline,
-    ) -> Result<()> {
-        self.counters.cache_writes.inc();
-        let life = self.life.of_value(ttl);
-        let [key] = change.keys() else { return Err(Error::new(ErrorKind::Internal, "a write of one key")) };
-        let stored = match &self.l2 {
-            Some(l2) => l2.set_accepted(key, data.clone(), life, sequence, deadline).await,
-            None => Ok(true),
-        };
-        self.settled(stored, change, data, 0, life)
-    }
-
-    /// What a write leaves in L1 once L2 has answered.
-    fn settled(
-        &self,
-        stored: Result<bool>,
-        change: Settle,
-        data: Bytes,
-        version: u64,
-        life: Option<Duration>,
-    ) -> Result<()> {
+        // Of an accepted value no transaction is known.
+        let version = if let Stamp::Version(version) = stamp { version } else { 0 };
         match stored {
             Ok(true) => change.commit(data, version, self.life.in_l1(life)),
             // A later one's outcome is there: what L1 has may be neither.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::{Clock, Deadline};
+use crate::cache::Stamp;
 use crate::cache::header::{Content, L2Entry};
 use crate::cache::{CacheSettings, Caches, LifeRules, Lookup, Miss, SourceLife};
 use crate::config::Ttl;
@@ -74,7 +75,7 @@ impl Process {
     }
 
     async fn try_write(&self, key: &str, data: Bytes, ttl: Option<Ttl>, version: u64) -> Result<()> {
-        self.caches.write(self.caches.begin(&[key]), data, ttl, version, soon()).await
+        self.caches.write(self.caches.begin(&[key]), data, ttl, Stamp::Version(version), soon()).await
     }
 
     async fn drop_keys(&self, keys: &[&str], version: u64) -> Result<()> {
@@ -347,11 +348,11 @@ async fn a_later_transactions_drop_stays_although_an_earlier_one_follows_late() 
         let one = process(redis, &space);
         let (earlier, later) = (one.caches.begin(&["a"]), one.caches.begin(&["a"]));
         one.caches.drop_keys(later, 6, soon()).await.unwrap();
-        one.caches.write(earlier, bytes("deleted"), None, 5, soon()).await.unwrap();
+        one.caches.write(earlier, bytes("deleted"), None, Stamp::Version(5), soon()).await.unwrap();
         assert_eq!(one.get("a").await, None);
         // And the other way round the value stays.
         let (earlier, later) = (one.caches.begin(&["b"]), one.caches.begin(&["b"]));
-        one.caches.write(later, bytes("kept"), None, 6, soon()).await.unwrap();
+        one.caches.write(later, bytes("kept"), None, Stamp::Version(6), soon()).await.unwrap();
         one.caches.drop_keys(earlier, 5, soon()).await.unwrap();
         assert_eq!(one.get("b").await, redis.and(some("kept")));
     }

@@ -14,6 +14,7 @@ use super::periodic::check_task;
 use super::write::own;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
 use crate::base::{Deadline, random, service};
+use crate::cache::Stamp;
 use crate::config::QueueFallback;
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{Accepted, Cancelled, Delayed, MOST_OP_ID, Queue};
@@ -181,7 +182,7 @@ impl Zmsg {
                 let cached = match (key, entry, sequence) {
                     (Some(key), Entry::Value(data), Some(sequence)) => {
                         let change = state.caches.begin(&[key]);
-                        state.write_accepted(change, data, options.write.ttl, sequence).await
+                        state.write_key(change, data, options.write.ttl, Stamp::Accepted(sequence)).await
                     }
                     (Some(key), Entry::Dropped, _) => state.drop_keys(state.caches.begin(&[key]), 0).await,
                     _ => Ok(()),
@@ -201,7 +202,7 @@ impl Zmsg {
                 let written = match (key, entry, version) {
                     (Some(key), Entry::Value(data), Some(version)) => {
                         let change = state.caches.begin(&[key]);
-                        state.write_key(change, data, options.write.ttl, version).await
+                        state.write_key(change, data, options.write.ttl, Stamp::Version(version)).await
                     }
                     (key, ..) => {
                         dropped.extend(key);

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 use super::caller::Caller;
 use super::state::State;
-use crate::cache::Settle;
+use crate::cache::{Settle, Stamp};
 use crate::config::Ttl;
 use crate::error::Result;
 use crate::store::{CommitHooks, ExecResult, Outcome};
@@ -90,7 +90,7 @@ impl CacheAfterCommit {
         let dropped = self.state.drop_keys(dropped, version).await;
         let written = match (written, &self.entry) {
             (Some(change), Some((_, Some(data)))) => {
-                self.state.write_key(change, data.clone(), self.ttl, version).await
+                self.state.write_key(change, data.clone(), self.ttl, Stamp::Version(version)).await
             }
             _ => Ok(()),
         };

@@ -13,7 +13,7 @@ use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
-use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
+use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable, Stamp};
 use crate::config::{Config, Ttl};
 use crate::error::{Error, Result};
 use crate::id::Ids;
@@ -211,19 +211,9 @@ impl State {
         change: Settle,
         data: Bytes,
         ttl: Option<Ttl>,
-        version: u64,
+        stamp: Stamp,
     ) -> Result<()> {
-        self.caches.write(change, data, ttl, version, self.cache_deadline()).await
-    }
-
-    pub(super) async fn write_accepted(
-        &self,
-        change: Settle,
-        data: Bytes,
-        ttl: Option<Ttl>,
-        sequence: u64,
-    ) -> Result<()> {
-        self.caches.write_accepted(change, data, ttl, sequence, self.cache_deadline()).await
+        self.caches.write(change, data, ttl, stamp, self.cache_deadline()).await
     }
 
     /// Drops keys again a few times, in the background, for a transaction of which nobody knows when it ends.

@@ -9,6 +9,7 @@ use super::limits::{check_data, check_key};
 use super::order::CacheAfterCommit;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
 use crate::base::{random, service};
+use crate::cache::Stamp;
 use crate::error::{Error, Result};
 use crate::sql::Task;
 
@@ -32,7 +33,7 @@ impl Zmsg {
         let work = async move {
             let _call = call;
             let change = zmsg.state.caches.begin(&[key]);
-            zmsg.state.write_key(change, data, options.ttl, 0).await
+            zmsg.state.write_key(change, data, options.ttl, Stamp::Version(0)).await
         };
         deadline.run("putting a value into the caches", service::to_the_end(work)).await?
     }

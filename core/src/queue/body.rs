@@ -47,17 +47,6 @@ impl Body {
         out
     }
 
-    /// Its length, about.
-    pub(super) fn length(&self) -> usize {
-        let mut out = Vec::new();
-        let of = |statement: &Rendered| {
-            out.clear();
-            statement.params.iter().for_each(|value| write_value(value, &mut out));
-            statement.sql.len() + out.len()
-        };
-        self.statements.iter().map(of).sum()
-    }
-
     pub(super) fn decode(bytes: &[u8]) -> Result<Body> {
         match bytes {
             [VERSION, rest @ ..] => Body::read(rest).ok_or_else(|| unreadable("it is damaged")),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::body::Body;
 use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::redis::{Keyspace, Redis, Script};
@@ -45,6 +44,16 @@ pub(super) struct Standing {
     pub sequence: u64,
     /// The sequence is lower than one that was known before it was asked for.
     pub lost: bool,
+}
+
+/// An operation that is to be accepted.
+pub(super) struct New<'a> {
+    pub op_id: &'a str,
+    /// Its key, empty for none.
+    pub lane: &'a str,
+    pub payload: &'a [u8],
+    pub delay: Duration,
+    pub coalesce: bool,
 }
 
 /// An operation that was accepted.
@@ -167,22 +176,11 @@ impl Lanes {
     }
 
     /// Accepts an operation; a second time it finds the first.
-    pub(super) async fn enqueue(
-        &self,
-        op_id: &str,
-        body: &Body,
-        delay: Duration,
-        coalesce: bool,
-        known: u64,
-        deadline: Deadline,
-    ) -> Result<Enqueued> {
-        let (payload, delay) = (body.encode(), delay.as_millis().to_string());
-        let lane = body.key.as_deref().unwrap_or_default();
-        let mark: &[u8] = if coalesce { b"+" } else { b"-" };
-        let known = known.to_string();
-        let epoch = self.epoch()?;
-        let [op, lane, epoch] = [op_id, lane, &epoch].map(str::as_bytes);
-        let args = [op, &payload, delay.as_bytes(), lane, mark, epoch, known.as_bytes()];
+    pub(super) async fn enqueue(&self, new: &New<'_>, known: u64, deadline: Deadline) -> Result<Enqueued> {
+        let (delay, known, epoch) = (new.delay.as_millis().to_string(), known.to_string(), self.epoch()?);
+        let mark: &[u8] = if new.coalesce { b"+" } else { b"-" };
+        let [op, lane, epoch] = [new.op_id, new.lane, &epoch].map(str::as_bytes);
+        let args = [op, new.payload, delay.as_bytes(), lane, mark, epoch, known.as_bytes()];
         let answer = self.list(&self.enqueue, &args, deadline).await?;
         self.check(&answer)?;
         match &answer[..] {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::body::Body;
-use super::lanes::{Cancelled, Claimed, How, Lanes, Wanted};
+use super::lanes::{Cancelled, Claimed, How, Lanes, New, Wanted};
 use crate::base::{Deadline, random};
 use crate::redis::testing::{connect, namespace};
 use crate::sql::Rendered;
@@ -108,8 +108,9 @@ impl Run {
             }
         };
         let coalesce = key.is_some() && self.dice.below(0..2) == 0;
-        let sent =
-            self.lanes.enqueue(&op_id, &body(key.as_deref()), Duration::ZERO, coalesce, 0, soon()).await;
+        let (lane, payload) = (key.as_deref().unwrap_or_default(), body(key.as_deref()).encode());
+        let new = New { op_id: &op_id, lane, payload: &payload, delay: Duration::ZERO, coalesce };
+        let sent = self.lanes.enqueue(&new, 0, soon()).await;
         let enqueued = sent.expect("Redis is there");
         let there = self.model.waiting().contains(&op_id);
         assert_eq!(enqueued.new, !there, "{op_id}");
