@@ -3,6 +3,7 @@
 //!
 //! `docs/architecture.md` in the repository has the map of the rooms and the invariants.
 
+#![recursion_limit = "256"]
 #![deny(unsafe_code)]
 
 pub mod base;

@@ -88,6 +88,7 @@ impl Epochs {
     }
 
     /// Whether a stripe's epoch is still what it was.
+    #[cfg(test)]
     pub(crate) fn is_current(&self, seen: Epoch) -> bool {
         self.epochs[usize::from(seen.stripe)].load(Ordering::Acquire) == seen.at
     }
@@ -99,11 +100,11 @@ impl Epochs {
         Stripe { epoch: &self.epochs[index], turn: &self.turns[index], index: index as u16, changes }
     }
 
-    /// Moves every stripe on: nothing that was read before may be kept.
-    #[cfg(test)]
+    /// Moves every stripe on: nothing that was read before may be kept, and every change that is under way counts as one
+    /// that another one overlapped.
     pub(crate) fn bump_all(&self) {
         for ((epoch, turn), lock) in self.epochs.iter().zip(&self.turns).zip(&self.changes) {
-            let _lock = lock.lock();
+            lock.lock().iter_mut().for_each(|change| change.overlapped = true);
             epoch.fetch_add(1, Ordering::AcqRel);
             turn.fetch_add(1, Ordering::AcqRel);
         }
@@ -137,6 +138,14 @@ impl Stripe<'_> {
                 change.overlapped = true;
             }
             None => self.changes.push(Change { key: key.clone(), under_way: 1, overlapped: false }),
+        }
+    }
+
+    /// Somebody else changed a key: the epoch moves, and what is under way here counts as overlapped.
+    pub(crate) fn overlap(&mut self, key: &str) {
+        self.bump();
+        if let Some(change) = self.changes.iter_mut().find(|change| &*change.key == key) {
+            change.overlapped = true;
         }
     }
 

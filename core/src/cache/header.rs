@@ -1,20 +1,20 @@
 //! The one string that an L2 entry is: a fixed header, then the value.
 //!
 //! ```text
-//!  0  magic 0xB7      4  length of the value (u32)    16  version (u64)
+//!  0  magic 0xB7      4  length of the value (u32)    16  sequence (u64)
 //!  1  format 1        8  generation (u64)             24  expiry, ms of Redis' time (u64, 0 is never)
 //!  2  kind            …                               32  checksum of bytes 0..32 (u64)
-//!  3  origin                                          40  the value
+//!  3  0                                               40  the value
 //! ```
-//! Numbers are big-endian, so that a script can compare versions as they lie. What is in Redis was written by anybody:
+//! Numbers are big-endian, so that a script can compare sequences as they lie. What is in Redis was written by anybody:
 //! a string that is not exactly this is no entry. The checksum is FNV-1a; each of its steps is a bijection, so that no
 //! change of a single byte goes unseen.
 //!
-//! The origin says what the version numbers: 0, the transactions of PostgreSQL; 1, the delayed writes that were accepted,
-//! whose transaction is still to come.
+//! The sequence is that of a delayed write that was accepted and whose transaction is still to come, or 0. In a lease it is
+//! its token. A fence has another layout, which only scripts read (scripts/common.lua); here it is known by its kind.
 //!
-//! A later release may write another format, kind or origin. While releases run side by side such an entry is
-//! a miss here and is left where it is; only what is damaged, or nobody's, is deleted.
+//! A later release may write another format or kind. While releases run side by side such an entry is
+//! a miss here and is left where it is; only what is damaged, or nobody's, is overwritten.
 
 use bytes::Bytes;
 
@@ -25,7 +25,8 @@ const MAGIC: u8 = 0xB7;
 const FORMAT: u8 = 1;
 const KIND_VALUE: u8 = 1;
 const KIND_ABSENT: u8 = 2;
-const KIND_DROPPED: u8 = 3;
+const KIND_LEASE: u8 = 3;
+const KIND_FENCE: u8 = 4;
 
 /// What an entry says of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +35,8 @@ pub(crate) enum Content {
     Value(Bytes),
     /// It has none, says its source.
     Absent,
-    /// A transaction dropped it: nothing is known, and nothing older than that transaction may be put here.
-    Dropped,
+    /// Somebody is loading it.
+    Lease,
 }
 
 /// What a string in Redis is.
@@ -43,6 +44,8 @@ pub(crate) enum Content {
 pub(crate) enum Decoded {
     /// An entry.
     Entry(L2Entry),
+    /// Writers are under way: nothing here is to be read, or filled.
+    Fence,
     /// An entry of a later release.
     Later,
     /// Nothing of zmsg's, or damaged.
@@ -54,10 +57,8 @@ pub(crate) enum Decoded {
 pub(crate) struct L2Entry {
     /// The generation it was written in; those of another are misses.
     pub(crate) generation: u64,
-    /// The version of the write; 0 where no transaction gave one.
-    pub(crate) version: u64,
-    /// Whether the version numbers accepted writes rather than transactions.
-    pub(crate) accepted: bool,
+    /// The accept sequence of the delayed write it came from, 0 if it came from none; the token of a lease.
+    pub(crate) sequence: u64,
     /// When it ends, in milliseconds of Redis' time; 0 is never.
     pub(crate) expiry_ms: u64,
     /// What it says.
@@ -70,13 +71,13 @@ impl L2Entry {
         let (kind, data) = match &self.content {
             Content::Value(data) => (KIND_VALUE, &data[..]),
             Content::Absent => (KIND_ABSENT, &[][..]),
-            Content::Dropped => (KIND_DROPPED, &[][..]),
+            Content::Lease => (KIND_LEASE, &[][..]),
         };
         let mut out = Vec::with_capacity(HEADER_LEN + data.len());
-        out.extend_from_slice(&[MAGIC, FORMAT, kind, u8::from(self.accepted)]);
+        out.extend_from_slice(&[MAGIC, FORMAT, kind, 0]);
         out.extend_from_slice(&u32::try_from(data.len()).ok()?.to_be_bytes());
         out.extend_from_slice(&self.generation.to_be_bytes());
-        out.extend_from_slice(&self.version.to_be_bytes());
+        out.extend_from_slice(&self.sequence.to_be_bytes());
         out.extend_from_slice(&self.expiry_ms.to_be_bytes());
         out.extend_from_slice(&checksum(&out).to_be_bytes());
         out.extend_from_slice(data);
@@ -87,27 +88,28 @@ impl L2Entry {
     pub(crate) fn decode(text: &Bytes) -> Decoded {
         match text[..] {
             [MAGIC, format, ..] if format > FORMAT => Decoded::Later,
+            [MAGIC, FORMAT, KIND_FENCE, ..] => Decoded::Fence,
             _ => L2Entry::decode_this_format(text).unwrap_or(Decoded::Damaged),
         }
     }
 
     fn decode_this_format(text: &Bytes) -> Option<Decoded> {
         let header: &[u8; HEADER_LEN] = text.first_chunk()?;
-        let [MAGIC, FORMAT, kind, origin, ..] = *header else { return None };
+        let [MAGIC, FORMAT, kind, reserved, ..] = *header else { return None };
         let length = u32::from_be_bytes(*header[4..].first_chunk()?) as usize;
         let word = |at: usize| header[at..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
         if word(32)? != checksum(&header[..32]) || text.len() - HEADER_LEN != length {
             return None;
         }
         let content = match kind {
-            _ if origin > 1 || kind > KIND_DROPPED => return Some(Decoded::Later),
+            _ if reserved > 0 || kind > KIND_FENCE => return Some(Decoded::Later),
             KIND_VALUE => Content::Value(text.slice(HEADER_LEN..)),
             KIND_ABSENT if length == 0 => Content::Absent,
-            KIND_DROPPED if length == 0 => Content::Dropped,
+            KIND_LEASE if length == 0 => Content::Lease,
             _ => return None,
         };
-        let (generation, version, expiry_ms) = (word(8)?, word(16)?, word(24)?);
-        Some(Decoded::Entry(L2Entry { generation, version, accepted: origin == 1, expiry_ms, content }))
+        let (generation, sequence, expiry_ms) = (word(8)?, word(16)?, word(24)?);
+        Some(Decoded::Entry(L2Entry { generation, sequence, expiry_ms, content }))
     }
 }
 
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
 
     fn entry(content: Content) -> L2Entry {
-        L2Entry { generation: 7, version: 1 << 40, accepted: false, expiry_ms: 1_700_000_000_000, content }
+        L2Entry { generation: 7, sequence: 1 << 40, expiry_ms: 1_700_000_000_000, content }
     }
 
     fn value(text: &'static str) -> Content {
@@ -152,13 +154,17 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_the_header_and_every_cut_is_seen() {
-        for whole in [value("value"), value(""), Content::Absent, Content::Dropped] {
+        for whole in [value("value"), value(""), Content::Absent, Content::Lease] {
             let text = entry(whole).encode().unwrap();
             for bit in 0..HEADER_LEN * 8 {
                 let mut broken = text.clone();
                 broken[bit / 8] ^= 1 << (bit % 8);
                 // A higher number of the format may be a later one.
-                let damaged = if broken[1] > FORMAT { Decoded::Later } else { Decoded::Damaged };
+                let damaged = match (broken[1] > FORMAT, broken[2]) {
+                    (true, _) => Decoded::Later,
+                    (false, KIND_FENCE) if broken[1] == FORMAT && broken[0] == MAGIC => Decoded::Fence,
+                    _ => Decoded::Damaged,
+                };
                 assert_eq!(L2Entry::decode(&broken.into()), damaged, "bit {bit}");
             }
             for length in 0..text.len() {
@@ -174,7 +180,7 @@ mod tests {
     #[test]
     fn what_a_later_release_wrote_is_known_as_that() {
         let text = entry(value("value")).encode().unwrap();
-        for (at, byte) in [(2, KIND_DROPPED + 1), (2, 255), (3, 2)] {
+        for (at, byte) in [(2, KIND_FENCE + 1), (2, 255), (3, 2)] {
             let mut later = text.clone();
             later[at] = byte;
             let sum = checksum(&later[..32]).to_be_bytes();
@@ -188,10 +194,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            generation: u64, version: u64, expiry_ms: u64, data in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300))
+            generation: u64, sequence: u64, expiry_ms: u64, data in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300))
         ) {
             let content = data.map_or(Content::Absent, |data| Content::Value(data.into()));
-            let entry = L2Entry { generation, version, accepted: false, expiry_ms, content };
+            let entry = L2Entry { generation, sequence, expiry_ms, content };
             let text = Bytes::from(entry.encode().unwrap());
             prop_assert_eq!(L2Entry::decode(&text), Decoded::Entry(entry));
         }

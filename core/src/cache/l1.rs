@@ -15,6 +15,7 @@ use moka::sync::Cache;
 use crate::base::Clock;
 use crate::cache::epochs::{Epoch, Epochs};
 use crate::cache::front::Front;
+use crate::cache::trust::Trust;
 use crate::telemetry::Counters;
 
 /// What an entry costs beside the bytes of its key and value: moka's nodes for order, expiry and frequency, two reference
@@ -27,8 +28,6 @@ pub(crate) const ENTRY_OVERHEAD: usize = 540;
 pub(crate) struct L1Entry {
     /// The value; `None` is a known absence.
     pub(crate) data: Option<Bytes>,
-    /// The version of the write it came from; 0 if it came from a read or from a write without a transaction.
-    pub(crate) version: u64,
     /// When it ends, on the engine's monotonic clock; `u64::MAX` is never.
     pub(crate) deadline_ms: u64,
 }
@@ -48,12 +47,19 @@ pub(crate) struct L1 {
     front: Arc<Front>,
     cache: Cache<Arc<str>, L1Entry, RandomState>,
     epochs: Arc<Epochs>,
+    trust: Arc<Trust>,
     clock: Clock,
 }
 
 impl L1 {
-    /// An empty tier of at most `max_cost` bytes.
-    pub(crate) fn new(max_cost: u64, epochs: Arc<Epochs>, clock: Clock, counters: Arc<Counters>) -> L1 {
+    /// An empty tier of at most `max_cost` bytes, which is read while there is trust.
+    pub(crate) fn new(
+        max_cost: u64,
+        epochs: Arc<Epochs>,
+        trust: Arc<Trust>,
+        clock: Clock,
+        counters: Arc<Counters>,
+    ) -> L1 {
         let front = Arc::new(Front::new(max_cost));
         let cache = Cache::builder()
             .max_capacity(max_cost - front.max_cost())
@@ -65,13 +71,16 @@ impl L1 {
                 }
             })
             .build_with_hasher(RandomState::default());
-        L1 { front, cache, epochs, clock }
+        L1 { front, cache, epochs, trust, clock }
     }
 
     /// What is under a key, if it has not ended: a value, or `None` for a known absence.
     #[inline]
     pub(crate) fn get(&self, key: &str) -> Option<Option<Bytes>> {
         let (hash, now_ms) = (self.epochs.hash(key), self.clock.mono_ms());
+        if !self.trust.holds(now_ms) {
+            return None;
+        }
         // Before the front and the cache are asked, so that what they say is at least that new.
         let turn = self.epochs.turn(hash);
         let Some(hit) = self.front.get(hash, key, turn, now_ms) else {
@@ -94,7 +103,6 @@ impl L1 {
         &self,
         key: &Arc<str>,
         data: Option<Bytes>,
-        version: u64,
         life: Duration,
         seen: Epoch,
     ) -> bool {
@@ -102,7 +110,7 @@ impl L1 {
         // A life of nothing ends before anybody could read it.
         let accepted = stripe.is_at(seen) && !life.is_zero();
         if accepted {
-            self.cache.insert(key.clone(), self.entry(data, version, life));
+            self.cache.insert(key.clone(), self.entry(data, life));
         }
         accepted
     }
@@ -113,16 +121,13 @@ impl L1 {
         self.epochs.lock(key).enter(key);
     }
 
-    /// A write ends well: its value is kept, unless another change of the key overlapped or a later version is there.
-    pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, version: u64, life: Duration) {
+    /// A write ends well: its value is kept, unless another change of the key overlapped.
+    pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, life: Duration) {
         let mut stripe = self.epochs.lock(key);
-        if !stripe.leave(key) {
+        if stripe.leave(key) {
+            self.cache.insert(key.clone(), self.entry(data, life));
+        } else {
             self.cache.invalidate(&**key);
-            return;
-        }
-        let newest = version == 0 || self.cache.get(&**key).is_none_or(|old| old.version <= version);
-        if newest {
-            self.cache.insert(key.clone(), self.entry(data, version, life));
         }
     }
 
@@ -145,8 +150,14 @@ impl L1 {
         self.cache.invalidate(key);
     }
 
-    /// Takes everything out and moves every epoch.
-    #[cfg(test)]
+    /// Another process has changed a key: it is gone, and no change that is under way here leaves its value.
+    pub(crate) fn hear(&self, key: &str) {
+        let mut stripe = self.epochs.lock(key);
+        stripe.overlap(key);
+        self.cache.invalidate(key);
+    }
+
+    /// Takes everything out and moves every epoch; no change that is under way leaves its value.
     pub(crate) fn clear(&self) {
         self.epochs.bump_all();
         self.cache.invalidate_all();
@@ -159,9 +170,9 @@ impl L1 {
         L1Stats { entries: self.cache.entry_count(), bytes: self.cache.weighted_size() }
     }
 
-    fn entry(&self, data: Option<Bytes>, version: u64, life: Duration) -> L1Entry {
+    fn entry(&self, data: Option<Bytes>, life: Duration) -> L1Entry {
         let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        L1Entry { data, version, deadline_ms: self.clock.mono_ms().saturating_add(life_ms) }
+        L1Entry { data, deadline_ms: self.clock.mono_ms().saturating_add(life_ms) }
     }
 }
 
@@ -208,7 +219,13 @@ mod tests {
 
     fn tier(max_cost: u64) -> (L1, Clock, Arc<Counters>) {
         let (clock, counters) = (Clock::manual(0), Arc::new(Counters::default()));
-        let l1 = L1::new(max_cost, Arc::new(Epochs::new()), clock.clone(), counters.clone());
+        let l1 = L1::new(
+            max_cost,
+            Arc::new(Epochs::new()),
+            Arc::new(Trust::always()),
+            clock.clone(),
+            counters.clone(),
+        );
         (l1, clock, counters)
     }
 
@@ -216,9 +233,9 @@ mod tests {
         Some(Bytes::copy_from_slice(text.as_bytes()))
     }
 
-    fn write(l1: &L1, key: &Arc<str>, data: Option<Bytes>, version: u64) {
+    fn write(l1: &L1, key: &Arc<str>, data: Option<Bytes>) {
         l1.begin(key);
-        l1.commit(key, data, version, LIFE);
+        l1.commit(key, data, LIFE);
     }
 
     fn data(l1: &L1, key: &str) -> Option<Option<Bytes>> {
@@ -229,12 +246,12 @@ mod tests {
     fn an_entry_ends_by_the_engines_clock() {
         let (l1, clock, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
-        assert!(l1.insert_gated(&key, None, 0, LIFE, l1.epochs.epoch(&key)));
+        assert!(l1.insert_gated(&key, None, LIFE, l1.epochs.epoch(&key)));
         clock.advance(LIFE - Duration::from_millis(1));
         assert_eq!(data(&l1, "a"), Some(None));
         clock.advance(Duration::from_millis(1));
         assert_eq!(data(&l1, "a"), None);
-        assert!(!l1.insert_gated(&key, None, 0, Duration::ZERO, l1.epochs.epoch(&key)));
+        assert!(!l1.insert_gated(&key, None, Duration::ZERO, l1.epochs.epoch(&key)));
     }
 
     #[test]
@@ -242,46 +259,42 @@ mod tests {
         let (l1, _, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
         let before = l1.epochs.epoch(&key);
-        write(&l1, &key, bytes("new"), 2);
-        assert!(!l1.insert_gated(&key, bytes("old"), 1, LIFE, before));
+        write(&l1, &key, bytes("new"));
+        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before));
         assert_eq!(data(&l1, "a"), Some(bytes("new")));
 
         let before = l1.epochs.epoch(&key);
         l1.remove(&key);
-        assert!(!l1.insert_gated(&key, bytes("old"), 1, LIFE, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before));
         assert_eq!(data(&l1, "a"), None);
 
         let before = l1.epochs.epoch(&key);
         l1.clear();
-        assert!(!l1.insert_gated(&key, bytes("old"), 1, LIFE, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before));
     }
 
     #[test]
     fn an_insert_in_time_is_replaced_by_the_write() {
         let (l1, _, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
-        assert!(l1.insert_gated(&key, bytes("old"), 1, LIFE, l1.epochs.epoch(&key)));
-        write(&l1, &key, bytes("new"), 2);
+        assert!(l1.insert_gated(&key, bytes("old"), LIFE, l1.epochs.epoch(&key)));
+        write(&l1, &key, bytes("new"));
         assert_eq!(data(&l1, "a"), Some(bytes("new")));
-        write(&l1, &key, bytes("late"), 1);
-        assert_eq!(data(&l1, "a"), Some(bytes("new")), "versions never go back");
-        write(&l1, &key, bytes("unversioned"), 0);
-        assert_eq!(data(&l1, "a"), Some(bytes("unversioned")));
     }
 
     #[test]
     fn of_two_overlapping_changes_none_stays() {
         let (l1, _, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
-        write(&l1, &key, bytes("old"), 0);
+        write(&l1, &key, bytes("old"));
         l1.begin(&key);
         l1.begin(&key);
         assert_eq!(data(&l1, "a"), Some(bytes("old")), "neither is acknowledged");
-        l1.commit(&key, bytes("one"), 0, LIFE);
+        l1.commit(&key, bytes("one"), LIFE);
         assert_eq!(data(&l1, "a"), None);
-        l1.commit(&key, bytes("other"), 0, LIFE);
+        l1.commit(&key, bytes("other"), LIFE);
         assert_eq!(data(&l1, "a"), None);
-        write(&l1, &key, bytes("next"), 0);
+        write(&l1, &key, bytes("next"));
         assert_eq!(data(&l1, "a"), Some(bytes("next")));
         l1.begin(&key);
         l1.abandon(&key);
@@ -292,14 +305,14 @@ mod tests {
     fn bytes_are_bounded_and_evictions_counted() {
         let (l1, _, counters) = tier(100 * 1_024);
         for n in 0..1_000 {
-            write(&l1, &format!("key{n}").into(), Some(vec![0; 544 - 6].into()), 0);
+            write(&l1, &format!("key{n}").into(), Some(vec![0; 544 - 6].into()));
         }
         l1.cache.run_pending_tasks();
         let stats = l1.stats();
         assert!(stats.bytes <= 100 * 1_024 && stats.entries <= 101 && stats.entries > 80, "{stats:?}");
         assert_eq!(counters.l1_evictions.get() + stats.entries, 1_000);
         // Larger than the whole tier: not kept, nobody hurt.
-        write(&l1, &"big".into(), Some(vec![0; 200 * 1_024].into()), 0);
+        write(&l1, &"big".into(), Some(vec![0; 200 * 1_024].into()));
         l1.cache.run_pending_tasks();
         assert_eq!(data(&l1, "big"), None);
         l1.clear();
@@ -329,7 +342,7 @@ mod tests {
                         let seen = l1.epochs.epoch(&key);
                         let value = store.load(Ordering::SeqCst);
                         std::thread::yield_now();
-                        l1.insert_gated(&key, Some(value.to_be_bytes().to_vec().into()), 0, LIFE, seen);
+                        l1.insert_gated(&key, Some(value.to_be_bytes().to_vec().into()), LIFE, seen);
                     }
                 });
             }
@@ -338,7 +351,7 @@ mod tests {
                 if next % 2 == 0 {
                     l1.remove(&key);
                 } else {
-                    write(&l1, &key, Some(next.to_be_bytes().to_vec().into()), 0);
+                    write(&l1, &key, Some(next.to_be_bytes().to_vec().into()));
                 }
                 acknowledged.store(next, Ordering::SeqCst);
             }
@@ -390,12 +403,12 @@ mod tests {
                 let ends = clock.mono_ms() + LIFE.as_millis() as u64;
                 match step {
                     Step::Write(at) => {
-                        write(&l1, &keys[at], value.clone(), 0);
+                        write(&l1, &keys[at], value.clone());
                         model[at] = Some((value, ends));
                     }
                     Step::Overlap(at) => {
                         l1.begin(&keys[at]);
-                        write(&l1, &keys[at], value, 0);
+                        write(&l1, &keys[at], value);
                         l1.abandon(&keys[at]);
                         model[at] = None;
                     }
@@ -410,11 +423,11 @@ mod tests {
                     }
                     Step::Fill(at) => {
                         seen[at] = l1.epochs.epoch(&keys[at]);
-                        prop_assert!(l1.insert_gated(&keys[at], value.clone(), 0, LIFE, seen[at]));
+                        prop_assert!(l1.insert_gated(&keys[at], value.clone(), LIFE, seen[at]));
                         model[at] = Some((value, ends));
                     }
                     Step::FillOfBefore(at) => {
-                        if l1.insert_gated(&keys[at], value.clone(), 0, LIFE, seen[at]) {
+                        if l1.insert_gated(&keys[at], value.clone(), LIFE, seen[at]) {
                             model[at] = Some((value, ends));
                         }
                     }
@@ -448,7 +461,7 @@ mod tests {
         // Thrice what fits.
         for n in 0..3 * MAX / (size as u64 + 500) {
             let key: Arc<str> = format!("feed_{:019}", n * 7_919).into();
-            write(&l1, &key, Some(vec![1_u8; size].into()), 0);
+            write(&l1, &key, Some(vec![1_u8; size].into()));
             // The first clone of a Bytes makes its shared counter.
             let _ = l1.get(&key);
             if n % 10_000 == 0 {

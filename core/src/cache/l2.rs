@@ -1,4 +1,14 @@
 //! Redis as a cache: what other processes read or wrote.
+//!
+//! One record per key says all that a process has to know of the others, so that every move is one script about one key:
+//! ```text
+//!              lease                fill                       fence                        unfence
+//! nothing ───────────────▶ lease ─────────▶ entry ───────────────────────▶ fence ─────────────────────▶ entry or nothing
+//!    ▲                       │ its reader gave up, or went away  ▲  │ 1..n writers,         │ all went away
+//!    ╰───────────────────────┴──────────── drop ─────────────────╯  ╰── put, drop: dirty ───┴──▶ nothing
+//! ```
+//! A read does not fill where a writer is under way, a writer does not leave its value where another one was under way
+//! too, and what changes a key without a fence keeps those out who began before it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,24 +16,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
 
-use crate::base::{Clock, Deadline};
+use crate::base::{Clock, Deadline, random};
+use crate::cache::bus::Address;
 use crate::cache::generation::Generation;
 use crate::cache::header::{Content, Decoded, HEADER_LEN, L2Entry};
+use crate::cache::scripts::Scripts;
 use crate::error::{Error, Result};
-use crate::redis::{Keyspace, Redis, RedisClock, Script, SetOptions};
+use crate::redis::{Keyspace, Redis, RedisClock, Script};
 use crate::telemetry::Counters;
-
-/// How long it is remembered that a transaction dropped a key. An older transaction that follows its COMMIT later than
-/// this would put its value back, so it is well above the time limits of calls. See ADR 0005.
-const DROPPED_LIFE: Duration = Duration::from_secs(60);
 
 /// What L2 had under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The value; `None` is a known absence.
     pub(crate) data: Option<Bytes>,
-    /// The version of the write it came from; 0 if there was none.
-    pub(crate) version: u64,
     /// What is left of its life; `None` is for ever.
     pub(crate) life: Option<Duration>,
 }
@@ -33,28 +39,45 @@ pub(crate) struct Found {
 pub(crate) enum Answer {
     /// A value or an absence.
     Found(Found),
-    /// Neither; what a fill may replace, if something lies there.
-    Nothing(Option<Seen>),
+    /// Neither.
+    Nothing(Seen),
+    /// Somebody is loading it.
+    Busy,
+    /// Nothing that may be read, and nothing may be put there.
+    Closed,
 }
 
-/// An entry that is none for this reader: a fill may replace it, and nothing else.
+/// The head of a record that this reader could not use, which its lease may replace. Empty if there was none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Seen(Bytes);
+
+/// The right to fill a key, while it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Seen {
-    header: Bytes,
-    generation: u64,
-    version: u64,
+pub(crate) struct Lease {
+    full: String,
+    record: Vec<u8>,
 }
 
-/// What numbers a value.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Stamp {
-    /// The transaction that wrote it; 0 if none did, and then it replaces anything.
-    Version(u64),
-    /// Its place among the delayed writes, whose transaction is still to come. What a transaction left is older.
-    Accepted(u64),
+/// What asking for a lease gave.
+#[derive(Debug)]
+pub(crate) enum Leased {
+    /// The caller is to load.
+    Mine(Lease),
+    /// As of a read.
+    Other(Answer),
 }
 
-/// What a transaction leaves under its key.
+/// How a writer's transaction ended.
+pub(crate) enum End<'a> {
+    /// Committed, with this value and life.
+    Value(&'a Bytes, Option<Duration>),
+    /// Committed without a value, or nobody knows.
+    Dropped,
+    /// It left nothing.
+    Aborted,
+}
+
+/// What a write that commits later than it was cached leaves under its key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stays {
     /// The value of this SHA-1.
@@ -63,38 +86,32 @@ pub(crate) enum Stays {
     Since(u64),
 }
 
-/// A fill that is ready to be sent.
-pub(crate) struct Fill {
-    full: String,
-    text: Vec<u8>,
-    px: Option<u64>,
-    over: Option<Seen>,
-}
-
 /// The tier.
 pub(crate) struct L2 {
     redis: Redis,
     clock: RedisClock,
     keys: Keyspace,
     generation: Generation,
-    set_newer: Script,
-    fill_over: Script,
-    set_accepted: Script,
-    drop_unless: Script,
+    scripts: Scripts,
+    address: Arc<Address>,
     counters: Arc<Counters>,
 }
 
 impl L2 {
-    /// The tier below `namespace`. Nothing is sent yet.
-    pub(crate) fn new(redis: Redis, namespace: &str, clock: Clock, counters: Arc<Counters>) -> L2 {
+    /// The tier below `namespace`, which tells of its changes at `address`. Nothing is sent yet.
+    pub(crate) fn new(
+        redis: Redis,
+        namespace: &str,
+        address: Arc<Address>,
+        clock: Clock,
+        counters: Arc<Counters>,
+    ) -> L2 {
         let keys = Keyspace::new(namespace);
         L2 {
             clock: RedisClock::new(redis.clone(), clock.clone()),
             generation: Generation::new(redis.clone(), clock, keys.engine("generation")),
-            set_newer: Script::new(include_str!("set_newer.lua")),
-            fill_over: Script::new(include_str!("fill_over.lua")),
-            set_accepted: Script::new(include_str!("set_accepted.lua")),
-            drop_unless: Script::new(include_str!("drop_unless.lua")),
+            scripts: Scripts::new(),
+            address,
             redis,
             keys,
             counters,
@@ -110,127 +127,139 @@ impl L2 {
     pub(crate) async fn get(&self, key: &str, deadline: Deadline) -> Result<Answer> {
         let full = self.keys.value(key);
         let (text, now_ms) = self.beside(self.redis.get(&full, deadline), deadline).await?;
-        match text.map_or(Some(Answer::Nothing(None)), |text| self.read(&text, now_ms)) {
-            Some(answer) => Ok(answer),
-            None => {
-                self.discard(&[full], deadline).await;
-                Ok(Answer::Nothing(None))
-            }
-        }
+        Ok(self.answers(vec![text], now_ms, deadline).await?.pop().unwrap_or(Answer::Closed))
     }
 
     /// The same for many keys, in order, with one MGET.
     pub(crate) async fn get_many(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<Vec<Answer>> {
         let full: Vec<String> = keys.iter().map(|key| self.keys.value(key)).collect();
         let (texts, now_ms) = self.beside(self.redis.get_many(&full, deadline), deadline).await?;
-        let mut damaged = Vec::new();
-        let all = full.into_iter().zip(texts).map(|(full, text)| {
-            let Some(text) = text else { return Answer::Nothing(None) };
-            self.read(&text, now_ms).unwrap_or_else(|| {
-                damaged.push(full);
-                Answer::Nothing(None)
-            })
-        });
-        let all = all.collect();
-        self.discard(&damaged, deadline).await;
-        Ok(all)
+        self.answers(texts, now_ms, deadline).await
     }
 
-    /// Sets a value; false if a later one's value or drop is there.
-    pub(crate) async fn set(
+    /// Asks to be the one who loads a key. The lease ends by itself after `life`.
+    pub(crate) async fn lease(
+        &self,
+        key: &str,
+        seen: &Seen,
+        life: Duration,
+        deadline: Deadline,
+    ) -> Result<Leased> {
+        let generation = self.generation.get_fresh(deadline).await?;
+        let (sequence, content) = (random::word(), Content::Lease);
+        let record = encode(&L2Entry { generation, sequence, expiry_ms: 0, content })?;
+        let lease = Lease { full: self.keys.value(key), record };
+        // Nobody is told of a lease.
+        let args = [&b""[..], b"", &lease.record, &millis(life), &seen.0];
+        let keys = [&lease.full[..]];
+        let asked = self.redis.eval_bytes(&self.scripts.lease, &keys, &args, deadline);
+        let (answer, now_ms) = self.beside(asked, deadline).await?;
+        match &answer[..] {
+            b"yours" => Ok(Leased::Mine(lease)),
+            b"busy" => Ok(Leased::Other(Answer::Busy)),
+            b"closed" => Ok(Leased::Other(Answer::Closed)),
+            _ => {
+                let answers = self.answers(vec![Some(answer)], now_ms, deadline).await?;
+                Ok(Leased::Other(answers.into_iter().next().unwrap_or(Answer::Closed)))
+            }
+        }
+    }
+
+    /// Sets what a source gave, if the lease lived all the time; says whether it did.
+    pub(crate) async fn fill(
+        &self,
+        key: &str,
+        lease: &Lease,
+        data: Option<Bytes>,
+        life: Option<Duration>,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let content = data.map_or(Content::Absent, Content::Value);
+        let (entry, px) = self.entry(content, life, 0, deadline).await?;
+        self.run(&self.scripts.fill, key, &lease.full, &[&lease.record, &entry, &px], deadline).await
+    }
+
+    /// Keeps a lease for `life` from now on; no life gives it back. Says whether it was still there.
+    pub(crate) async fn hold(
+        &self,
+        key: &str,
+        lease: &Lease,
+        life: Duration,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let life = life.as_millis().to_string();
+        self.run(&self.scripts.hold, key, &lease.full, &[&lease.record, life.as_bytes()], deadline).await
+    }
+
+    /// A writer begins: it counts as gone after `life`.
+    pub(crate) async fn fence(
+        &self,
+        key: &str,
+        token: &str,
+        life: Duration,
+        deadline: Deadline,
+    ) -> Result<()> {
+        self.generation.get(deadline).await?;
+        let full = self.keys.value(key);
+        self.run(&self.scripts.fence, key, &full, &[token.as_bytes(), &millis(life)], deadline)
+            .await
+            .map(|_| ())
+    }
+
+    /// A writer ends; says whether its value, or that from before it, is there now.
+    pub(crate) async fn unfence(
+        &self,
+        key: &str,
+        token: &str,
+        end: End<'_>,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let (how, entry) = match end {
+            End::Value(data, life) => {
+                ("set", Some(self.entry(Content::Value(data.clone()), life, 0, deadline).await?))
+            }
+            End::Dropped => ("drop", None),
+            End::Aborted => ("keep", None),
+        };
+        let (entry, px) = entry.unwrap_or_default();
+        let args = [token.as_bytes(), how.as_bytes(), &entry, &px];
+        self.run(&self.scripts.unfence, key, &self.keys.value(key), &args, deadline).await
+    }
+
+    /// Sets a value that no transaction wrote, or, with the sequence of a delayed write, one that none has written yet. Says
+    /// whether it is there: not while a writer is under way, and not before that of a later accepted write.
+    pub(crate) async fn put(
         &self,
         key: &str,
         data: Bytes,
         life: Option<Duration>,
-        stamp: Stamp,
+        accepted: Option<u64>,
         deadline: Deadline,
     ) -> Result<bool> {
-        let (text, px) = self.entry(Content::Value(data), life, stamp, deadline).await?;
-        let full = self.keys.value(key);
-        match stamp {
-            Stamp::Version(0) => {
-                self.redis.set(&full, &text, SetOptions { px, only_new: false }, deadline).await
-            }
-            Stamp::Version(_) => self.set_by(&self.set_newer, &full, &text, px, deadline).await,
-            Stamp::Accepted(_) => self.set_by(&self.set_accepted, &full, &text, px, deadline).await,
-        }
+        let sequence = accepted.unwrap_or(0);
+        let (entry, px) = self.entry(Content::Value(data), life, sequence, deadline).await?;
+        let script = if accepted.is_some() { &self.scripts.accept } else { &self.scripts.put };
+        self.run(script, key, &self.keys.value(key), &[&entry, &px], deadline).await
     }
 
-    /// Drops keys for a transaction: values of older ones that arrive later are kept out. What a later one left stays.
-    pub(crate) async fn drop_at<K: AsRef<str>>(
-        &self,
-        keys: &[K],
-        version: u64,
-        deadline: Deadline,
-    ) -> Result<()> {
-        let generation = self.generation.get_fresh(deadline).await?;
-        let entry = dropped(generation, version);
-        let (text, px) = (encode(&entry)?, Some(DROPPED_LIFE.as_millis() as u64));
-        let drops = keys.iter().map(|key| self.set_newer_at(key.as_ref(), &text, px, deadline));
-        join_all(drops).await.into_iter().collect()
+    /// Drops keys; gives how many there were.
+    pub(crate) async fn drop_keys<K: AsRef<str>>(&self, keys: &[K], deadline: Deadline) -> Result<u64> {
+        let drops = keys.iter().map(|key| async {
+            let key = key.as_ref();
+            self.run(&self.scripts.drop, key, &self.keys.value(key), &[], deadline).await
+        });
+        join_all(drops).await.into_iter().try_fold(0, |count, was| Ok(count + u64::from(was?)))
     }
 
-    /// Drops a key for a transaction unless it holds what may stay; says whether it does.
-    pub(crate) async fn drop_unless(
-        &self,
-        key: &str,
-        stays: Stays,
-        version: u64,
-        deadline: Deadline,
-    ) -> Result<bool> {
-        let generation = self.generation.get_fresh(deadline).await?;
-        let (text, px) = (encode(&dropped(generation, version))?, DROPPED_LIFE.as_millis().to_string());
+    /// Drops a key unless it holds what may stay; says whether it does.
+    pub(crate) async fn drop_unless(&self, key: &str, stays: Stays, deadline: Deadline) -> Result<bool> {
+        let generation = self.generation.get_fresh(deadline).await?.to_be_bytes();
         let (hex, sequence) = match stays {
             Stays::Digest(digest) => (digest.iter().map(|byte| format!("{byte:02x}")).collect(), Vec::new()),
             Stays::Since(sequence) => (String::new(), sequence.to_be_bytes().to_vec()),
         };
-        let (full, args) = (self.keys.value(key), [&text[..], px.as_bytes(), hex.as_bytes(), &sequence]);
-        Ok(self.redis.eval_int(&self.drop_unless, &[&full], &args, deadline).await? == 1)
-    }
-
-    /// Makes a fill ready. `None` if it may not replace what the reader saw.
-    pub(crate) async fn prepare_fill(
-        &self,
-        key: &str,
-        data: Option<Bytes>,
-        life: Option<Duration>,
-        over: Option<Seen>,
-        deadline: Deadline,
-    ) -> Result<Option<Fill>> {
-        if let Some(seen) = &over
-            && seen.generation != self.generation.known()
-            && seen.generation == self.generation.renew(deadline).await?
-        {
-            // It was of a generation that this process had not heard of.
-            return Ok(None);
-        }
-        let content = data.map_or(Content::Absent, Content::Value);
-        let version = self.version_after(over.as_ref());
-        let (text, px) = self.entry(content, life, Stamp::Version(version), deadline).await?;
-        Ok(Some(Fill { full: self.keys.value(key), text, px, over }))
-    }
-
-    /// Sets what a source gave, where nothing is or still is what the reader saw: a read never replaces what a writer
-    /// put. Says whether it did.
-    pub(crate) async fn fill(&self, fill: Fill, deadline: Deadline) -> Result<bool> {
-        let Fill { full, text, px, over } = fill;
-        let Some(seen) = over else {
-            return self.redis.set(&full, &text, SetOptions { px, only_new: true }, deadline).await;
-        };
-        let px = px.unwrap_or(0).to_string();
-        let args = [&text, px.as_bytes(), &seen.header];
-        Ok(self.redis.eval_int(&self.fill_over, &[&full], &args, deadline).await? == 1)
-    }
-
-    /// The version of what is read after such an entry was seen: that of the drop, so that older writes stay out.
-    pub(crate) fn version_after(&self, seen: Option<&Seen>) -> u64 {
-        seen.filter(|seen| seen.generation == self.generation.known()).map_or(0, |seen| seen.version)
-    }
-
-    /// Deletes keys; gives how many there were.
-    pub(crate) async fn delete<K: AsRef<str>>(&self, keys: &[K], deadline: Deadline) -> Result<u64> {
-        let full: Vec<String> = keys.iter().map(|key| self.keys.value(key.as_ref())).collect();
-        self.redis.delete(&full, deadline).await
+        let args = [hex.as_bytes(), &sequence, &generation];
+        self.run(&self.scripts.drop_unless, key, &self.keys.value(key), &args, deadline).await
     }
 
     /// A round trip.
@@ -238,20 +267,19 @@ impl L2 {
         self.redis.ping(deadline).await
     }
 
-    async fn set_newer_at(&self, key: &str, text: &[u8], px: Option<u64>, deadline: Deadline) -> Result<()> {
-        self.set_by(&self.set_newer, &self.keys.value(key), text, px, deadline).await.map(|_| ())
-    }
-
-    async fn set_by(
+    /// Runs a script about one key whose answer is whether.
+    async fn run(
         &self,
         script: &Script,
+        key: &str,
         full: &str,
-        text: &[u8],
-        px: Option<u64>,
+        args: &[&[u8]],
         deadline: Deadline,
     ) -> Result<bool> {
-        let px = px.unwrap_or(0).to_string();
-        Ok(self.redis.eval_int(script, &[full], &[text, px.as_bytes()], deadline).await? == 1)
+        let (channel, message) = (self.address.channel()?, self.address.change_of(key));
+        let args: Vec<&[u8]> =
+            [channel.as_bytes(), &message].into_iter().chain(args.iter().copied()).collect();
+        Ok(self.redis.eval_int(script, &[full], &args, deadline).await? > 0)
     }
 
     /// Runs a read with the renewals of time and generation on their way beside it. Gives Redis' time after it.
@@ -262,64 +290,68 @@ impl L2 {
         read
     }
 
+    /// The record of an entry, and its life in milliseconds for a script.
     async fn entry(
         &self,
         content: Content,
         life: Option<Duration>,
-        stamp: Stamp,
+        sequence: u64,
         deadline: Deadline,
-    ) -> Result<(Vec<u8>, Option<u64>)> {
-        let (version, accepted) = match stamp {
-            Stamp::Version(version) => (version, false),
-            Stamp::Accepted(sequence) => (sequence, true),
-        };
+    ) -> Result<(Vec<u8>, Vec<u8>)> {
         let generation = self.generation.get_fresh(deadline).await?;
         let px = life.map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1));
         let expiry_ms = match px {
             Some(px) => self.clock.now_ms(deadline).await?.saturating_add(px),
             None => 0,
         };
-        Ok((encode(&L2Entry { generation, version, accepted, expiry_ms, content })?, px))
+        let record = encode(&L2Entry { generation, sequence, expiry_ms, content })?;
+        Ok((record, px.unwrap_or(0).to_string().into_bytes()))
     }
 
-    /// What a string says; `None` if it is damaged.
-    fn read(&self, text: &Bytes, now_ms: u64) -> Option<Answer> {
-        let entry = match L2Entry::decode(text) {
+    /// What records say, in order.
+    async fn answers(
+        &self,
+        texts: Vec<Option<Bytes>>,
+        now_ms: u64,
+        deadline: Deadline,
+    ) -> Result<Vec<Answer>> {
+        let decoded = texts.into_iter().map(|text| text.map(|text| (L2Entry::decode(&text), text)));
+        let decoded: Vec<_> = decoded.collect();
+        let known = self.generation.known();
+        let of_another = |decoded: &Decoded| matches!(decoded, Decoded::Entry(it) if it.generation != known);
+        // This process may not have heard of it.
+        if decoded.iter().flatten().any(|(decoded, _)| of_another(decoded)) {
+            self.generation.renew(deadline).await?;
+        }
+        Ok(decoded.into_iter().map(|record| self.answer(record, now_ms)).collect())
+    }
+
+    fn answer(&self, record: Option<(Decoded, Bytes)>, now_ms: u64) -> Answer {
+        let Some((decoded, text)) = record else { return Answer::Nothing(Seen::default()) };
+        // Copied, so that the load does not hold the old value.
+        let unusable = || Answer::Nothing(Seen(Bytes::copy_from_slice(&text[..text.len().min(HEADER_LEN)])));
+        let L2Entry { generation, expiry_ms, content, .. } = match decoded {
             Decoded::Entry(entry) => entry,
-            Decoded::Later => return Some(Answer::Nothing(None)),
+            Decoded::Fence | Decoded::Later => return Answer::Closed,
             Decoded::Damaged => {
                 self.counters.l2_undecodable.inc();
-                return None;
+                return unusable();
             }
         };
-        let L2Entry { generation, version, accepted, expiry_ms, content } = entry;
-        // Of an accepted value no transaction is known.
-        let version = if accepted { 0 } else { version };
         let data = match content {
-            Content::Value(data) if generation == self.generation.known() => Some(data),
-            Content::Absent if generation == self.generation.known() => None,
-            _ => {
-                // Copied, so that the load does not hold the old value.
-                let header = Bytes::copy_from_slice(&text[..HEADER_LEN]);
-                return Some(Answer::Nothing(Some(Seen { header, generation, version })));
-            }
+            Content::Value(data) => Some(data),
+            Content::Absent => None,
+            Content::Lease => return Answer::Busy,
         };
-        let found = life_left(expiry_ms, now_ms).map(|life| Found { data, version, life });
-        Some(found.map_or(Answer::Nothing(None), Answer::Found))
-    }
-
-    /// Deletes what is no entry, which would otherwise keep every fill out. That a writer may have put a good one there
-    /// meanwhile only costs a miss.
-    async fn discard(&self, full: &[String], deadline: Deadline) {
-        if let Err(error) = self.redis.delete(full, deadline).await {
-            log::debug!("could not delete unreadable cache entries: {error}");
+        if generation != self.generation.known() {
+            return unusable();
         }
+        life_left(expiry_ms, now_ms).map_or_else(unusable, |life| Answer::Found(Found { data, life }))
     }
 }
 
-/// What a transaction that dropped its key leaves.
-fn dropped(generation: u64, version: u64) -> L2Entry {
-    L2Entry { generation, version, accepted: false, expiry_ms: 0, content: Content::Dropped }
+fn millis(life: Duration) -> Vec<u8> {
+    life.as_millis().max(1).to_string().into_bytes()
 }
 
 fn encode(entry: &L2Entry) -> Result<Vec<u8>> {

@@ -125,6 +125,11 @@ impl Loader {
         self.0.flights.lock().remove(key);
     }
 
+    /// Detaches every flight.
+    pub(crate) fn forget_all(&self) {
+        self.0.flights.lock().clear();
+    }
+
     /// Flights that can be joined.
     #[cfg(test)]
     pub(crate) fn flying(&self) -> usize {

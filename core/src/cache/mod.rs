@@ -7,18 +7,19 @@
 //! A read, as the engine plays it:
 //! ```text
 //! peek ─ hit ─▶ done
-//!   └ miss ─▶ loader.begin ─ somebody loads ─▶ wait
+//!   └ miss ─▶ loader.begin ─ this process loads ─▶ wait
 //!                  └ mine ─▶ get_shared ─ hit ─▶ complete
-//!                                 └ Miss{epoch} ─▶ source ─▶ fill(miss) ─▶ complete
+//!                                 └ miss ─▶ admit ─ another process loaded ─▶ complete
+//!                                             └ Miss{epoch, lease} ─▶ source ─▶ fill(miss) ─▶ complete
 //! ```
 //! Invariants:
 //! - Nothing that was read before a write of its key was acknowledged is put into L1 after it: the stripe's epoch is
-//!   taken before the read and checked, under the stripe's lock, at the insert.
-//! - A read never replaces what a writer put: fills are conditional in L2, gated in L1.
-//! - Of two transactions that wrote or dropped one key the later one's outcome stays, in either tier, in whatever order
-//!   they arrive: in L2 a drop leaves a short-lived entry with its version, which a read after it may fill (ADR 0005); in
-//!   L1 a transaction's change is known to be under way from before its COMMIT on.
-//! - L2 entries belong to one database; those of another one are misses, as their versions say nothing here.
+//!   taken before the read and checked, under the stripe's lock, at the insert. Other processes' writes move it too.
+//! - A read fills L2 under a lease only, which ends with anything that happens to the key.
+//! - A transaction fences its keys in L2 before its COMMIT. It leaves its value only if nothing else happened to the key
+//!   meanwhile; a writer that goes away leaves nothing once its fence ends, whatever became of its transaction (ADR 0011).
+//! - Neither tier is read while this process does not hear what the others change (`bus`).
+//! - L2 entries belong to one database; those of another one are misses, as its rows are others.
 //! - A copy of an L1 entry nearer to the reader counts only while nothing in its stripe of L1 was changed.
 //! - An entry stays in L1 no longer than what is left of its life, and never longer than `l1_ttl`.
 //! - A read that begins after an acknowledged write never joins a load that began before it.
@@ -26,7 +27,10 @@
 //! - A write or drop whose caller goes away half-way leaves nothing old in L1.
 //! - Redis' content is untrusted input: what does not check out is a miss.
 
+mod admit;
+mod bus;
 mod epochs;
+mod fence;
 mod front;
 mod generation;
 mod header;
@@ -35,12 +39,15 @@ mod l2;
 mod life;
 mod loader;
 mod rows;
+mod scripts;
 mod settle;
 mod source;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub(crate) use epochs::Epoch;
+pub(crate) use fence::Fence;
 pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;
 pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter};
@@ -54,14 +61,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::base::service::Services;
 use crate::base::{Clock, Deadline};
+use crate::cache::admit::Permit;
+use crate::cache::bus::{Address, BeforeListening, Bus, BusParts};
 use crate::cache::epochs::Epochs;
 use crate::cache::l1::L1;
-use crate::cache::l2::{Answer, Found, L2, Seen};
-pub(crate) use crate::cache::l2::{Stamp, Stays};
+pub(crate) use crate::cache::l2::Stays;
+use crate::cache::l2::{Answer, Found, L2};
+use crate::cache::trust::Trust;
 use crate::config::Ttl;
 use crate::error::{Error, ErrorKind, Result};
-use crate::redis::Redis;
+use crate::redis::{Keyspace, Redis};
 use crate::telemetry::Counters;
 
 /// Failures of L2 are logged once in this time; the counter has them all.
@@ -76,15 +87,24 @@ pub(crate) struct CacheSettings {
     pub(crate) l1_max_cost: u64,
     /// How long entries live.
     pub(crate) life: LifeRules,
+    /// How long a value that another process has overwritten may be served at the most.
+    pub(crate) coherence_bound: Duration,
+    /// How long a read waits for another process that loads the same key.
+    pub(crate) lease_wait: Duration,
+    /// Time to subscribe to the bus.
+    pub(crate) connect_timeout: Duration,
 }
 
 /// The tiers as one.
 pub(crate) struct Caches {
     l1: L1,
     l2: Option<L2>,
+    /// None without L2: nobody else is heard then.
+    bus: Option<Arc<Bus>>,
     epochs: Arc<Epochs>,
     loader: Loader,
     life: LifeRules,
+    lease_wait: Duration,
     clock: Clock,
     counters: Arc<Counters>,
     logged_ms: AtomicU64,
@@ -106,8 +126,8 @@ pub(crate) struct Miss {
     pub(crate) epoch: Epoch,
     /// Why L2 could not be asked, if that is why: the key may have a value there.
     pub(crate) error: Option<Error>,
-    /// What L2 had that a fill may replace.
-    seen: Option<Seen>,
+    /// What may be done with what a source gives.
+    permit: Permit,
 }
 
 /// What [`Caches::drop_unless`] knows a value by: its SHA-1. Not for secrets.
@@ -124,23 +144,86 @@ impl Caches {
         counters: Arc<Counters>,
     ) -> Caches {
         let epochs = Arc::new(Epochs::new());
-        let l2 = redis.map(|redis| L2::new(redis, &settings.namespace, clock.clone(), counters.clone()));
+        let trust = Arc::new(if redis.is_some() { Trust::none() } else { Trust::always() });
+        let l1 =
+            L1::new(settings.l1_max_cost, epochs.clone(), trust.clone(), clock.clone(), counters.clone());
+        let loader = Loader::new(counters.clone());
+        let address = Arc::new(Address::new(Keyspace::new(&settings.namespace).engine("bus")));
+        let bus = redis.clone().map(|redis| {
+            Arc::new(Bus::new(BusParts {
+                redis,
+                address: address.clone(),
+                l1: l1.clone(),
+                loader: loader.clone(),
+                trust,
+                clock: clock.clone(),
+                counters: counters.clone(),
+                bound: settings.coherence_bound,
+                connect_timeout: settings.connect_timeout,
+            }))
+        });
+        let l2 =
+            redis.map(|redis| L2::new(redis, &settings.namespace, address, clock.clone(), counters.clone()));
         Caches {
-            l1: L1::new(settings.l1_max_cost, epochs.clone(), clock.clone(), counters.clone()),
+            l1,
             l2,
+            bus,
             epochs,
-            loader: Loader::new(counters.clone()),
+            loader,
             life: settings.life,
+            lease_wait: settings.lease_wait,
             clock,
             counters,
             logged_ms: AtomicU64::new(0),
         }
     }
 
+    /// Whether there is an L2.
+    pub(crate) fn has_shared(&self) -> bool {
+        self.l2.is_some()
+    }
+
+    /// Says what has to be done each time before this process trusts what it hears from then on.
+    pub(crate) fn before_listening(&self, hook: BeforeListening) {
+        if let Some(bus) = &self.bus {
+            bus.before_listening(hook);
+        }
+    }
+
+    /// Begins to listen to the other processes.
+    pub(crate) fn start(&self, services: &Services) {
+        if let Some(bus) = &self.bus {
+            let bus = bus.clone();
+            services.start(move |stop| bus.run(stop));
+        }
+    }
+
+    /// Waits until the other processes are heard.
+    ///
+    /// # Errors
+    /// Why they are not.
+    pub(crate) async fn joined(&self, deadline: Deadline) -> Result<()> {
+        match &self.bus {
+            Some(bus) => bus.joined(deadline).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the caches may be read: the other processes are heard, or there are none.
+    pub(crate) fn is_coherent(&self) -> bool {
+        self.bus.as_ref().is_none_or(|bus| bus.is_trusted())
+    }
+
+    /// The time in which a message on the bus comes back that this part of them did not exceed.
+    pub(crate) fn bus_lag(&self, part: f64) -> Duration {
+        self.bus.as_ref().map_or(Duration::ZERO, |bus| bus.lag.quantile(part))
+    }
+
     /// Says which database the entries of L2 belong to. Until then L2 is as if it were away.
     pub(crate) fn belong_to(&self, database: &str) {
-        if let Some(l2) = &self.l2 {
+        if let Some((l2, bus)) = self.l2.as_ref().zip(self.bus.as_ref()) {
             l2.belongs_to(database);
+            bus.belongs_to(database);
         }
     }
 
@@ -180,17 +263,19 @@ impl Caches {
 
     /// L2 alone, for who has looked into L1 already. A hit enters L1.
     pub(crate) async fn get_shared(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
-        let epoch = self.epochs.epoch(key);
-        let found = match &self.l2 {
-            Some(l2) => l2.get(key, deadline).await,
-            None => Ok(Answer::Nothing(None)),
+        let lookup = match &self.l2 {
+            Some(l2) => self.look(l2, key, deadline).await,
+            None => miss(self.epochs.epoch(key), Permit::Memory),
         };
-        match found {
+        self.count(&lookup);
+        lookup
+    }
+
+    async fn look(&self, l2: &L2, key: &Arc<str>, deadline: Deadline) -> Lookup {
+        let epoch = self.epochs.epoch(key);
+        match self.while_coherent(l2.get(key, deadline)).await {
             Ok(answer) => self.take_in(key, answer, epoch),
-            Err(error) => {
-                self.note_failure(&error);
-                self.miss(epoch, Some(error), None)
-            }
+            Err(error) => self.failed(epoch, error),
         }
     }
 
@@ -210,54 +295,81 @@ impl Caches {
     /// L2 alone for many keys: one MGET; one result per key, in order.
     pub(crate) async fn get_many_shared(&self, keys: &[Arc<str>], deadline: Deadline) -> Vec<Lookup> {
         let epochs: Vec<Epoch> = keys.iter().map(|key| self.epochs.epoch(key)).collect();
-        let found = match &self.l2 {
-            Some(l2) if !keys.is_empty() => l2.get_many(keys, deadline).await,
-            _ => Ok(vec![Answer::Nothing(None); keys.len()]),
+        let lookups: Vec<Lookup> = match self.l2.as_ref().filter(|_| !keys.is_empty()) {
+            Some(l2) => match self.while_coherent(l2.get_many(keys, deadline)).await {
+                Ok(found) => {
+                    let each = keys.iter().zip(found).zip(epochs);
+                    each.map(|((key, answer), epoch)| self.take_in(key, answer, epoch)).collect()
+                }
+                Err(error) => epochs.into_iter().map(|epoch| self.failed(epoch, error.clone())).collect(),
+            },
+            None => epochs.into_iter().map(|epoch| miss(epoch, Permit::Memory)).collect(),
         };
-        match found {
-            Ok(found) => {
-                let each = keys.iter().zip(found).zip(epochs);
-                each.map(|((key, answer), epoch)| self.take_in(key, answer, epoch)).collect()
-            }
-            Err(error) => {
-                self.note_failure(&error);
-                epochs.into_iter().map(|epoch| self.miss(epoch, Some(error.clone()), None)).collect()
-            }
+        lookups.iter().for_each(|lookup| self.count(lookup));
+        lookups
+    }
+
+    fn count(&self, lookup: &Lookup) {
+        if matches!(lookup, Lookup::Miss(_)) {
+            self.counters.misses.inc();
         }
     }
 
-    /// A change of keys begins that [`Caches::write`] or [`Caches::drop_keys`] will end: for a transaction before its
+    /// A read of L2, which says nothing while the other processes are not heard.
+    async fn while_coherent<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        let deaf = || {
+            let why = "Redis is not read while the bus of invalidations is not heard";
+            Error::new(ErrorKind::Cache, why)
+        };
+        if !self.is_coherent() {
+            return Err(deaf());
+        }
+        let found = read.await?;
+        if self.is_coherent() { Ok(found) } else { Err(deaf()) }
+    }
+
+    /// A change of keys begins that one of the following will end: for a transaction before its
     /// COMMIT, so that the later one of two that overlap cannot go unseen by the earlier.
     pub(crate) fn begin<K: AsRef<str>>(&self, keys: &[K]) -> Settle {
         let keys = keys.iter().map(|key| key.as_ref().into()).collect();
         Settle::begin(&self.l1, &self.loader, keys)
     }
 
-    /// Puts a value that was just written under the change's one key into both tiers; if that of a later write, or a later
-    /// drop, is there, it is left out. `ttl: None` is `default_ttl`.
+    /// Puts a value under the change's one key into both tiers: one that no transaction wrote, or, with its accept sequence,
+    /// that of a delayed write. If a writer is under way, or a later accepted value is there, the key is left without.
+    /// `ttl: None` is `default_ttl`.
     ///
     /// # Errors
     /// If L2 failed. The key is gone from L1 then; L2 may or may not have the value.
-    pub(crate) async fn write(
+    pub(crate) async fn put(
         &self,
         change: Settle,
         data: Bytes,
         ttl: Option<Ttl>,
-        stamp: Stamp,
+        accepted: Option<u64>,
         deadline: Deadline,
     ) -> Result<()> {
         self.counters.cache_writes.inc();
         let life = self.life.of_value(ttl);
-        let [key] = change.keys() else { return Err(Error::new(ErrorKind::Internal, "a write of one key")) };
+        let key = change.key()?;
         let stored = match &self.l2 {
-            Some(l2) => l2.set(key, data.clone(), life, stamp, deadline).await,
+            Some(l2) => l2.put(key, data.clone(), life, accepted, deadline).await,
             None => Ok(true),
         };
-        // Of an accepted value no transaction is known.
-        let version = if let Stamp::Version(version) = stamp { version } else { 0 };
+        self.follow(change, data, life, stored)
+    }
+
+    /// Ends a change with a value whose way into L2 is known.
+    fn follow(
+        &self,
+        change: Settle,
+        data: Bytes,
+        life: Option<Duration>,
+        stored: Result<bool>,
+    ) -> Result<()> {
         match stored {
-            Ok(true) => change.commit(data, version, self.life.in_l1(life)),
-            // A later one's outcome is there: what L1 has may be neither.
+            Ok(true) => change.commit(data, self.life.in_l1(life)),
+            // Something else is there: what L1 has may be neither.
             Ok(false) => drop(change),
             Err(error) => {
                 drop(change);
@@ -268,43 +380,11 @@ impl Caches {
         Ok(())
     }
 
-    /// Keeps what a source gave, where nobody has written meanwhile. Never fails: the reader has its value.
-    ///
-    /// Run it to its end even if the reader goes away; see [`Loader::load`].
-    pub(crate) async fn fill(
-        &self,
-        key: &Arc<str>,
-        data: Option<Bytes>,
-        life: SourceLife,
-        miss: &Miss,
-        deadline: Deadline,
-    ) {
-        if !self.epochs.is_current(miss.epoch) {
-            self.counters.l1_refused.inc();
-            return;
-        }
-        let life = match data {
-            Some(_) => self.life.of_value(life.ttl),
-            None => Some(self.life.of_absence(life.absent_ttl)),
-        };
-        // A tier that just failed is not asked again.
-        let l2 = self.l2.as_ref().filter(|_| miss.error.is_none());
-        if let Some(l2) = l2
-            && !self.fill_shared(l2, key, data.clone(), life, miss, deadline).await
-        {
-            return;
-        }
-        let version = l2.map_or(0, |l2| l2.version_after(miss.seen.as_ref()));
-        self.keep(key, data, version, life, miss.epoch);
-        self.counters.cache_fills.inc();
-    }
-
-    /// Drops the change's keys from both tiers. `version` is that of the transaction that changed them, whose older ones
-    /// then put nothing back; 0 if there was none.
+    /// Drops the change's keys from both tiers.
     ///
     /// # Errors
     /// If L2 failed: it may still have them. They are gone from L1.
-    pub(crate) async fn drop_keys(&self, change: Settle, version: u64, deadline: Deadline) -> Result<()> {
+    pub(crate) async fn drop_keys(&self, change: Settle, deadline: Deadline) -> Result<()> {
         let keys = change.keys();
         if keys.is_empty() {
             return Ok(());
@@ -313,27 +393,18 @@ impl Caches {
         // Gone from L1 at once, and again when the change ends, as a read in between may have found it in L2.
         keys.iter().for_each(|key| self.l1.remove(key));
         let Some(l2) = &self.l2 else { return Ok(()) };
-        let dropped = match version {
-            0 => l2.delete(keys, deadline).await.map(|_| ()),
-            _ => l2.drop_at(keys, version, deadline).await,
-        };
-        dropped.inspect_err(|error| self.note_failure(error))
+        let dropped = l2.drop_keys(keys, deadline).await;
+        dropped.map(|_| ()).inspect_err(|error| self.note_failure(error))
     }
 
     /// Drops the change's one key from both tiers, unless L2 holds what may stay; without L2, unless L1 does.
     ///
     /// # Errors
     /// If L2 failed: it may still have it. It is gone from L1.
-    pub(crate) async fn drop_unless(
-        &self,
-        change: Settle,
-        stays: Stays,
-        version: u64,
-        deadline: Deadline,
-    ) -> Result<()> {
-        let [key] = change.keys() else { return Err(Error::new(ErrorKind::Internal, "a drop of one key")) };
+    pub(crate) async fn drop_unless(&self, change: Settle, stays: Stays, deadline: Deadline) -> Result<()> {
+        let key = change.key()?;
         let stays = match &self.l2 {
-            Some(l2) => l2.drop_unless(key, stays, version, deadline).await,
+            Some(l2) => l2.drop_unless(key, stays, deadline).await,
             None => Ok(match stays {
                 Stays::Digest(kept) => self.l1.get(key).flatten().is_some_and(|data| digest(&data) == kept),
                 // Nobody else's memory says which one it has.
@@ -357,69 +428,37 @@ impl Caches {
         self.l1.clear();
     }
 
-    /// Says whether L1 may keep the value too.
-    async fn fill_shared(
-        &self,
-        l2: &L2,
-        key: &Arc<str>,
-        data: Option<Bytes>,
-        life: Option<Duration>,
-        miss: &Miss,
-        deadline: Deadline,
-    ) -> bool {
-        let prepared = l2.prepare_fill(key, data, life, miss.seen.clone(), deadline).await;
-        let sent = match prepared {
-            // Looked at again after all that was waited for, as close before the fill as can be.
-            Ok(Some(_)) if !self.epochs.is_current(miss.epoch) => {
-                self.counters.l1_refused.inc();
-                return false;
-            }
-            Ok(Some(fill)) => l2.fill(fill, deadline).await,
-            Ok(None) => Ok(false),
-            Err(error) => Err(error),
-        };
-        match sent {
-            // Somebody else's value may be a newer one.
-            Ok(false) => false,
-            Ok(true) if self.epochs.is_current(miss.epoch) => true,
-            Ok(true) => {
-                // Written or dropped on the way: the fill may have come after it, with what was true before it.
-                self.counters.l1_refused.inc();
-                let change = self.begin(std::slice::from_ref(key));
-                if let Err(error) = l2.delete(change.keys(), deadline).await {
-                    self.note_failure(&error);
-                }
-                false
-            }
-            Err(error) => {
-                self.note_failure(&error);
-                true
-            }
-        }
+    /// Lets L2 be read although nobody listens, for tests of one process.
+    #[cfg(test)]
+    pub(crate) fn trust_forever(&self) {
+        self.bus.iter().for_each(|bus| bus.trust_forever());
     }
 
     fn take_in(&self, key: &Arc<str>, answer: Answer, epoch: Epoch) -> Lookup {
-        let Found { data, version, life } = match answer {
+        let Found { data, life } = match answer {
             Answer::Found(found) => found,
-            Answer::Nothing(seen) => return self.miss(epoch, None, seen),
+            Answer::Nothing(seen) => return miss(epoch, Permit::Ask(seen)),
+            Answer::Busy => return miss(epoch, Permit::Wait),
+            Answer::Closed => return miss(epoch, Permit::Nothing),
         };
         self.counters.l2_hits.inc();
         if data.is_none() {
             self.counters.absent_hits.inc();
         }
-        self.keep(key, data.clone(), version, life, epoch);
+        self.keep(key, data.clone(), life, epoch);
         Lookup::Hit(data)
     }
 
-    fn keep(&self, key: &Arc<str>, data: Option<Bytes>, version: u64, life: Option<Duration>, seen: Epoch) {
-        if !self.l1.insert_gated(key, data, version, self.life.in_l1(life), seen) {
+    fn keep(&self, key: &Arc<str>, data: Option<Bytes>, life: Option<Duration>, seen: Epoch) {
+        if !self.l1.insert_gated(key, data, self.life.in_l1(life), seen) {
             self.counters.l1_refused.inc();
         }
     }
 
-    fn miss(&self, epoch: Epoch, error: Option<Error>, seen: Option<Seen>) -> Lookup {
-        self.counters.misses.inc();
-        Lookup::Miss(Miss { epoch, error, seen })
+    /// L2 did not answer: what a source gives stays in this process.
+    fn failed(&self, epoch: Epoch, error: Error) -> Lookup {
+        self.note_failure(&error);
+        Lookup::Miss(Miss { epoch, error: Some(error), permit: Permit::Memory })
     }
 
     fn note_failure(&self, error: &Error) {
@@ -431,4 +470,8 @@ impl Caches {
             log::warn!("the Redis cache failed, going on without it: {error}");
         }
     }
+}
+
+fn miss(epoch: Epoch, permit: Permit) -> Lookup {
+    Lookup::Miss(Miss { epoch, error: None, permit })
 }

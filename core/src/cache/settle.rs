@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::cache::l1::L1;
 use crate::cache::loader::Loader;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A change of keys that is under way: of a transaction from before its COMMIT on, of any other write while L2 is told.
 /// However it ends, also by its caller going away, the epochs move, L1 has nothing old, and later reads join no older
@@ -29,10 +30,18 @@ impl Settle {
         &self.keys
     }
 
+    /// The key that changes, if it is one.
+    pub(super) fn key(&self) -> Result<&Arc<str>> {
+        match &self.keys[..] {
+            [key] => Ok(key),
+            _ => Err(Error::new(ErrorKind::Internal, "a change of one key")),
+        }
+    }
+
     /// Ends well: L1 has the new value, if no other change of the key overlapped.
-    pub(super) fn commit(mut self, data: Bytes, version: u64, life: Duration) {
+    pub(super) fn commit(mut self, data: Bytes, life: Duration) {
         for key in std::mem::take(&mut self.keys) {
-            self.l1.commit(&key, Some(data.clone()), version, life);
+            self.l1.commit(&key, Some(data.clone()), life);
             self.loader.forget(&key);
         }
     }

@@ -57,6 +57,31 @@ impl TimestampFormat {
     }
 }
 
+/// What a write to the database does while Redis cannot be told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnCacheDown {
+    /// It commits, together with a row from which any process tells Redis later.
+    #[default]
+    Available,
+    /// It fails before the database is touched.
+    Strict,
+}
+
+impl OnCacheDown {
+    /// Of a word that the catalogue allows.
+    pub(super) fn from_word(word: &str) -> OnCacheDown {
+        if word == "strict" { OnCacheDown::Strict } else { OnCacheDown::Available }
+    }
+
+    /// The word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            OnCacheDown::Available => "available",
+            OnCacheDown::Strict => "strict",
+        }
+    }
+}
+
 /// What an acknowledged aggregated write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum JournalClass {

@@ -38,7 +38,7 @@ pub use catalogue::{Form, Setting};
 pub use duration::{
     NumberUnit, TimeArgument, Ttl, delay_from_argument, duration_from_argument, parse_duration,
 };
-pub use format::{Int8Format, JournalClass, QueueFallback, TimestampFormat};
+pub use format::{Int8Format, JournalClass, OnCacheDown, QueueFallback, TimestampFormat};
 pub use input::{ConfigInput, EnvironmentSource, RESERVED_ENVIRONMENT};
 pub use secret::{Secret, redact};
 
@@ -62,6 +62,12 @@ pub struct Config {
     pub absent_ttl: Duration,
     /// TTLs are moved by up to ± this fraction. Default 0.05.
     pub ttl_jitter: f64,
+    /// Longest time that a value which another process has overwritten is served. Default 2 s.
+    pub coherence_bound: Duration,
+    /// How long a read waits for another process that loads the same key. Default 2 s.
+    pub lease_wait: Duration,
+    /// What a write to the database does while Redis cannot be told of it. Default available.
+    pub on_cache_down: OnCacheDown,
     /// Prefix of every Redis key. Default "zmsg".
     pub namespace: String,
     /// Longest key in bytes. Default 1 KiB.
@@ -202,6 +208,9 @@ impl Config {
             namespace: String::new(),
             max_key_bytes: 0,
             max_value_bytes: 0,
+            coherence_bound: none,
+            lease_wait: none,
+            on_cache_down: OnCacheDown::default(),
             connect_timeout: none,
             timeout: none,
             redis_timeout: none,
@@ -254,6 +263,9 @@ impl Config {
             "default_ttl" => self.default_ttl = given.ttl()?,
             "absent_ttl" => self.absent_ttl = given.duration()?,
             "ttl_jitter" => self.ttl_jitter = given.fraction()?,
+            "coherence_bound" => self.coherence_bound = given.duration()?,
+            "lease_wait" => self.lease_wait = given.duration()?,
+            "on_cache_down" => self.on_cache_down = OnCacheDown::from_word(given.choice()?),
             "namespace" => self.namespace = given.name()?,
             "max_key_bytes" => self.max_key_bytes = given.size()?,
             "max_value_bytes" => self.max_value_bytes = given.size()?,
@@ -330,6 +342,9 @@ impl Config {
             "default_ttl": self.default_ttl.to_string(),
             "absent_ttl": show_duration(self.absent_ttl),
             "ttl_jitter": self.ttl_jitter,
+            "coherence_bound": show_duration(self.coherence_bound),
+            "lease_wait": show_duration(self.lease_wait),
+            "on_cache_down": self.on_cache_down.word(),
             "namespace": self.namespace,
             "max_key_bytes": self.max_key_bytes,
             "max_value_bytes": self.max_value_bytes,

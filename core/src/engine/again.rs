@@ -15,29 +15,22 @@ pub(super) fn drop_later(
     caches: &Arc<Caches>,
     services: &Services,
     keys: Vec<Arc<str>>,
-    version: u64,
     redis_timeout: Duration,
 ) {
     if !keys.is_empty() {
         let (caches, time) = (Arc::downgrade(caches), redis_timeout.saturating_mul(2));
-        services.start(move |stop| repeat(caches, keys, version, time, stop));
+        services.start(move |stop| repeat(caches, keys, time, stop));
     }
 }
 
-async fn repeat(
-    caches: Weak<Caches>,
-    keys: Vec<Arc<str>>,
-    version: u64,
-    time: Duration,
-    mut stop: StopSignal,
-) {
+async fn repeat(caches: Weak<Caches>, keys: Vec<Arc<str>>, time: Duration, mut stop: StopSignal) {
     for seconds in AGAIN_AFTER {
         tokio::select! {
             () = stop.stopped() => return,
             () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
         }
         let Some(caches) = caches.upgrade() else { return };
-        let dropped = caches.drop_keys(caches.begin(&keys), version, Deadline::after(time)).await;
+        let dropped = caches.drop_keys(caches.begin(&keys), Deadline::after(time)).await;
         if let Err(error) = dropped {
             log::debug!("keys could not be dropped again: {error}");
         }

@@ -12,7 +12,7 @@ use crate::base::service::{Services, StopSignal};
 use crate::batch::{Gate, WeakBatcher};
 use crate::cache::{Caches, Stays};
 use crate::error::Result;
-use crate::store::{BatchHooks, DelayedKey, QueueHooks};
+use crate::store::{BatchHooks, DelayedKey, QueueHooks, Store, outbox};
 
 /// Keys that Redis is told of at once.
 const AT_ONCE: usize = 500;
@@ -25,6 +25,7 @@ pub(super) struct CachesFollow(Arc<Inner>);
 
 struct Inner {
     caches: Arc<Caches>,
+    store: Arc<dyn Store>,
     gate: Arc<Gate>,
     /// Knows the last values of aggregated writes. Weak, as it holds this.
     batcher: OnceLock<WeakBatcher>,
@@ -44,12 +45,13 @@ struct Changed {
 impl CachesFollow {
     pub(super) fn new(
         caches: Arc<Caches>,
+        store: Arc<dyn Store>,
         gate: Arc<Gate>,
         services: &Arc<Services>,
         redis_timeout: Duration,
     ) -> CachesFollow {
         let (batcher, services) = (OnceLock::new(), Arc::downgrade(services));
-        CachesFollow(Arc::new(Inner { caches, gate, batcher, services, redis_timeout }))
+        CachesFollow(Arc::new(Inner { caches, store, gate, batcher, services, redis_timeout }))
     }
 
     /// Says who knows the last values.
@@ -57,29 +59,30 @@ impl CachesFollow {
         let _ = self.0.batcher.set(batcher);
     }
 
-    async fn follow(&self, keys: Vec<Changed>, version: u64) {
-        let failed = self.0.tell_all(&keys, version).await;
+    async fn follow(&self, keys: Vec<Changed>) {
+        let failed = self.0.tell_all(&keys).await;
         if failed.is_empty() {
             return;
         }
-        log::warn!(
-            "the caches could not follow a transaction; {} keys are dropped again later",
-            failed.len()
-        );
+        log::warn!("the caches could not follow a transaction; {} keys are dropped later", failed.len());
+        match self.0.leave_to_all(&failed).await {
+            Ok(()) => return,
+            Err(error) => log::debug!("the outbox did not take them: {error}"),
+        }
         if let Some(services) = self.0.services.upgrade() {
             let inner = Arc::downgrade(&self.0);
-            services.start(move |stop| tell_again(inner, failed, version, stop));
+            services.start(move |stop| tell_again(inner, failed, stop));
         }
     }
 }
 
 impl Inner {
     /// Gives the keys of which Redis could not be told.
-    async fn tell_all(&self, keys: &[Changed], version: u64) -> Vec<Changed> {
+    async fn tell_all(&self, keys: &[Changed]) -> Vec<Changed> {
         let mut failed: Vec<Changed> = Vec::new();
         for chunk in keys.chunks(AT_ONCE) {
             // Once Redis has failed, the rest is left to the repetition: each would wait as long.
-            let told = if failed.is_empty() { self.tell(chunk, version).await.is_ok() } else { false };
+            let told = if failed.is_empty() { self.tell(chunk).await.is_ok() } else { false };
             if !told {
                 failed.extend_from_slice(chunk);
             }
@@ -89,7 +92,7 @@ impl Inner {
         failed
     }
 
-    async fn tell(&self, changed: &[Changed], version: u64) -> Result<()> {
+    async fn tell(&self, changed: &[Changed]) -> Result<()> {
         let _alone = self.gate.write().await;
         let deadline = Deadline::after(self.redis_timeout.saturating_mul(2));
         let last = self.last_values(&keys_of(changed));
@@ -100,12 +103,18 @@ impl Inner {
                 None => plain.push(key),
             }
         }
-        let dropped = self.caches.drop_keys(self.caches.begin(&plain), version, deadline).await;
+        let dropped = self.caches.drop_keys(self.caches.begin(&plain), deadline).await;
         let unless = unless.into_iter().map(|(key, stays)| {
             let change = self.caches.begin(std::slice::from_ref(key));
-            self.caches.drop_unless(change, stays, version, deadline)
+            self.caches.drop_unless(change, stays, deadline)
         });
         join_all(unless).await.into_iter().fold(dropped, |all, one| all.and(one))
+    }
+
+    /// Whoever reaches Redis drops them.
+    async fn leave_to_all(&self, failed: &[Changed]) -> Result<()> {
+        let deadline = Deadline::after(self.redis_timeout.saturating_mul(2));
+        outbox::add(&*self.store, &keys_of(failed), deadline).await
     }
 
     fn last_values(&self, keys: &[Arc<str>]) -> Vec<Option<[u8; 20]>> {
@@ -121,15 +130,15 @@ fn keys_of(changed: &[Changed]) -> Vec<Arc<str>> {
 }
 
 /// What was accepted meanwhile stays, as it would have.
-async fn tell_again(inner: Weak<Inner>, mut keys: Vec<Changed>, version: u64, mut stop: StopSignal) {
+async fn tell_again(inner: Weak<Inner>, mut keys: Vec<Changed>, mut stop: StopSignal) {
     for seconds in AGAIN_AFTER {
         tokio::select! {
             () = stop.stopped() => return,
             () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
         }
         let Some(inner) = inner.upgrade() else { return };
-        let failed = inner.tell_all(&keys, version).await;
-        if failed.is_empty() {
+        let failed = inner.tell_all(&keys).await;
+        if failed.is_empty() || inner.leave_to_all(&failed).await.is_ok() {
             return;
         }
         keys = failed;
@@ -142,16 +151,16 @@ async fn tell_again(inner: Weak<Inner>, mut keys: Vec<Changed>, version: u64, mu
 
 #[async_trait]
 impl BatchHooks for CachesFollow {
-    async fn committed(&self, keys: Vec<Arc<str>>, version: u64) {
-        self.follow(keys.into_iter().map(|key| Changed { key, since: None }).collect(), version).await;
+    async fn committed(&self, keys: Vec<Arc<str>>, _version: u64) {
+        self.follow(keys.into_iter().map(|key| Changed { key, since: None }).collect()).await;
     }
 }
 
 #[async_trait]
 impl QueueHooks for CachesFollow {
-    async fn committed(&self, keys: Vec<DelayedKey>, version: u64) {
+    async fn committed(&self, keys: Vec<DelayedKey>, _version: u64) {
         let changed = keys.into_iter().map(|DelayedKey { key, sequence }| Changed { key, since: sequence });
-        self.follow(changed.collect(), version).await;
+        self.follow(changed.collect()).await;
     }
 
     fn seen(&self, keys: &[Arc<str>]) {

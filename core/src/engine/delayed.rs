@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::fenced::Fenced;
 use super::limits::{check_data, check_key};
 use super::periodic::check_task;
 use super::write::own;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
 use crate::base::{Deadline, random, service};
-use crate::cache::Stamp;
 use crate::config::QueueFallback;
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{Accepted, Cancelled, Delayed, MOST_OP_ID, Queue};
@@ -182,9 +182,9 @@ impl Zmsg {
                 let cached = match (key, entry, sequence) {
                     (Some(key), Entry::Value(data), Some(sequence)) => {
                         let change = state.caches.begin(&[key]);
-                        state.write_key(change, data, options.write.ttl, Stamp::Accepted(sequence)).await
+                        state.put_key(change, data, options.write.ttl, Some(sequence)).await
                     }
-                    (Some(key), Entry::Dropped, _) => state.drop_keys(state.caches.begin(&[key]), 0).await,
+                    (Some(key), Entry::Dropped, _) => state.drop_keys(state.caches.begin(&[key])).await,
                     _ => Ok(()),
                 };
                 if let Err(error) = &cached {
@@ -196,22 +196,12 @@ impl Zmsg {
                 if error.kind() == ErrorKind::Queue && state.config.queue.fallback == QueueFallback::Sync =>
             {
                 log::warn!("a delayed write runs at once: {error}");
+                let value = if let Entry::Value(data) = entry { Some(data) } else { None };
+                let fenced = Fenced::begin(state, key.as_deref(), &options.write.invalidates, deadline).await;
                 let ran = queue.run_now(&delayed, deadline).await;
-                let version = ran.map_err(|error| error.with_op_id(&op_id))?;
-                let mut dropped = options.write.invalidates.clone();
-                let written = match (key, entry, version) {
-                    (Some(key), Entry::Value(data), Some(version)) => {
-                        let change = state.caches.begin(&[key]);
-                        state.write_key(change, data, options.write.ttl, Stamp::Version(version)).await
-                    }
-                    (key, ..) => {
-                        dropped.extend(key);
-                        Ok(())
-                    }
-                };
-                let version = version.unwrap_or(0);
-                let cached = state.drop_keys(state.caches.begin(&dropped), version).await.and(written);
-                Ok(Receipt::committed(op_id, crate::store::ExecResult::default(), cached.is_ok()))
+                let cached = fenced.end(&ran, value, options.write.ttl).await;
+                ran.map_err(|error| error.with_op_id(&op_id))?;
+                Ok(Receipt::committed(op_id, crate::store::ExecResult::default(), cached))
             }
             Err(error) => Err(error),
         }

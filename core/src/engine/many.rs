@@ -112,19 +112,38 @@ impl State {
     ) -> Vec<(Arc<str>, Result<Loaded>)> {
         let keys: Vec<Arc<str>> = guards.iter().map(|guard| guard.key().clone()).collect();
         let looked_up = self.caches.get_many_shared(&keys, deadline).await;
-        let (mut done, mut queries) = (Vec::with_capacity(keys.len()), Vec::new());
+        let (mut done, mut wanted, mut busy) = (Vec::with_capacity(keys.len()), Vec::new(), Vec::new());
         for (guard, lookup) in guards.into_iter().zip(looked_up) {
             match lookup {
                 Lookup::Hit(data) => done.push(land(guard, Ok(data))),
                 Lookup::Miss(miss) => match self.need(guard.key(), &miss) {
                     Need::Answer(answer) => done.push(land(guard, answer)),
-                    Need::Query(source, task) => queries.push(Query { guard, source, task, miss }),
+                    // Another process is at it: its value may be there by the time that the others are loaded.
+                    Need::Query(..) if miss.is_busy() => busy.push(guard),
+                    Need::Query(source, task) => wanted.push(Query { guard, source, task, miss }),
                 },
+            }
+        }
+        let mut queries = Vec::with_capacity(wanted.len());
+        let asked = join_all(wanted.into_iter().map(|query| async {
+            let asked = self.caches.ask_once(query.guard.key(), &query.miss, deadline).await;
+            (query, asked)
+        }));
+        for (query, asked) in asked.await {
+            match asked {
+                Lookup::Hit(data) => done.push(land(query.guard, Ok(data))),
+                Lookup::Miss(miss) if miss.is_busy() => busy.push(query.guard),
+                Lookup::Miss(miss) => queries.push(Query { miss, ..query }),
             }
         }
         if !queries.is_empty() {
             done.extend(self.load_from_sources(queries, deadline).await);
         }
+        let waited = busy.into_iter().map(|guard| async {
+            let loaded = self.load(&guard.key().clone(), deadline).await;
+            land(guard, loaded)
+        });
+        done.extend(join_all(waited).await);
         done
     }
 
@@ -135,12 +154,13 @@ impl State {
         deadline: Deadline,
     ) -> Vec<(Arc<str>, Result<Loaded>)> {
         let tasks: Vec<Task> = queries.iter().map(|query| query.task.clone()).collect();
-        let answers = match self.query_sources(&tasks, deadline).await {
+        let held: Vec<(Arc<str>, Miss)> =
+            queries.iter().map(|query| (query.guard.key().clone(), query.miss.clone())).collect();
+        let answers = match self.caches.holding_all(&held, self.query_sources(&tasks, deadline)).await {
             Ok(answers) => answers,
             Err(error) => vec![Err(error); queries.len()],
         };
-        join_all(queries.into_iter().zip(answers).map(|(query, rows)| self.settle(query, rows, deadline)))
-            .await
+        join_all(queries.into_iter().zip(answers).map(|(query, rows)| self.settle(query, rows))).await
     }
 
     async fn query_sources(&self, tasks: &[Task], deadline: Deadline) -> Result<Vec<Result<Vec<Row>>>> {
@@ -156,16 +176,8 @@ impl State {
         Ok(answers)
     }
 
-    async fn settle(
-        &self,
-        query: Query,
-        rows: Result<Vec<Row>>,
-        deadline: Deadline,
-    ) -> (Arc<str>, Result<Loaded>) {
-        let loaded = match rows {
-            Ok(rows) => self.keep(query.guard.key(), &query.source, rows, &query.miss, deadline).await,
-            Err(error) => Err(error),
-        };
+    async fn settle(&self, query: Query, rows: Result<Vec<Row>>) -> (Arc<str>, Result<Loaded>) {
+        let loaded = self.keep(query.guard.key(), &query.source, rows, &query.miss).await;
         land(query.guard, loaded)
     }
 }

@@ -9,14 +9,19 @@
 //! After an unknown outcome the drop is repeated a few times: if the COMMIT becomes visible late, a read in between may
 //! have cached what was before it.
 //!
-//! The caches hear before the COMMIT that a change is under way: of two transactions on one key the later one may be
+//! This process's memory hears before the COMMIT that a change is under way: of two transactions on one key the later one may be
 //! acknowledged while the earlier one has yet to tell the caches, and must not have its outcome undone by it.
 //!
 //! A write without data drops its key rather than leaving it: nothing older than an acknowledged write of a named
 //! key may be served (ADR 0002).
+//!
+//! Before the first task is sent the keys are fenced in Redis: until the transaction's end nobody reads or fills them there,
+//! and whoever dies in between leaves nothing old. If Redis cannot be told, `on_cache_down` decides: `strict` fails here,
+//! `available` commits along with a row in the outbox, from which any process drops the keys.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,19 +29,28 @@ use parking_lot::Mutex;
 
 use super::caller::Caller;
 use super::state::State;
-use crate::cache::{Settle, Stamp};
-use crate::config::Ttl;
+use crate::base::Deadline;
+use crate::cache::{Fence, Settle};
+use crate::config::{OnCacheDown, Ttl};
 use crate::error::Result;
-use crate::store::{CommitHooks, ExecResult, Outcome};
+use crate::sql::Rendered;
+use crate::store::{CommitHooks, ExecResult, Outcome, outbox};
+
+/// What is left of a fence at the last moment at which a COMMIT may be sent.
+pub(super) const FENCE_GUARD: Duration = Duration::from_secs(2);
 
 /// What one write does to the caches once its fate is known.
 pub(super) struct CacheAfterCommit {
     state: Arc<State>,
     /// The key and its new value; `None` drops the key.
-    entry: Option<(String, Option<Bytes>)>,
+    entry: Option<(Arc<str>, Option<Bytes>)>,
     ttl: Option<Ttl>,
-    invalidates: Vec<String>,
+    /// All keys: that of the entry first.
+    keys: Vec<Arc<str>>,
     caller: Caller,
+    /// The end of the call: no COMMIT is sent after it.
+    deadline: Deadline,
+    fence: OnceLock<Fence>,
     under_way: Mutex<Option<UnderWay>>,
     cached: AtomicBool,
 }
@@ -45,7 +59,6 @@ pub(super) struct CacheAfterCommit {
 struct UnderWay {
     written: Option<Settle>,
     dropped: Settle,
-    version: u64,
 }
 
 impl CacheAfterCommit {
@@ -53,17 +66,26 @@ impl CacheAfterCommit {
         state: Arc<State>,
         entry: Option<(String, Option<Bytes>)>,
         ttl: Option<Ttl>,
-        mut invalidates: Vec<String>,
+        invalidates: Vec<String>,
         caller: Caller,
+        deadline: Deadline,
     ) -> CacheAfterCommit {
-        // The key's own entry says what becomes of it.
-        invalidates.retain(|key| entry.as_ref().is_none_or(|(own, _)| own != key));
+        let entry = entry.map(|(key, data)| (Arc::<str>::from(key), data));
+        let mut keys: Vec<Arc<str>> = entry.iter().map(|(key, _)| key.clone()).collect();
+        for key in invalidates {
+            // The key's own entry says what becomes of it.
+            if !keys.iter().any(|own| **own == *key) {
+                keys.push(key.into());
+            }
+        }
         CacheAfterCommit {
             state,
             entry,
             ttl,
-            invalidates,
+            keys,
             caller,
+            deadline,
+            fence: OnceLock::new(),
             under_way: Mutex::new(None),
             cached: AtomicBool::new(false),
         }
@@ -74,54 +96,75 @@ impl CacheAfterCommit {
         self.cached.load(Ordering::Acquire)
     }
 
-    fn begin(&self, version: u64) -> UnderWay {
-        let caches = &self.state.caches;
-        let (mut written, mut dropped) = (None, self.invalidates.iter().collect::<Vec<_>>());
-        match &self.entry {
-            Some((key, Some(_))) => written = Some(caches.begin(std::slice::from_ref(key))),
-            Some((key, None)) => dropped.push(key),
-            None => {}
-        }
-        UnderWay { written, dropped: caches.begin(&dropped), version }
+    /// Of the keys: the first one is written if the entry has a value, the others are dropped.
+    fn split(&self) -> (&[Arc<str>], &[Arc<str>]) {
+        let written = usize::from(matches!(&self.entry, Some((_, Some(_)))));
+        self.keys.split_at(written)
+    }
+
+    fn begin(&self) -> UnderWay {
+        let (caches, (written, dropped)) = (&self.state.caches, self.split());
+        let written = (!written.is_empty()).then(|| caches.begin(written));
+        UnderWay { written, dropped: caches.begin(dropped) }
     }
 
     async fn apply(&self, under_way: UnderWay) -> Result<()> {
-        let UnderWay { written, dropped, version } = under_way;
-        let dropped = self.state.drop_keys(dropped, version).await;
-        let written = match (written, &self.entry) {
-            (Some(change), Some((_, Some(data)))) => {
-                self.state.write_key(change, data.clone(), self.ttl, Stamp::Version(version)).await
-            }
-            _ => Ok(()),
+        let UnderWay { written, dropped } = under_way;
+        let (caches, deadline) = (&self.state.caches, self.state.cache_deadline());
+        let Some(fence) = self.fence.get() else {
+            // What was committed along says it to every process; this one's own memory at least is told now.
+            let changes = written.into_iter().chain([dropped]);
+            return self.state.drop_all(changes.collect()).await;
         };
+        let dropping = caches.leave_nothing(fence, dropped, deadline);
+        let writing = async {
+            match (written, &self.entry) {
+                (Some(change), Some((_, Some(data)))) => {
+                    caches.leave_value(fence, change, data.clone(), self.ttl, deadline).await
+                }
+                _ => Ok(()),
+            }
+        };
+        let (dropped, written) = futures_util::future::join(dropping, writing).await;
         dropped.and(written)
     }
 
-    /// A drop of everything, which keeps out what older transactions have yet to write.
-    async fn drop_all(&self, under_way: UnderWay) -> Result<()> {
-        let UnderWay { written, dropped, version } = under_way;
-        let changes = written.iter().chain([&dropped]);
-        self.state.drop_again_later(changes.flat_map(Settle::keys).cloned().collect(), version);
-        let done = self.state.drop_keys(dropped, version).await;
-        match written {
-            Some(change) => done.and(self.state.drop_keys(change, version).await),
-            None => done,
-        }
+    /// A drop of everything, as nobody knows which value is the right one.
+    async fn doubt(&self, under_way: UnderWay) -> Result<()> {
+        let UnderWay { written, dropped } = under_way;
+        self.state.drop_again_later(self.keys.clone());
+        let changes: Vec<Settle> = written.into_iter().chain([dropped]).collect();
+        let Some(fence) = self.fence.get() else { return self.state.drop_all(changes).await };
+        let deadline = self.state.cache_deadline();
+        let drops =
+            changes.into_iter().map(|change| self.state.caches.leave_nothing(fence, change, deadline));
+        futures_util::future::join_all(drops).await.into_iter().collect()
     }
 }
 
 #[async_trait]
 impl CommitHooks for CacheAfterCommit {
     async fn before_tasks(&self, _run: u32) -> Result<()> {
-        self.caller.check_waits()
+        self.caller.check_waits()?;
+        if self.fence.get().is_some() || self.keys.is_empty() {
+            return Ok(());
+        }
+        let life = self.deadline.remaining() + FENCE_GUARD;
+        match self.state.caches.fence(&self.keys, life, self.state.cache_deadline()).await {
+            Ok(fence) => drop(self.fence.set(fence)),
+            Err(error) if self.state.config.on_cache_down == OnCacheDown::Strict => return Err(error),
+            Err(error) => log::debug!("a write goes on without a fence: {error}"),
+        }
+        Ok(())
     }
 
-    async fn before_commit(&self, version: u64, _results: &[ExecResult]) -> Result<()> {
+    async fn before_commit(&self, _version: u64, _results: &[ExecResult]) -> Result<Option<Rendered>> {
         // The run before, if there was one, left nothing.
         let earlier = self.under_way.lock().take();
         earlier.into_iter().for_each(UnderWay::call_off);
-        *self.under_way.lock() = Some(self.begin(version));
-        Ok(())
+        *self.under_way.lock() = Some(self.begin());
+        let unfenced = self.fence.get().is_none() && !self.keys.is_empty();
+        Ok(unfenced.then(|| outbox::entry(&self.keys)))
     }
 
     async fn after(&self, outcome: &Outcome) {
@@ -129,14 +172,13 @@ impl CommitHooks for CacheAfterCommit {
         let done = match (outcome, under_way) {
             (Outcome::Aborted(_), under_way) => {
                 under_way.into_iter().for_each(UnderWay::call_off);
+                if let Some(fence) = self.fence.get() {
+                    self.state.caches.lift(fence, &self.keys, self.state.cache_deadline()).await;
+                }
                 Ok(())
             }
-            (Outcome::Committed(committed), under_way) => {
-                self.apply(under_way.unwrap_or_else(|| self.begin(committed.version))).await
-            }
-            (Outcome::Unknown(_), under_way) => {
-                self.drop_all(under_way.unwrap_or_else(|| self.begin(0))).await
-            }
+            (Outcome::Committed(_), under_way) => self.apply(under_way.unwrap_or_else(|| self.begin())).await,
+            (Outcome::Unknown(_), under_way) => self.doubt(under_way.unwrap_or_else(|| self.begin())).await,
         };
         if let Err(error) = &done {
             log::warn!("the caches could not follow a write: {error}");

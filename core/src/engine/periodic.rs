@@ -12,7 +12,7 @@ use super::write::own;
 use super::{FlushReport, Receipt, Tasks, WriteOptions, Zmsg};
 use crate::base::service;
 use crate::batch::{Keys, ToCache};
-use crate::cache::{Stamp, digest};
+use crate::cache::digest;
 use crate::error::{Error, Result};
 use crate::sql::Task;
 use crate::value::Value;
@@ -95,7 +95,7 @@ impl Zmsg {
             let cached = match entry {
                 Some((key, data)) => {
                     let change = state.caches.begin(&[key]);
-                    state.write_key(change, data, options.ttl, Stamp::Version(0)).await
+                    state.put_key(change, data, options.ttl, None).await
                 }
                 None => Ok(()),
             };

@@ -87,18 +87,21 @@ pub(super) enum Need {
 
 impl State {
     /// One load: L2, then the source. Runs once per key at a time.
-    async fn load(&self, key: &Arc<str>, deadline: Deadline) -> Result<Loaded> {
+    pub(super) async fn load(&self, key: &Arc<str>, deadline: Deadline) -> Result<Loaded> {
         let miss = match self.caches.get_shared(key, deadline).await {
             Lookup::Hit(data) => return Ok(data),
             Lookup::Miss(miss) => miss,
         };
-        match self.need(key, &miss) {
-            Need::Answer(answer) => answer,
-            Need::Query(source, task) => {
-                let rows = self.query_source(&task, deadline).await?;
-                self.keep(key, &source, rows, &miss, deadline).await
-            }
-        }
+        let (source, task) = match self.need(key, &miss) {
+            Need::Answer(answer) => return answer,
+            Need::Query(source, task) => (source, task),
+        };
+        let miss = match self.caches.admit(key, miss, deadline).await {
+            Lookup::Hit(data) => return Ok(data),
+            Lookup::Miss(miss) => miss,
+        };
+        let rows = self.caches.holding(key, &miss, self.query_source(&task, deadline)).await;
+        self.keep(key, &source, rows, &miss).await
     }
 
     /// Which query a missed key needs.
@@ -145,14 +148,22 @@ impl State {
         &self,
         key: &Arc<str>,
         source: &Source,
-        rows: Vec<Row>,
+        rows: Result<Vec<Row>>,
         miss: &Miss,
-        deadline: Deadline,
     ) -> Result<Loaded> {
-        let data = first_row_bytes(rows)?;
+        // Others may wait for this one, however little time its caller has left.
+        let deadline = self.cache_deadline();
+        let data = match rows.and_then(first_row_bytes) {
+            Ok(data) => data,
+            Err(error) => {
+                self.caches.give_up(key, miss, deadline).await;
+                return Err(error);
+            }
+        };
         if let Some(long) = data.as_ref().filter(|data| data.len() > self.config.max_value_bytes) {
             self.counters.oversized_loads.inc();
             source.note_oversized(long.len(), self.config.max_value_bytes);
+            self.caches.give_up(key, miss, deadline).await;
             return Ok(data);
         }
         self.caches.fill(key, data.clone(), source.life, miss, deadline).await;

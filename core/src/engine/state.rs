@@ -9,11 +9,12 @@ use super::again;
 use super::batched::CachesFollow;
 use super::calls::Calls;
 use super::families::Families;
+use super::relay::Relay;
 use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
-use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable, Stamp};
+use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
 use crate::config::{Config, Ttl};
 use crate::error::{Error, Result};
 use crate::id::Ids;
@@ -35,6 +36,7 @@ pub(super) struct State {
     pub(super) queue: Option<Queue>,
     /// Between accepted values and what flushes drop.
     pub(super) gate: Arc<Gate>,
+    relay: Arc<Relay>,
     /// What tells the caches of a COMMIT that came later.
     pub(super) follower: CachesFollow,
     pub(super) sources: SourceTable,
@@ -86,6 +88,11 @@ impl State {
                 return Err(error);
             }
         }
+        state.caches.start(&state.services);
+        if let Err(error) = state.join().await {
+            state.close(Deadline::after(state.config.connect_timeout)).await;
+            return Err(error);
+        }
         state.ids.start(&state.services);
         state.batcher.start(&state.services);
         if let Some(queue) = &state.queue {
@@ -107,13 +114,31 @@ impl State {
             l1_ttl: config.l1_ttl,
             jitter: config.ttl_jitter,
         };
-        let settings =
-            CacheSettings { namespace: config.namespace.clone(), l1_max_cost: config.l1_max_cost, life };
+        let settings = CacheSettings {
+            namespace: config.namespace.clone(),
+            l1_max_cost: config.l1_max_cost,
+            life,
+            coherence_bound: config.coherence_bound,
+            lease_wait: config.lease_wait,
+            connect_timeout: config.connect_timeout,
+        };
         let statement_time = config.connect_timeout;
         let caches = Arc::new(Caches::new(settings, redis, clock.clone(), counters.clone()));
+        let relay = Arc::new(Relay {
+            store: store.clone(),
+            caches: Arc::downgrade(&caches),
+            counters: counters.clone(),
+            redis_timeout: config.redis_timeout,
+        });
+        let draining = relay.clone();
+        caches.before_listening(Arc::new(move |deadline| {
+            let relay = draining.clone();
+            Box::pin(async move { relay.drain(deadline).await })
+        }));
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
-        let follower = CachesFollow::new(caches.clone(), gate.clone(), &services, config.redis_timeout);
+        let follower =
+            CachesFollow::new(caches.clone(), store.clone(), gate.clone(), &services, config.redis_timeout);
         let queue = match of_queue {
             Some(redis) => {
                 let (hooks, counters) = (Arc::new(follower.clone()), counters.clone());
@@ -129,6 +154,7 @@ impl State {
             batcher,
             queue,
             gate,
+            relay,
             follower,
             ids: Ids::new(store.clone(), clock, config.id_grant, statement_time),
             source_permits: Semaphore::new(config.source_concurrency),
@@ -143,6 +169,22 @@ impl State {
             closed: OnceCell::new(),
             config,
         })
+    }
+
+    /// Begins to hear the other processes, and to relay what Redis was not told.
+    async fn join(&self) -> Result<()> {
+        let config = &self.config;
+        let deadline = Deadline::after(config.connect_timeout);
+        match self.caches.joined(deadline).await {
+            Err(error) if config.start_degraded => log::warn!("starting without hearing others: {error}"),
+            joined => joined?,
+        }
+        if self.caches.has_shared() {
+            let (relay, every) = (self.relay.clone(), config.coherence_bound / 4);
+            let within = config.timeout;
+            self.services.start(move |stop| relay.run(every, within, stop));
+        }
+        Ok(())
     }
 
     /// The engine's own tables, then a node id.
@@ -206,27 +248,32 @@ impl State {
         if callers.remaining() > usual.remaining() { callers } else { usual }
     }
 
-    pub(super) async fn write_key(
+    pub(super) async fn put_key(
         &self,
         change: Settle,
         data: Bytes,
         ttl: Option<Ttl>,
-        stamp: Stamp,
+        accepted: Option<u64>,
     ) -> Result<()> {
-        self.caches.write(change, data, ttl, stamp, self.cache_deadline()).await
+        self.caches.put(change, data, ttl, accepted, self.cache_deadline()).await
     }
 
     /// Drops keys again a few times, in the background, for a transaction of which nobody knows when it ends.
-    pub(super) fn drop_again_later(self: &Arc<State>, keys: Vec<Arc<str>>, version: u64) {
-        again::drop_later(&self.caches, &self.services, keys, version, self.config.redis_timeout);
+    pub(super) fn drop_again_later(&self, keys: Vec<Arc<str>>) {
+        again::drop_later(&self.caches, &self.services, keys, self.config.redis_timeout);
     }
 
-    pub(super) async fn drop_keys(&self, change: Settle, version: u64) -> Result<()> {
-        self.caches.drop_keys(change, version, self.cache_deadline()).await
+    pub(super) async fn drop_keys(&self, change: Settle) -> Result<()> {
+        self.caches.drop_keys(change, self.cache_deadline()).await
+    }
+
+    pub(super) async fn drop_all(&self, changes: Vec<Settle>) -> Result<()> {
+        let drops = changes.into_iter().map(|change| self.drop_keys(change));
+        futures_util::future::join_all(drops).await.into_iter().collect()
     }
 
     /// What the caches get to follow a write: the caller's own time may be up, yet they must hear of the commit.
-    fn cache_deadline(&self) -> Deadline {
+    pub(super) fn cache_deadline(&self) -> Deadline {
         Deadline::after(self.config.redis_timeout.saturating_mul(2))
     }
 }

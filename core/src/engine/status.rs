@@ -53,6 +53,22 @@ pub struct Stats {
     pub unparsable_misses: u64,
     /// Values and absences that were cached after a source was read.
     pub cache_fills: u64,
+    /// Values and absences of a source that were not cached: the key was being written, or another process was loading it.
+    pub fills_refused: u64,
+    /// Reads that waited for another process's load of the same key.
+    pub lease_waits: u64,
+    /// Keys of which other processes said that they have changed.
+    pub invalidations_received: u64,
+    /// Times that the connection on which this process hears the others was lost.
+    pub bus_losses: u64,
+    /// Keys that this process dropped for transactions which had been committed while Redis was away.
+    pub outbox_relayed: u64,
+    /// Whether the other processes are heard, so that the caches are read.
+    pub coherent: bool,
+    /// From the sending of a message on the bus to its coming back, in milliseconds: half of them took no longer.
+    pub bus_p50_ms: f64,
+    /// The same for 999 of a thousand.
+    pub bus_p999_ms: f64,
     /// Values put into the caches by a write.
     pub cache_writes: u64,
     /// Keys dropped from the caches.
@@ -225,6 +241,14 @@ impl State {
             unsourced_misses: counters.unsourced_misses.get(),
             unparsable_misses: counters.unparsable_misses.get(),
             cache_fills: counters.cache_fills.get(),
+            fills_refused: counters.fills_refused.get(),
+            lease_waits: counters.lease_waits.get(),
+            invalidations_received: counters.invalidations_received.get(),
+            bus_losses: counters.bus_losses.get(),
+            outbox_relayed: counters.outbox_relayed.get(),
+            coherent: self.caches.is_coherent(),
+            bus_p50_ms: self.caches.bus_lag(0.5).as_secs_f64() * 1e3,
+            bus_p999_ms: self.caches.bus_lag(0.999).as_secs_f64() * 1e3,
             cache_writes: counters.cache_writes.get(),
             cache_drops: counters.cache_drops.get(),
             l2_errors: counters.l2_errors.get(),

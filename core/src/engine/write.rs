@@ -8,8 +8,7 @@ use super::caller::Caller;
 use super::limits::{check_data, check_key};
 use super::order::CacheAfterCommit;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
-use crate::base::{random, service};
-use crate::cache::Stamp;
+use crate::base::{Deadline, random, service};
 use crate::error::{Error, Result};
 use crate::sql::Task;
 
@@ -33,7 +32,7 @@ impl Zmsg {
         let work = async move {
             let _call = call;
             let change = zmsg.state.caches.begin(&[key]);
-            zmsg.state.write_key(change, data, options.ttl, Stamp::Version(0)).await
+            zmsg.state.put_key(change, data, options.ttl, None).await
         };
         deadline.run("putting a value into the caches", service::to_the_end(work)).await?
     }
@@ -48,7 +47,7 @@ impl Zmsg {
         let call = self.enter()?;
         let work = async move {
             let _call = call;
-            zmsg.state.drop_keys(zmsg.state.caches.begin(&keys), 0).await
+            zmsg.state.drop_keys(zmsg.state.caches.begin(&keys)).await
         };
         deadline.run("dropping a key from the caches", service::to_the_end(work)).await?
     }
@@ -108,16 +107,21 @@ impl Zmsg {
         }
         let (caller, waiting) = Caller::new();
         let entry = key.map(|key| (key.to_owned(), data.as_ref().map(own)));
-        let hooks =
-            CacheAfterCommit::new(self.state.clone(), entry, options.ttl, options.invalidates, caller);
+        let (state, deadline) = (self.state.clone(), self.deadline());
+        let hooks = CacheAfterCommit::new(state, entry, options.ttl, options.invalidates, caller, deadline);
         let hooks = Arc::new(hooks);
-        let receipt = service::detached(self.clone().transact(tasks, hooks)).await;
+        let receipt = service::detached(self.clone().transact(tasks, hooks, deadline)).await;
         drop(waiting);
         receipt
     }
 
-    async fn transact(self, tasks: Vec<Task>, hooks: Arc<CacheAfterCommit>) -> Result<Receipt> {
-        let (_call, deadline) = (self.enter()?, self.deadline());
+    async fn transact(
+        self,
+        tasks: Vec<Task>,
+        hooks: Arc<CacheAfterCommit>,
+        deadline: Deadline,
+    ) -> Result<Receipt> {
+        let _call = self.enter()?;
         self.state.own_tables(deadline).await?;
         let op_id = random::operation_id();
         let outcome = self.state.store.transact(&tasks, hooks.clone(), deadline).await;

@@ -85,6 +85,7 @@ impl Redis {
     }
 
     /// Deletes the keys; gives how many there were.
+    #[cfg(test)]
     pub(crate) async fn delete(&self, keys: &[String], deadline: Deadline) -> Result<u64> {
         if keys.is_empty() {
             return Ok(0);
@@ -131,6 +132,27 @@ impl Redis {
     ) -> Result<i64> {
         let answer = self.eval(script, keys, args, deadline).await?;
         number(&answer).ok_or_else(|| self.unexpected("EVAL", &answer))
+    }
+
+    /// Runs a script that answers with one string.
+    pub(crate) async fn eval_bytes(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<Bytes> {
+        match self.eval(script, keys, args, deadline).await? {
+            Value::BulkString(bytes) => Ok(bytes.into()),
+            other => Err(self.unexpected("EVAL", &other)),
+        }
+    }
+
+    /// Publishes a message on a channel.
+    pub(crate) async fn publish(&self, channel: &str, message: &[u8], deadline: Deadline) -> Result<()> {
+        let mut publish = cmd("PUBLISH");
+        publish.arg(channel).arg(message);
+        self.send(&publish, Repeat::Never, deadline).await.map(|_| ())
     }
 
     /// Runs a script that answers with a list of numbers and strings; a number is given as its digits.
@@ -204,6 +226,10 @@ impl Redis {
         };
         Error::new(ErrorKind::Cache, format!("Redis at {} answered {command} with {shape}", self.endpoint()))
     }
+}
+
+pub(super) fn no_node(endpoint: &str) -> Error {
+    Error::new(ErrorKind::Cache, format!("Redis at {endpoint} has no node to subscribe at"))
 }
 
 fn to_bytes(value: Value) -> Option<Bytes> {

@@ -31,7 +31,7 @@ pub(super) enum Repeat {
 
 pub(super) enum Link {
     Single(Box<Single>),
-    Cluster { connection: ClusterConnection, endpoint: String },
+    Cluster { connection: ClusterConnection, nodes: Vec<Client>, endpoint: String },
 }
 
 pub(super) struct Single {
@@ -63,6 +63,14 @@ impl Link {
         match self {
             Link::Single(single) => &single.endpoint,
             Link::Cluster { endpoint, .. } => endpoint,
+        }
+    }
+
+    /// The servers, each for itself.
+    pub(super) fn clients(&self) -> &[Client] {
+        match self {
+            Link::Single(single) => std::slice::from_ref(&single.client),
+            Link::Cluster { nodes, .. } => nodes,
         }
     }
 
@@ -193,6 +201,12 @@ fn new_cluster(nodes: &[Secret], settings: &RedisSettings) -> Result<Link> {
         ));
     };
     let endpoint = infos.iter().map(|info| address::endpoint(info.addr())).collect::<Vec<_>>().join(", ");
+    let nodes = infos.iter().map(|info| {
+        let (info, tls) = (info.clone(), is_tls(info));
+        if tls { Client::build_with_tls(info, address::certificates(settings)?) } else { Client::open(info) }
+            .map_err(|error| Failure::Reported(error).at_connect(&endpoint))
+    });
+    let nodes = nodes.collect::<Result<Vec<_>>>()?;
     let mut builder = ClusterClient::builder(infos)
         .retries(1)
         .min_retry_wait(10)
@@ -205,7 +219,7 @@ fn new_cluster(nodes: &[Secret], settings: &RedisSettings) -> Result<Link> {
     let config = ClusterConfig::new()
         .set_connection_timeout(settings.connect_timeout)
         .set_response_timeout(settings.command_timeout);
-    Ok(Link::Cluster { connection: client.get_pending_async_connection_with_config(config), endpoint })
+    Ok(Link::Cluster { connection: client.get_pending_async_connection_with_config(config), nodes, endpoint })
 }
 
 fn parse(addr: &Secret, settings: &RedisSettings) -> Result<ConnectionInfo> {

@@ -17,6 +17,7 @@
 //! | `address` | what a user may write as an address, and TLS |
 //! | `link` | one server or a cluster: send a command, reconnect |
 //! | `commands` | the narrow interface |
+//! | `subscription` | listening to a channel |
 //! | `clock` | Redis' time, estimated |
 //! | `keys` | the layout of the key space |
 //! | `failure` | the crate's errors, told as ours |
@@ -27,6 +28,7 @@ mod commands;
 mod failure;
 mod keys;
 mod link;
+mod subscription;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -35,6 +37,7 @@ mod tests;
 pub(crate) use clock::RedisClock;
 pub(crate) use commands::{Script, SetOptions};
 pub(crate) use keys::Keyspace;
+pub(crate) use subscription::Subscription;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -31,6 +31,7 @@ use crate::value::Row;
 pub(crate) mod dead_letters;
 pub(crate) mod identity;
 pub mod migrations;
+pub(crate) mod outbox;
 pub(crate) mod own_tables;
 pub mod postgres;
 
@@ -88,9 +89,10 @@ pub trait CommitHooks: Send + Sync {
     }
 
     /// After every statement succeeded, before COMMIT is sent, with what each task did. An error rolls back for good.
-    /// Called once for every run of the transaction that came this far, each with its own version.
-    async fn before_commit(&self, _version: u64, _results: &[ExecResult]) -> Result<()> {
-        Ok(())
+    /// Called once for every run of the transaction that came this far, each with its own version. What it gives is run
+    /// and committed along.
+    async fn before_commit(&self, _version: u64, _results: &[ExecResult]) -> Result<Option<Rendered>> {
+        Ok(None)
     }
 
     /// Once the final outcome is known to be what it is, before the caller hears of it. Called exactly once for every

@@ -88,6 +88,16 @@ pub struct Counters {
     pub cache_drops: Counter,
     /// Values and absences kept after a source was read.
     pub cache_fills: Counter,
+    /// Values and absences of a source that were not kept: the key was written meanwhile, or another process loads it.
+    pub fills_refused: Counter,
+    /// Reads that waited for another process's load of their key.
+    pub lease_waits: Counter,
+    /// Keys of which other processes said that they have changed.
+    pub invalidations_received: Counter,
+    /// Times that the connection on which this process hears the others was lost.
+    pub bus_losses: Counter,
+    /// Keys that were dropped for transactions which had been committed while Redis was away.
+    pub outbox_relayed: Counter,
     /// Aggregated writes that waited for room.
     pub batch_waits: Counter,
     /// Aggregated writes that were not accepted because there was no room in time.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use zmsg_core::error::{Error, Result};
+use zmsg_core::sql::Rendered;
 use zmsg_core::store::{CommitHooks, ExecResult, Outcome};
 
 type Action = Box<dyn Fn(u32) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -62,7 +63,7 @@ impl CommitHooks for Recorder {
         self.note("before_tasks")
     }
 
-    async fn before_commit(&self, version: u64, results: &[ExecResult]) -> Result<()> {
+    async fn before_commit(&self, version: u64, results: &[ExecResult]) -> Result<Option<Rendered>> {
         assert!(version > 0);
         *self.results.lock().unwrap() = results.iter().map(|it| (it.rows_affected, it.rows.len())).collect();
         self.note("before_commit")?;
@@ -70,7 +71,7 @@ impl CommitHooks for Recorder {
             let run = self.calls().iter().filter(|call| *call == "before_commit").count() as u32;
             action(run).await;
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn after(&self, outcome: &Outcome) {

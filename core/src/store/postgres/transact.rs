@@ -128,7 +128,16 @@ impl Transaction<'_> {
             Err(late) => return Err(abandon(connection, late)),
         };
         let hook = self.hooks.before_commit(committed.version, &committed.results);
-        deadline.run("before a COMMIT", hook).await??;
+        let along = async {
+            match hook.await? {
+                Some(text) => step(connection, &text).await.map(|_| ()),
+                None => Ok(()),
+            }
+        };
+        match deadline.run("before a COMMIT", along).await {
+            Ok(done) => done?,
+            Err(late) => return Err(abandon(connection, late)),
+        }
         self.commit(lease, committed, txid).await
     }
 
@@ -173,11 +182,8 @@ impl Transaction<'_> {
     async fn steps(&self, connection: &Connection) -> Result<(Committed, i64), Failure> {
         let mut results = Vec::with_capacity(self.texts.len());
         for (index, text) in self.texts.iter().enumerate() {
-            let step = async {
-                let prepared = statement::prepare(connection, std::slice::from_ref(text)).await.remove(0)?;
-                statement::run(connection.client(), &statement::bind(prepared, text)?).await
-            };
-            results.push(step.await.map_err(|failure| numbered(failure, index, self.texts.len()))?);
+            let done = step(connection, text).await;
+            results.push(done.map_err(|failure| numbered(failure, index, self.texts.len()))?);
         }
         drawn(results)
     }
@@ -206,6 +212,12 @@ impl Transaction<'_> {
             Fate::Unknown(error) => Err(Stop::Unknown(error.with_source(failure.error))),
         }
     }
+}
+
+/// One statement, prepared and run.
+async fn step(connection: &Connection, text: &Rendered) -> Result<ExecResult, Failure> {
+    let prepared = statement::prepare(connection, std::slice::from_ref(text)).await.remove(0)?;
+    statement::run(connection.client(), &statement::bind(prepared, text)?).await
 }
 
 /// All statements and the draw of the version, sent at once; the first failure in order is the one that counts, the

@@ -1,0 +1,356 @@
+//! The bus of invalidations: every process hears of every key that another one changes, and knows whether it still hears.
+//!
+//! ```text
+//!          subscribed                    own beat came back, sent less than coherence_bound ago
+//! deaf ──────────────────▶ listening ─────────────────────────────────────────────────────────▶ trusted
+//!   ▲    L1 is emptied         │                                                                    │
+//!   ╰── connection lost, or nothing heard ──────────────────────────────────────────────────────────╯
+//! ```
+//! A message is published by the script that changes the key (`scripts/`), so there is no moment at which one has happened
+//! and the other never will. A process publishes a beat several times per bound, and what comes back says that everything
+//! published before it was heard as well: one connection, one order. The age of trust counts from the sending of the
+//! beat. A process that was stopped, or cut off, or slow, finds its trust ended by the clock that it reads at each hit.
+//!
+//! What was missed while deaf is not known: a new subscription begins with an empty L1, and no load that began before it is
+//! joined any more.
+//!
+//! ```text
+//!  0  kind: 1 a key changed, 2 a beat     1  sender (8 bytes)     9  the key, or the number of the beat (8 bytes)
+//! ```
+//! A message of another kind is of a later release, and passed over. A process does not listen to its own changes: it has
+//! made them in its own memory already.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::base::backoff::Backoff;
+use crate::base::service::StopSignal;
+use crate::base::{Clock, Deadline, random};
+use crate::cache::l1::L1;
+use crate::cache::loader::Loader;
+use crate::cache::trust::Trust;
+use crate::error::{Error, ErrorKind, Result};
+use crate::redis::{Redis, Subscription};
+use crate::telemetry::{Counters, Histogram};
+
+const CHANGE: u8 = 1;
+const BEAT: u8 = 2;
+/// Beats in one bound: a few may be late or lost.
+const BEATS: u32 = 8;
+
+/// Where this process speaks and listens.
+pub(crate) struct Address {
+    prefix: String,
+    sender: [u8; 8],
+    channel: OnceLock<String>,
+}
+
+impl Address {
+    /// The channel will lie under `prefix` and the name of the database.
+    pub(crate) fn new(prefix: String) -> Address {
+        Address { prefix, sender: random::word().to_be_bytes(), channel: OnceLock::new() }
+    }
+
+    pub(crate) fn belongs_to(&self, database: &str) {
+        self.channel.get_or_init(|| format!("{}:{database}", self.prefix));
+    }
+
+    pub(crate) fn channel(&self) -> Result<&str> {
+        let unknown = "Redis is not used before PostgreSQL has said which database its entries belong to";
+        self.channel.get().map(String::as_str).ok_or_else(|| Error::new(ErrorKind::Cache, unknown))
+    }
+
+    /// The message that a key has changed.
+    pub(crate) fn change_of(&self, key: &str) -> Vec<u8> {
+        self.message(CHANGE, key.as_bytes())
+    }
+
+    fn message(&self, kind: u8, rest: &[u8]) -> Vec<u8> {
+        [&[kind], &self.sender[..], rest].concat()
+    }
+}
+
+/// What a message says.
+enum Heard<'a> {
+    Change(&'a str),
+    OwnBeat(u64),
+    Nothing,
+}
+
+/// The ear of a process.
+pub(crate) struct Bus {
+    redis: Redis,
+    address: Arc<Address>,
+    l1: L1,
+    loader: Loader,
+    trust: Arc<Trust>,
+    clock: Clock,
+    counters: Arc<Counters>,
+    bound: Duration,
+    connect_timeout: Duration,
+    pub(super) lag: Histogram,
+    before: OnceLock<BeforeListening>,
+    /// The database is known, or trust has come.
+    moved: Notify,
+    failure: Mutex<Option<Error>>,
+}
+
+/// What has to be done before what is heard counts, within a time.
+pub(crate) type BeforeListening =
+    Arc<dyn Fn(Deadline) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
+
+/// Everything that a bus needs.
+pub(crate) struct BusParts {
+    pub(crate) redis: Redis,
+    pub(crate) address: Arc<Address>,
+    pub(crate) l1: L1,
+    pub(crate) loader: Loader,
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) bound: Duration,
+    pub(crate) connect_timeout: Duration,
+}
+
+impl Bus {
+    /// Deaf.
+    pub(crate) fn new(parts: BusParts) -> Bus {
+        let BusParts { redis, address, l1, loader, trust, clock, counters, bound, connect_timeout } = parts;
+        Bus {
+            redis,
+            address,
+            l1,
+            loader,
+            trust,
+            clock,
+            counters,
+            bound,
+            connect_timeout,
+            lag: Histogram::default(),
+            before: OnceLock::new(),
+            moved: Notify::new(),
+            failure: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn belongs_to(&self, database: &str) {
+        self.address.belongs_to(database);
+        self.moved.notify_waiters();
+    }
+
+    pub(crate) fn before_listening(&self, hook: BeforeListening) {
+        let _ = self.before.set(hook);
+    }
+
+    /// Whether this process hears the others.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trust.holds(self.clock.mono_ms())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn trust_forever(&self) {
+        self.trust.forever();
+    }
+
+    /// Waits for trust.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn joined(&self, deadline: Deadline) -> Result<()> {
+        let waiting = async {
+            loop {
+                let moved = self.moved.notified();
+                if self.is_trusted() {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        let late = match deadline.run("waiting for the bus of invalidations", waiting).await {
+            Ok(()) => return Ok(()),
+            Err(late) => late,
+        };
+        Err(self.failure.lock().take().unwrap_or(late))
+    }
+
+    /// Listens until it is told to stop.
+    pub(crate) async fn run(self: Arc<Bus>, mut stop: StopSignal) {
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        loop {
+            let ended = tokio::select! {
+                () = stop.stopped() => return self.trust.end(),
+                ended = self.session(&mut backoff) => ended,
+            };
+            self.trust.end();
+            log::debug!("the bus of invalidations was lost: {ended}");
+            *self.failure.lock() = Some(ended);
+            tokio::select! {
+                () = stop.stopped() => return,
+                () = tokio::time::sleep(backoff.next_delay()) => {}
+            }
+        }
+    }
+
+    /// From subscribing to the loss of the connection; gives why.
+    async fn session(&self, backoff: &mut Backoff) -> Error {
+        let channel = loop {
+            let moved = self.moved.notified();
+            if let Ok(channel) = self.address.channel() {
+                break channel;
+            }
+            moved.await;
+        };
+        let deadline = Deadline::after(self.connect_timeout);
+        let mut heard = match self.redis.subscribe(channel, deadline).await {
+            Ok(subscription) => subscription,
+            Err(error) => return error,
+        };
+        // In this order: what is loaded from here on is told of, and what Redis was not told while it was away is known
+        // to it before anybody reads there.
+        self.loader.forget_all();
+        self.l1.clear();
+        if let Some(before) = self.before.get()
+            && let Err(error) = before(Deadline::after(self.connect_timeout)).await
+        {
+            return error;
+        }
+        let error = self.listen(channel, &mut heard, backoff).await;
+        self.counters.bus_losses.inc();
+        error
+    }
+
+    async fn listen(&self, channel: &str, heard: &mut Subscription, backoff: &mut Backoff) -> Error {
+        let mut beats = Beats::default();
+        let mut sending = None;
+        let pause = self.bound / BEATS;
+        let mut next_beat = tokio::time::interval(pause);
+        next_beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last_back = self.clock.mono_ms();
+        loop {
+            tokio::select! {
+                message = heard.next() => {
+                    let Some(message) = message else { return away("the connection was closed") };
+                    match self.understand(&message) {
+                        Heard::Change(key) => self.hear(key),
+                        Heard::OwnBeat(number) => {
+                            if let Some(sent) = beats.back(number) {
+                                last_back = self.clock.mono_ms();
+                                self.lag.record(Duration::from_nanos(self.clock.mono_ns().saturating_sub(sent.ns)));
+                                self.believe(sent.ms);
+                                *backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+                            }
+                        }
+                        Heard::Nothing => {}
+                    }
+                }
+                _ = next_beat.tick(), if sending.is_none() => {
+                    let silent_ms = self.clock.mono_ms().saturating_sub(last_back);
+                    if u128::from(silent_ms) > 2 * self.bound.as_millis() {
+                        return away("nothing was heard any more");
+                    }
+                    let message = self.address.message(BEAT, &beats.next(&self.clock));
+                    let within = Deadline::after(self.bound);
+                    sending = Some(Box::pin(async move { self.redis.publish(channel, &message, within).await }));
+                }
+                sent = async { match &mut sending { Some(sending) => sending.await, None => Ok(()) } },
+                    if sending.is_some() =>
+                {
+                    sending = None;
+                    if let Err(error) = sent {
+                        *self.failure.lock() = Some(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn understand<'a>(&self, message: &'a [u8]) -> Heard<'a> {
+        let Some((&kind, rest)) = message.split_first() else { return Heard::Nothing };
+        let Some((sender, rest)) = rest.split_first_chunk::<8>() else { return Heard::Nothing };
+        let own = *sender == self.address.sender;
+        match kind {
+            CHANGE if !own => std::str::from_utf8(rest).map_or(Heard::Nothing, Heard::Change),
+            BEAT if own => {
+                rest.try_into().map_or(Heard::Nothing, |beat| Heard::OwnBeat(u64::from_be_bytes(beat)))
+            }
+            _ => Heard::Nothing,
+        }
+    }
+
+    fn hear(&self, key: &str) {
+        self.counters.invalidations_received.inc();
+        self.l1.hear(key);
+        self.loader.forget(key);
+    }
+
+    fn believe(&self, sent_ms: u64) {
+        self.trust.extend(sent_ms.saturating_add(self.bound.as_millis() as u64));
+        self.moved.notify_waiters();
+    }
+}
+
+fn away(why: &str) -> Error {
+    Error::new(ErrorKind::Cache, format!("the bus of invalidations in Redis: {why}"))
+}
+
+/// The beats that have not come back.
+#[derive(Default)]
+struct Beats(VecDeque<Beat>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Beat {
+    number: u64,
+    /// When it was sent, on the clock that ends trust, and on the precise one.
+    ms: u64,
+    ns: u64,
+}
+
+impl Beats {
+    /// A new one, sent now.
+    fn next(&mut self, clock: &Clock) -> [u8; 8] {
+        let beat = Beat { number: random::word(), ms: clock.mono_ms(), ns: clock.mono_ns() };
+        self.0.push_back(beat);
+        if self.0.len() > 4 * BEATS as usize {
+            self.0.pop_front();
+        }
+        beat.number.to_be_bytes()
+    }
+
+    /// The one that came back; older ones never will.
+    fn back(&mut self, number: u64) -> Option<Beat> {
+        let at = self.0.iter().position(|sent| sent.number == number)?;
+        self.0.drain(..=at).next_back()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_counts_once_and_ends_those_before_it() {
+        let (mut beats, clock) = (Beats::default(), Clock::manual(0));
+        let [first, second, third] = [(); 3].map(|()| u64::from_be_bytes(beats.next(&clock)));
+        assert_eq!(beats.back(second).map(|beat| beat.number), Some(second));
+        assert_eq!(beats.back(second), None);
+        assert_eq!(beats.back(first), None);
+        assert_eq!(beats.back(third).map(|beat| beat.number), Some(third));
+    }
+
+    #[test]
+    fn trust_ends_with_its_time_and_never_goes_back() {
+        let trust = Trust::none();
+        assert!(!trust.holds(0));
+        trust.extend(100);
+        trust.extend(50);
+        assert!(trust.holds(99) && !trust.holds(100));
+        trust.end();
+        assert!(!trust.holds(1));
+        assert!(Trust::always().holds(u64::MAX - 1));
+    }
+}
