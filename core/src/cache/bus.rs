@@ -6,6 +6,10 @@
 //!   ▲    L1 is emptied         │                                                                    │
 //!   ╰── connection lost, or nothing heard ──────────────────────────────────────────────────────────╯
 //! ```
+//! L1 is read while the last beat that came back is young enough, also after the connection was lost: nothing in it is older
+//! than the bound. L2 is read while this process listens, too: a Redis that comes back may be another one, or may not have
+//! been told something while it was away.
+//!
 //! A message is published by the script that changes the key (`scripts/`), so there is no moment at which one has happened
 //! and the other never will. A process publishes a beat several times per bound, and what comes back says that everything
 //! published before it was heard as well: one connection, one order. The age of trust counts from the sending of the
@@ -22,6 +26,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -95,6 +100,7 @@ pub(crate) struct Bus {
     connect_timeout: Duration,
     pub(super) lag: Histogram,
     before: OnceLock<BeforeListening>,
+    listening: AtomicBool,
     /// The database is known, or trust has come.
     moved: Notify,
     failure: Mutex<Option<Error>>,
@@ -133,6 +139,7 @@ impl Bus {
             connect_timeout,
             lag: Histogram::default(),
             before: OnceLock::new(),
+            listening: AtomicBool::new(false),
             moved: Notify::new(),
             failure: Mutex::new(None),
         }
@@ -148,13 +155,14 @@ impl Bus {
     }
 
     /// Whether this process hears the others.
-    pub(crate) fn is_trusted(&self) -> bool {
-        self.trust.holds(self.clock.mono_ms())
+    pub(crate) fn is_heard(&self) -> bool {
+        self.listening.load(Ordering::Acquire) && self.trust.holds(self.clock.mono_ms())
     }
 
     #[cfg(test)]
     pub(crate) fn trust_forever(&self) {
         self.trust.forever();
+        self.listening.store(true, Ordering::Release);
     }
 
     /// Waits for trust.
@@ -165,7 +173,7 @@ impl Bus {
         let waiting = async {
             loop {
                 let moved = self.moved.notified();
-                if self.is_trusted() {
+                if self.is_heard() {
                     return;
                 }
                 moved.await;
@@ -186,7 +194,8 @@ impl Bus {
                 () = stop.stopped() => return self.trust.end(),
                 ended = self.session(&mut backoff) => ended,
             };
-            self.trust.end();
+            // Nothing is heard any more. L1 goes on until the bound has passed; Redis may be another one when it is back.
+            self.listening.store(false, Ordering::Release);
             log::debug!("the bus of invalidations was lost: {ended}");
             *self.failure.lock() = Some(ended);
             tokio::select! {
@@ -210,6 +219,7 @@ impl Bus {
             Ok(subscription) => subscription,
             Err(error) => return error,
         };
+        self.trust.end();
         // In this order: what is loaded from here on is told of, and what Redis was not told while it was away is known
         // to it before anybody reads there.
         self.loader.forget_all();
@@ -219,6 +229,7 @@ impl Bus {
         {
             return error;
         }
+        self.listening.store(true, Ordering::Release);
         let error = self.listen(channel, &mut heard, backoff).await;
         self.counters.bus_losses.inc();
         error

@@ -211,7 +211,7 @@ impl Caches {
 
     /// Whether the caches may be read: the other processes are heard, or there are none.
     pub(crate) fn is_coherent(&self) -> bool {
-        self.bus.as_ref().is_none_or(|bus| bus.is_trusted())
+        self.bus.as_ref().is_none_or(|bus| bus.is_heard())
     }
 
     /// The time in which a message on the bus comes back that this part of them did not exceed.
@@ -237,9 +237,10 @@ impl Caches {
         self.l1.stats()
     }
 
-    /// A round trip to Redis; `None` without L2.
+    /// A round trip to Redis, where the other processes are heard; `None` without L2.
     pub(crate) async fn ping(&self, deadline: Deadline) -> Option<Result<Duration>> {
-        Some(self.l2.as_ref()?.ping(deadline).await)
+        let answer = self.l2.as_ref()?.ping(deadline).await;
+        Some(answer.and_then(|took| if self.is_coherent() { Ok(took) } else { Err(deaf()) }))
     }
 
     /// What L1 has: `Some(Some(_))` a value, `Some(None)` a known absence. No I/O.
@@ -317,10 +318,6 @@ impl Caches {
 
     /// A read of L2, which says nothing while the other processes are not heard.
     async fn while_coherent<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
-        let deaf = || {
-            let why = "Redis is not read while the bus of invalidations is not heard";
-            Error::new(ErrorKind::Cache, why)
-        };
         if !self.is_coherent() {
             return Err(deaf());
         }
@@ -470,6 +467,12 @@ impl Caches {
             log::warn!("the Redis cache failed, going on without it: {error}");
         }
     }
+}
+
+fn deaf() -> Error {
+    let why =
+        "Redis is not read while the bus of invalidations, on which processes hear of one another, is silent";
+    Error::new(ErrorKind::Cache, why)
 }
 
 fn miss(epoch: Epoch, permit: Permit) -> Lookup {

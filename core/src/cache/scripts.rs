@@ -4,7 +4,7 @@ use crate::redis::Script;
 
 /// Every script, behind what all of them begin with.
 macro_rules! scripts {
-    ($($name:ident),*) => {
+    ($($name:ident: $file:literal),* $(,)?) => {
         pub(super) struct Scripts {
             $(pub(super) $name: Script,)*
         }
@@ -14,7 +14,7 @@ macro_rules! scripts {
                 Scripts {
                     $($name: Script::new(concat!(
                         include_str!("scripts/common.lua"),
-                        include_str!(concat!("scripts/", stringify!($name), ".lua")),
+                        include_str!(concat!("scripts/", $file)),
                     )),)*
                 }
             }
@@ -22,4 +22,14 @@ macro_rules! scripts {
     };
 }
 
-scripts!(accept, drop, drop_unless, fence, fill, hold, lease, put, unfence);
+scripts!(
+    accept: "accept.lua",
+    drop: "drop.lua",
+    drop_unless: "drop_unless.lua",
+    fence: "fence.lua",
+    fill: "fill.lua",
+    hold: "hold.lua",
+    lease: "lease.lua",
+    put: "put.lua",
+    unfence: "unfence.lua",
+);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Until when, on the engine's monotonic clock. Past that neither L1 nor L2 is read.
+/// Until when, on the engine's monotonic clock. Past that nothing is read that another process may have changed.
 #[derive(Debug)]
 pub(crate) struct Trust(AtomicU64);
 

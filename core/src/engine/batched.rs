@@ -59,6 +59,23 @@ impl CachesFollow {
         let _ = self.0.batcher.set(batcher);
     }
 
+    /// Tells of keys that any process has changed; what this one accepted on them last may stay.
+    ///
+    /// # Errors
+    /// If Redis failed: it may not have been told of all of them.
+    pub(super) async fn drop_keys(&self, keys: Vec<Arc<str>>) -> Result<()> {
+        let changed: Vec<Changed> = keys.into_iter().map(|key| Changed { key, since: None }).collect();
+        for chunk in changed.chunks(AT_ONCE) {
+            self.0.tell(chunk).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether Redis can be told, and this process hears the others.
+    pub(super) fn is_heard(&self) -> bool {
+        self.0.caches.is_coherent()
+    }
+
     async fn follow(&self, keys: Vec<Changed>) {
         let failed = self.0.tell_all(&keys).await;
         if failed.is_empty() {

@@ -1,11 +1,11 @@
 //! What Redis is told of transactions that were committed while it could not be told: by any process that reaches it.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::batched::CachesFollow;
 use crate::base::Deadline;
 use crate::base::service::StopSignal;
-use crate::cache::Caches;
 use crate::error::Result;
 use crate::store::{Store, outbox};
 use crate::telemetry::Counters;
@@ -13,9 +13,8 @@ use crate::telemetry::Counters;
 /// Who relays.
 pub(super) struct Relay {
     pub(super) store: Arc<dyn Store>,
-    pub(super) caches: Weak<Caches>,
+    pub(super) follower: CachesFollow,
     pub(super) counters: Arc<Counters>,
-    pub(super) redis_timeout: Duration,
 }
 
 impl Relay {
@@ -24,12 +23,7 @@ impl Relay {
     /// # Errors
     /// If PostgreSQL or Redis failed; what was not told stays there.
     pub(super) async fn drain(&self, deadline: Deadline) -> Result<()> {
-        let Some(caches) = self.caches.upgrade() else { return Ok(()) };
-        let tell = async |keys: Vec<Arc<str>>| {
-            let deadline = Deadline::after(self.redis_timeout.saturating_mul(2));
-            caches.drop_keys(caches.begin(&keys), deadline).await
-        };
-        let relayed = outbox::relay(&*self.store, tell, deadline).await?;
+        let relayed = outbox::relay(&*self.store, |keys| self.follower.drop_keys(keys), deadline).await?;
         self.counters.outbox_relayed.add(relayed);
         Ok(())
     }
@@ -41,12 +35,10 @@ impl Relay {
                 () = stop.stopped() => return,
                 () = tokio::time::sleep(every) => {}
             }
-            let Some(caches) = self.caches.upgrade() else { return };
             // Who cannot reach Redis cannot relay.
-            if !caches.is_coherent() {
+            if !self.follower.is_heard() {
                 continue;
             }
-            drop(caches);
             tokio::select! {
                 () = stop.stopped() => return,
                 drained = self.drain(Deadline::after(within)) => {

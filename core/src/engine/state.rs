@@ -124,21 +124,23 @@ impl State {
         };
         let statement_time = config.connect_timeout;
         let caches = Arc::new(Caches::new(settings, redis, clock.clone(), counters.clone()));
-        let relay = Arc::new(Relay {
-            store: store.clone(),
-            caches: Arc::downgrade(&caches),
-            counters: counters.clone(),
-            redis_timeout: config.redis_timeout,
-        });
-        let draining = relay.clone();
-        caches.before_listening(Arc::new(move |deadline| {
-            let relay = draining.clone();
-            Box::pin(async move { relay.drain(deadline).await })
-        }));
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
         let follower =
             CachesFollow::new(caches.clone(), store.clone(), gate.clone(), &services, config.redis_timeout);
+        let relay =
+            Arc::new(Relay { store: store.clone(), follower: follower.clone(), counters: counters.clone() });
+        // Weak: the caches hold this, and the relay holds them.
+        let draining = Arc::downgrade(&relay);
+        caches.before_listening(Arc::new(move |deadline| {
+            let relay = draining.upgrade();
+            Box::pin(async move {
+                match relay {
+                    Some(relay) => relay.drain(deadline).await,
+                    None => Ok(()),
+                }
+            })
+        }));
         let queue = match of_queue {
             Some(redis) => {
                 let (hooks, counters) = (Arc::new(follower.clone()), counters.clone());

@@ -133,7 +133,8 @@ async fn connections_that_the_network_forgot_are_replaced() {
     for call in busy {
         call.await.unwrap().unwrap();
     }
-    assert_eq!(zmsg.stats().pool_idle, 10);
+    // The look into the outbox may have one of them for a moment.
+    until("all connections are idle", async || zmsg.stats().pool_idle == 10).await;
     // Past the time for which an idle connection is trusted without a question.
     tokio::time::sleep(Duration::from_millis(1_050)).await;
     proxy.forget_open();

@@ -50,7 +50,12 @@ async fn redis_is_well(zmsg: &Zmsg) -> bool {
 async fn play(away: Away) {
     let scene = Scene::new().await;
     let proxy = Proxy::to_redis(&redis_addr()).await;
-    let setup = scene.setup.clone().redis_behind(&proxy).with("redis_timeout", REDIS_TIMEOUT);
+    let setup = scene
+        .setup
+        .clone()
+        .redis_behind(&proxy)
+        .with("redis_timeout", REDIS_TIMEOUT)
+        .with("coherence_bound", "1m");
     let zmsg = setup.open().await;
     declare(&zmsg);
     scene.insert("feed_row", "from the table").await;
