@@ -91,7 +91,7 @@ pub(crate) struct L2 {
     redis: Redis,
     clock: RedisClock,
     keys: Keyspace,
-    generation: Generation,
+    generation: Arc<Generation>,
     scripts: Scripts,
     address: Arc<Address>,
     counters: Arc<Counters>,
@@ -103,13 +103,14 @@ impl L2 {
         redis: Redis,
         namespace: &str,
         address: Arc<Address>,
+        generation: Arc<Generation>,
         clock: Clock,
         counters: Arc<Counters>,
     ) -> L2 {
         let keys = Keyspace::new(namespace);
         L2 {
-            clock: RedisClock::new(redis.clone(), clock.clone()),
-            generation: Generation::new(redis.clone(), clock, keys.engine("generation")),
+            clock: RedisClock::new(redis.clone(), clock),
+            generation,
             scripts: Scripts::new(),
             address,
             redis,

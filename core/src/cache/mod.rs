@@ -66,6 +66,7 @@ use crate::base::{Clock, Deadline};
 use crate::cache::admit::Permit;
 use crate::cache::bus::{Address, BeforeListening, Bus, BusParts};
 use crate::cache::epochs::Epochs;
+use crate::cache::generation::Generation;
 use crate::cache::l1::L1;
 pub(crate) use crate::cache::l2::Stays;
 use crate::cache::l2::{Answer, Found, L2};
@@ -149,10 +150,13 @@ impl Caches {
             L1::new(settings.l1_max_cost, epochs.clone(), trust.clone(), clock.clone(), counters.clone());
         let loader = Loader::new(counters.clone());
         let address = Arc::new(Address::new(Keyspace::new(&settings.namespace).engine("bus")));
-        let bus = redis.clone().map(|redis| {
-            Arc::new(Bus::new(BusParts {
-                redis,
+        let space = Keyspace::new(&settings.namespace).engine("generation");
+        let of_redis = |redis| {
+            let generation = Arc::new(Generation::new(Redis::clone(&redis), clock.clone(), space));
+            let bus = Arc::new(Bus::new(BusParts {
+                redis: redis.clone(),
                 address: address.clone(),
+                generation: generation.clone(),
                 l1: l1.clone(),
                 loader: loader.clone(),
                 trust,
@@ -160,10 +164,11 @@ impl Caches {
                 counters: counters.clone(),
                 bound: settings.coherence_bound,
                 connect_timeout: settings.connect_timeout,
-            }))
-        });
-        let l2 =
-            redis.map(|redis| L2::new(redis, &settings.namespace, address, clock.clone(), counters.clone()));
+            }));
+            let (clock, counters) = (clock.clone(), counters.clone());
+            (L2::new(redis, &settings.namespace, address.clone(), generation, clock, counters), bus)
+        };
+        let (l2, bus) = redis.map(of_redis).unzip();
         Caches {
             l1,
             l2,
