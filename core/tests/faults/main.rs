@@ -13,6 +13,7 @@ mod commit;
 mod opening;
 mod postgres_away;
 mod redis_away;
+#[allow(dead_code)]
 mod scene;
 mod single_flight;
 mod stale;
