@@ -169,7 +169,6 @@ impl L2 {
     /// Sets what a source gave, if the lease lived all the time; says whether it did.
     pub(crate) async fn fill(
         &self,
-        key: &str,
         lease: &Lease,
         data: Option<Bytes>,
         life: Option<Duration>,
@@ -177,19 +176,13 @@ impl L2 {
     ) -> Result<bool> {
         let content = data.map_or(Content::Absent, Content::Value);
         let (entry, px) = self.entry(content, life, 0, deadline).await?;
-        self.run(&self.scripts.fill, key, &lease.full, &[&lease.record, &entry, &px], deadline).await
+        self.run_quietly(&self.scripts.fill, &lease.full, &[&lease.record, &entry, &px], deadline).await
     }
 
     /// Keeps a lease for `life` from now on; no life gives it back. Says whether it was still there.
-    pub(crate) async fn hold(
-        &self,
-        key: &str,
-        lease: &Lease,
-        life: Duration,
-        deadline: Deadline,
-    ) -> Result<bool> {
+    pub(crate) async fn hold(&self, lease: &Lease, life: Duration, deadline: Deadline) -> Result<bool> {
         let life = life.as_millis().to_string();
-        self.run(&self.scripts.hold, key, &lease.full, &[&lease.record, life.as_bytes()], deadline).await
+        self.run_quietly(&self.scripts.hold, &lease.full, &[&lease.record, life.as_bytes()], deadline).await
     }
 
     /// A writer begins: it counts as gone after `life`.
@@ -268,7 +261,19 @@ impl L2 {
         self.redis.ping(deadline).await
     }
 
-    /// Runs a script about one key whose answer is whether.
+    /// Runs a script about one key that tells nobody, whose answer is whether.
+    async fn run_quietly(
+        &self,
+        script: &Script,
+        full: &str,
+        args: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let args: Vec<&[u8]> = [&b""[..], b""].into_iter().chain(args.iter().copied()).collect();
+        Ok(self.redis.eval_int(script, &[full], &args, deadline).await? > 0)
+    }
+
+    /// Runs a script about one key that tells the other processes of it, whose answer is whether.
     async fn run(
         &self,
         script: &Script,
@@ -278,6 +283,7 @@ impl L2 {
         deadline: Deadline,
     ) -> Result<bool> {
         let (channel, message) = (self.address.channel()?, self.address.change_of(key));
+        self.counters.invalidations_sent.inc();
         let args: Vec<&[u8]> =
             [channel.as_bytes(), &message].into_iter().chain(args.iter().copied()).collect();
         Ok(self.redis.eval_int(script, &[full], &args, deadline).await? > 0)

@@ -32,7 +32,7 @@ use super::state::State;
 use crate::base::Deadline;
 use crate::cache::{Fence, Settle};
 use crate::config::{OnCacheDown, Ttl};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Rendered;
 use crate::store::{CommitHooks, ExecResult, Outcome, outbox};
 
@@ -112,9 +112,10 @@ impl CacheAfterCommit {
         let UnderWay { written, dropped } = under_way;
         let (caches, deadline) = (&self.state.caches, self.state.cache_deadline());
         let Some(fence) = self.fence.get() else {
-            // What was committed along says it to every process; this one's own memory at least is told now.
-            let changes = written.into_iter().chain([dropped]);
-            return self.state.drop_all(changes.collect()).await;
+            // What was committed along says it to every process, this one included. Redis is not waited for again.
+            drop((written, dropped));
+            let why = "Redis could not be told of the write; what it holds under the keys is dropped once it is reached";
+            return if self.keys.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Cache, why)) };
         };
         let dropping = caches.leave_nothing(fence, dropped, deadline);
         let writing = async {
@@ -133,12 +134,8 @@ impl CacheAfterCommit {
     async fn doubt(&self, under_way: UnderWay) -> Result<()> {
         let UnderWay { written, dropped } = under_way;
         self.state.drop_again_later(self.keys.clone());
-        let changes: Vec<Settle> = written.into_iter().chain([dropped]).collect();
-        let Some(fence) = self.fence.get() else { return self.state.drop_all(changes).await };
-        let deadline = self.state.cache_deadline();
-        let drops =
-            changes.into_iter().map(|change| self.state.caches.leave_nothing(fence, change, deadline));
-        futures_util::future::join_all(drops).await.into_iter().collect()
+        // The fence stays until it ends by itself: the COMMIT may become visible late.
+        self.state.drop_all(written.into_iter().chain([dropped]).collect()).await
     }
 }
 
@@ -150,7 +147,10 @@ impl CommitHooks for CacheAfterCommit {
             return Ok(());
         }
         let life = self.deadline.remaining() + FENCE_GUARD;
-        match self.state.caches.fence(&self.keys, life, self.state.cache_deadline()).await {
+        // The other half of the caller's time is for the database.
+        let deadline =
+            Deadline::after(self.deadline.remaining() / 2).at_most(self.state.config.redis_timeout);
+        match self.state.caches.fence(&self.keys, life, deadline).await {
             Ok(fence) => drop(self.fence.set(fence)),
             Err(error) if self.state.config.on_cache_down == OnCacheDown::Strict => return Err(error),
             Err(error) => log::debug!("a write goes on without a fence: {error}"),

@@ -57,6 +57,8 @@ pub struct Stats {
     pub fills_refused: u64,
     /// Reads that waited for another process's load of the same key.
     pub lease_waits: u64,
+    /// Changes of a key that the other processes were told of.
+    pub invalidations_sent: u64,
     /// Keys of which other processes said that they have changed.
     pub invalidations_received: u64,
     /// Times that the connection on which this process hears the others was lost.
@@ -243,6 +245,7 @@ impl State {
             cache_fills: counters.cache_fills.get(),
             fills_refused: counters.fills_refused.get(),
             lease_waits: counters.lease_waits.get(),
+            invalidations_sent: counters.invalidations_sent.get(),
             invalidations_received: counters.invalidations_received.get(),
             bus_losses: counters.bus_losses.get(),
             outbox_relayed: counters.outbox_relayed.get(),

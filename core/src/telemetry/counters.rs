@@ -92,6 +92,8 @@ pub struct Counters {
     pub fills_refused: Counter,
     /// Reads that waited for another process's load of their key.
     pub lease_waits: Counter,
+    /// Changes of a key that the other processes were told of.
+    pub invalidations_sent: Counter,
     /// Keys of which other processes said that they have changed.
     pub invalidations_received: Counter,
     /// Times that the connection on which this process hears the others was lost.
