@@ -1,7 +1,7 @@
 //! The layout of the key space.
 //!
 //! ```text
-//! N:v:{.KEY}   a cached value            N:f:{.KEY}   its fence (reserved)
+//! N:v:{.KEY}   a key's record
 //! N:m:NAME     the engine's own            N:q:{.NAME}:PART   a part of a queue
 //! ```
 //! The user's whole key is inside the hash tag, so everything that belongs to one key lies in one slot of a cluster. The
