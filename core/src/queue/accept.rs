@@ -103,7 +103,7 @@ impl Queue {
         effect::run_now(&self.0, delayed.op_id, &body_of(delayed), deadline).await
     }
 
-    /// Takes back an operation that no worker has.
+    /// Takes back an operation that no worker has begun.
     pub(crate) async fn cancel(&self, op_id: &str, deadline: Deadline) -> Result<Cancelled> {
         let (cancelled, entry) = self.0.lanes.cancel(op_id, deadline).await?;
         if let Some((key, sequence)) = entry {

@@ -1,7 +1,7 @@
 //! From leased operations to their effect in PostgreSQL, which each has once.
 //!
 //! ```text
-//! BEGIN ─▶ INSERT INTO zmsg_done, giving back what is new ─▶ the statements of those ─▶ version ─▶ COMMIT ─▶ caches ─▶ settled
+//! begun ─▶ BEGIN ─▶ INSERT INTO zmsg_done, giving back what is new ─▶ the statements of those ─▶ version ─▶ COMMIT ─▶ caches ─▶ settled
 //! ```
 //! Whoever is given an operation again finds its row and leaves it alone; one whose COMMIT is still under way is waited for
 //! by the INSERT. Many operations share a transaction. What goes wrong in it is found by halving: a refusal makes a dead
@@ -44,7 +44,7 @@ const DONE: &str = "INSERT INTO zmsg_done (op_id, dead) SELECT op_id, $2::bool F
 /// A worker that was stopped in the middle holds its locks no longer than its leases.
 const IDLE: &str = "SELECT set_config('idle_in_transaction_session_timeout', $1::text, true)";
 const VERSION: &str = "SELECT nextval('zmsg_ver')";
-const IS_DEAD: &str = "SELECT dead FROM zmsg_done WHERE op_id = $1::text";
+const ARE_DEAD: &str = "SELECT op_id FROM zmsg_done WHERE op_id = ANY($1::text[]) AND dead";
 const WAS_REFUSED: &str = "the delayed write of this op_id was refused before";
 
 /// One operation with what it says.
@@ -58,6 +58,8 @@ struct Committed {
     version: u64,
     /// The operations that had not had their effect before.
     new: HashSet<String>,
+    /// Those that were dead before.
+    dead: HashSet<String>,
 }
 
 /// Why a group had no effect, as far as is known.
@@ -75,6 +77,17 @@ enum Trouble {
 /// Runs operations of different lanes, and settles each.
 pub(super) async fn run(shared: &Shared, claimed: Vec<Claimed>, now_ms: u64) {
     crash!("queue.after_claim");
+    if shared.is_stopping() {
+        return give_back(shared, &claimed, Duration::ZERO).await;
+    }
+    let claimed = match shared.begin(claimed).await {
+        Ok(claimed) => claimed,
+        Err((claimed, error)) => {
+            log::debug!("delayed writes are not begun without Redis: {error}");
+            return give_back(shared, &claimed, Duration::ZERO).await;
+        }
+    };
+    crash!("queue.after_begin");
     let mut group = Vec::with_capacity(claimed.len());
     for claimed in claimed {
         match refused_unseen(shared, &claimed, now_ms) {
@@ -206,6 +219,12 @@ async fn within(
     let ids = group.iter().map(|it| it.claimed.op_id.as_str());
     let first = transaction.run(&[idle(shared), done(ids, false)]).await;
     let new: HashSet<String> = first.map_err(trouble)?[1].rows.iter().filter_map(text).collect();
+    let mut dead = HashSet::new();
+    if new.len() < group.len() {
+        let ids = group.iter().map(|it| it.claimed.op_id.as_str()).filter(|op_id| !new.contains(*op_id));
+        let found = transaction.run(&[are_dead(ids)]).await.map_err(trouble)?;
+        dead.extend(found[0].rows.iter().filter_map(text));
+    }
     let wanted = group.iter().filter(|it| new.contains(&it.claimed.op_id));
     let statements: Vec<Rendered> = wanted.flat_map(|it| it.body.statements.iter().cloned()).collect();
     for flight in statements.chunks(FLIGHT) {
@@ -218,7 +237,7 @@ async fn within(
             Some(Value::Int(version)) => version.unsigned_abs(),
             _ => 0,
         };
-    Ok(Committed { version, new })
+    Ok(Committed { version, new, dead })
 }
 
 fn idle(shared: &Shared) -> Rendered {
@@ -229,6 +248,10 @@ fn idle(shared: &Shared) -> Rendered {
 fn done<'a>(ids: impl Iterator<Item = &'a str>, dead: bool) -> Rendered {
     let params = [Value::List(ids.map(Value::text).collect()), Value::Bool(dead)];
     Rendered { sql: DONE.into(), params: params.into() }
+}
+
+fn are_dead<'a>(ids: impl Iterator<Item = &'a str>) -> Rendered {
+    Rendered { sql: ARE_DEAD.into(), params: [Value::List(ids.map(Value::text).collect())].into() }
 }
 
 fn text(row: &crate::value::Row) -> Option<String> {
@@ -263,7 +286,7 @@ fn error_of(failure: StepFailure) -> Error {
 
 /// After the COMMIT: caches, then Redis, then whoever waits.
 async fn finish(shared: &Shared, group: Vec<Operation>, committed: Committed, now_ms: u64) {
-    let Committed { version, new } = committed;
+    let Committed { version, new, dead } = committed;
     let mut keys = Vec::new();
     for Operation { claimed, body } in &group {
         // A value that came with a repeated call is older than what the first one has done.
@@ -277,7 +300,8 @@ async fn finish(shared: &Shared, group: Vec<Operation>, committed: Committed, no
         let late = Duration::from_millis(now_ms.saturating_sub(claimed.due_ms));
         shared.latency.record(late + shared.since(claimed));
     }
-    let ended: Vec<(&Claimed, How)> = group.iter().map(|it| (&it.claimed, How::Done)).collect();
+    let how = |it: &Operation| if dead.contains(&it.claimed.op_id) { How::Dead } else { How::Done };
+    let ended: Vec<(&Claimed, How)> = group.iter().map(|it| (&it.claimed, how(it))).collect();
     shared.settle(&ended).await;
     for Operation { claimed, .. } in &group {
         match new.contains(&claimed.op_id) {
@@ -388,11 +412,9 @@ pub(super) async fn run_now(
     let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
     let first = transaction.run(&[done([op_id].into_iter(), false)]).await.map_err(error_of)?;
     if first[0].rows.is_empty() {
-        let row = Rendered { sql: IS_DEAD.into(), params: [Value::text(op_id)].into() };
-        let row = transaction.run(&[row]).await.map_err(error_of)?;
+        let found = transaction.run(&[are_dead([op_id].into_iter())]).await.map_err(error_of)?;
         transaction.roll_back().await;
-        let is_dead =
-            row.first().and_then(|it| it.rows.first()?.values.first().cloned()) == Some(Value::Bool(true));
+        let is_dead = !found[0].rows.is_empty();
         return if is_dead { Err(dead(WAS_REFUSED.to_owned(), None)) } else { Ok(None) };
     }
     let mut statements = body.statements.clone();

@@ -30,6 +30,7 @@ pub(super) struct Lanes {
     database: OnceLock<[u8; 16]>,
     enqueue: Script,
     claim: Script,
+    begin: Script,
     settle: Script,
     extend: Script,
     cancel: Script,
@@ -70,7 +71,7 @@ pub(super) struct Claimed {
     pub op_id: String,
     /// The number of its lease.
     pub attempt: u64,
-    /// Leases that ended without a word.
+    /// Leases that ended without a word after its worker had begun it.
     pub crashes: u32,
     /// Tries that failed.
     pub errors: u32,
@@ -86,9 +87,9 @@ pub(super) struct Claims {
     pub standing: Standing,
     /// Until something is due or a lease ends.
     pub wait: Option<Duration>,
-    /// Operations whose worker did not come back.
+    /// Operations that are due and whose worker did not come back.
     pub suspects: u64,
-    /// Further ones that are due.
+    /// Further others that are due.
     pub due: u64,
     /// Redis' time.
     pub now_ms: u64,
@@ -118,7 +119,7 @@ pub(super) enum How {
 pub enum Cancelled {
     /// It will not run.
     Yes,
-    /// A worker has it, or had it and it failed.
+    /// A worker has begun it, now or before.
     Started,
     /// It is not in the queue: it has ended, or never was.
     Unknown,
@@ -151,6 +152,7 @@ impl Lanes {
             database: OnceLock::new(),
             enqueue: script!("enqueue.lua"),
             claim: script!("claim.lua"),
+            begin: script!("begin.lua"),
             settle: script!("settle.lua"),
             extend: script!("extend.lua"),
             cancel: script!("cancel.lua"),
@@ -226,25 +228,10 @@ impl Lanes {
         })
     }
 
-    /// Ends leases; gives how many were still this process's.
-    pub(super) async fn settle(&self, ended: &[(&Claimed, How)], deadline: Deadline) -> Result<u64> {
-        let texts: Vec<[String; 2]> = ended
-            .iter()
-            .map(|(claimed, how)| [claimed.attempt.to_string(), how.delay_ms().to_string()])
-            .collect();
-        let mut args: Vec<&[u8]> = Vec::with_capacity(5 * ended.len());
-        for ((claimed, how), [attempt, delay]) in ended.iter().zip(&texts) {
-            args.extend([
-                claimed.op_id.as_bytes(),
-                attempt.as_bytes(),
-                &claimed.lane,
-                how.word(),
-                delay.as_bytes(),
-            ]);
-        }
-        let settled =
-            self.redis.eval_int(&self.settle, &self.keys(), &args, deadline).await.map_err(of_queue)?;
-        Ok(settled.unsigned_abs())
+    /// Says that the leased operations are begun; gives those that are no longer this process's, which must not be.
+    pub(super) async fn begin(&self, leased: &[Claimed], deadline: Deadline) -> Result<Vec<String>> {
+        let leases: Vec<(&str, u64)> = leased.iter().map(|it| (&*it.op_id, it.attempt)).collect();
+        self.not_held(&self.begin, &[], &leases, deadline).await
     }
 
     /// Extends leases; gives those that are no longer this process's.
@@ -255,13 +242,51 @@ impl Lanes {
         deadline: Deadline,
     ) -> Result<Vec<String>> {
         let lease = lease.as_millis().to_string();
-        let attempts: Vec<String> = held.iter().map(|(_, attempt)| attempt.to_string()).collect();
-        let mut args = vec![lease.as_bytes()];
-        for ((op_id, _), attempt) in held.iter().zip(&attempts) {
+        let leases: Vec<(&str, u64)> = held.iter().map(|(op_id, attempt)| (&**op_id, *attempt)).collect();
+        self.not_held(&self.extend, &[lease.as_bytes()], &leases, deadline).await
+    }
+
+    /// Runs a script about leases; gives those that are no longer this process's.
+    async fn not_held(
+        &self,
+        script: &Script,
+        first: &[&[u8]],
+        leases: &[(&str, u64)],
+        deadline: Deadline,
+    ) -> Result<Vec<String>> {
+        let epoch = self.epoch()?;
+        let attempts: Vec<String> = leases.iter().map(|(_, attempt)| attempt.to_string()).collect();
+        let mut args = vec![epoch.as_bytes()];
+        args.extend(first);
+        for ((op_id, _), attempt) in leases.iter().zip(&attempts) {
             args.extend([op_id.as_bytes(), attempt.as_bytes()]);
         }
-        let lost = self.list(&self.extend, &args, deadline).await?;
+        let answer = self.list(script, &args, deadline).await?;
+        self.check(&answer)?;
+        let [_, _, lost @ ..] = &answer[..] else { return Err(unexpected()) };
         Ok(lost.iter().map(|op_id| String::from_utf8_lossy(op_id).into_owned()).collect())
+    }
+
+    /// Ends leases; gives how many were still this process's.
+    pub(super) async fn settle(&self, ended: &[(&Claimed, How)], deadline: Deadline) -> Result<u64> {
+        let texts: Vec<[String; 2]> = ended
+            .iter()
+            .map(|(claimed, how)| [claimed.attempt.to_string(), how.delay_ms().to_string()])
+            .collect();
+        let epoch = self.epoch()?;
+        let mut args: Vec<&[u8]> = Vec::with_capacity(1 + 5 * ended.len());
+        args.push(epoch.as_bytes());
+        for ((claimed, how), [attempt, delay]) in ended.iter().zip(&texts) {
+            args.extend([
+                claimed.op_id.as_bytes(),
+                attempt.as_bytes(),
+                &claimed.lane,
+                how.word(),
+                delay.as_bytes(),
+            ]);
+        }
+        let settled = self.redis.eval_int(&self.settle, &self.keys(), &args, deadline).await;
+        u64::try_from(settled.map_err(of_queue)?).map_err(|_| self.of_another())
     }
 
     /// Takes an operation back; gives its key and its sequence if it had one and is taken back.
@@ -284,8 +309,10 @@ impl Lanes {
 
     /// How the queue stands, and which of these operations have not ended.
     pub(super) async fn look(&self, ops: &[String], deadline: Deadline) -> Result<(Depth, Vec<bool>)> {
-        let args: Vec<&[u8]> = ops.iter().map(String::as_bytes).collect();
+        let epoch = self.epoch()?;
+        let args: Vec<&[u8]> = std::iter::once(&epoch).chain(ops).map(String::as_bytes).collect();
         let answer = self.list(&self.look, &args, deadline).await?;
+        self.check(&answer)?;
         let numbers: Vec<u64> = answer.iter().map(number).collect::<Result<_>>()?;
         let [all, scheduled, due, suspects, leased, oldest_due_ms, paused, counted @ ..] = &numbers[..]
         else {

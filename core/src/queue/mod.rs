@@ -3,12 +3,16 @@
 //! ```text
 //!               ╭──────── in line behind an earlier one of its key ────────╮
 //! accepted ─────┤                                                          ▼
-//!               ╰─▶ scheduled ── its time ──▶ due ── leased ──▶ running ──▶ done
-//!                       ▲                      ▲                  │ │ │
-//!                       │                      │   worker gone ───╯ │ ╰──▶ dead: refused, or too many tries
-//!                       │                      ╰── suspect, alone ◀─╯
-//!                       ╰──── failed: later each time
+//!               ╰─▶ scheduled ── its time ──▶ due ── leased ──▶ begun ──▶ done
+//!                       ▲                      ▲ ▲        │       │ │ │
+//!                       │                      │ ╰────────╯       │ │ ╰──▶ dead: refused, or too many tries
+//!                       │                      │    worker gone   │ │
+//!                       │                      ╰─ suspect, alone ◀╯ │
+//!                       ╰──── failed: later each time ◀─────────────╯
 //! ```
+//! A lease alone says nothing: its worker may have ended before it looked at the operation, or Redis' answer was lost. Only
+//! what it says it begins, right before the transaction, can be what killed it, and can no longer be taken back.
+//!
 //! May use `store`, `redis`, `sql`, `config`, `value`, `base`, `telemetry`, `error`. It knows no cache: what a commit does to
 //! the caches is a [`QueueHooks`](crate::store::QueueHooks) that the engine plugs in.
 //!
