@@ -64,7 +64,7 @@ use crate::store::{QueueHooks, Store};
 use crate::telemetry::{Counters, Histogram};
 use lanes::{Claimed, Depth, How, Lanes};
 use losses::Known;
-use server::durability_of;
+use server::Server;
 use wait::Waiting;
 
 pub(crate) use accept::{Accepted, Delayed};
@@ -120,8 +120,7 @@ struct Shared {
     hooks: Arc<dyn QueueHooks>,
     counters: Arc<Counters>,
     clock: Clock,
-    /// What an accepted operation survives; an error if this Redis is not one to keep it.
-    durability: Result<&'static str>,
+    server: Server,
     /// The attempt of each lease, and when it began.
     held: Mutex<HashMap<String, (u64, u64)>>,
     waiting: Waiting,
@@ -147,7 +146,7 @@ impl Queue {
     ///
     /// # Errors
     /// `Config` if it was named for the queue, may evict keys and the configuration does not allow that; `Queue` if it cannot
-    /// be asked.
+    /// be asked and `start_degraded` is not set.
     pub(crate) async fn open(
         config: &Config,
         redis: Redis,
@@ -156,12 +155,7 @@ impl Queue {
         counters: Arc<Counters>,
         clock: Clock,
     ) -> Result<Queue> {
-        let durability = match durability_of(&redis, config).await {
-            Err(error) if config.start_degraded && error.retryable() => Ok("redis"),
-            // Of a cache that was not named for this: only who writes with a delay is concerned.
-            Err(error) if config.queue.addr.is_none() && !error.retryable() => Err(error),
-            durability => Ok(durability?),
-        };
+        let server = Server::open(redis.clone(), config, clock.clone()).await?;
         let settings = Settings {
             lease: config.queue.lease,
             // Reads and synchronous writes need connections as well.
@@ -178,7 +172,7 @@ impl Queue {
             hooks,
             counters,
             clock,
-            durability,
+            server,
             held: Mutex::default(),
             waiting: Waiting::default(),
             released: Notify::new(),
@@ -210,14 +204,6 @@ impl Queue {
             let shared = self.0.clone();
             services.start(move |stop| keeper::prune(shared, stop));
         }
-    }
-
-    /// What an accepted operation survives.
-    ///
-    /// # Errors
-    /// `Config` if the Redis may evict keys and the configuration does not allow that.
-    pub(crate) fn durability(&self) -> Result<&'static str> {
-        self.0.durability.clone()
     }
 
     /// Says which database the operations are for. The queue of another one is not touched.

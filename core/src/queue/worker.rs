@@ -60,7 +60,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
                     shared.looks_again_in(pause);
                 }
                 Err(error) => {
-                    if error.kind() == ErrorKind::Config {
+                    // A cache's Redis was not named for a queue, and may never have one.
+                    if error.kind() == ErrorKind::Config && shared.server.is_named() {
                         shared.complain(&error);
                     }
                     log::debug!("the queue could not be looked into: {error}");
@@ -81,6 +82,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
 }
 
 async fn look(shared: &Shared, wanted: Wanted, most: usize) -> Result<Claims> {
+    shared.server.check().await?;
     let deadline = Deadline::after(shared.settings.lease / 2);
     let known = shared.known_sequence();
     let claims = shared.lanes.claim(wanted, most, shared.settings.lease, known, deadline).await?;

@@ -250,8 +250,13 @@ impl Redis {
         repeat: Repeat,
         attempt: impl Fn() -> F,
     ) -> RedisResult<Value> {
-        match attempt().await {
-            Err(error) if may_repeat(&error, repeat) => attempt().await,
+        let note = |error: &RedisError| {
+            if failure::is_of_the_connection(error) {
+                self.0.breaks.fetch_add(1, Ordering::AcqRel);
+            }
+        };
+        match attempt().await.inspect_err(note) {
+            Err(error) if may_repeat(&error, repeat) => attempt().await.inspect_err(note),
             other => other,
         }
         .inspect_err(|error| self.0.link.mend(error))
@@ -268,7 +273,10 @@ impl Redis {
         let done = limit.run("", work).await;
         match &done {
             Ok(_) => self.0.link.note_answer(),
-            Err(_) => self.0.link.note_silence(allowed),
+            Err(_) => {
+                self.0.breaks.fetch_add(1, Ordering::AcqRel);
+                self.0.link.note_silence(allowed);
+            }
         }
         match done {
             Ok(Ok(value)) => Ok(value),

@@ -38,6 +38,7 @@ pub(crate) use keys::Keyspace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::base::Deadline;
@@ -94,6 +95,8 @@ pub(crate) struct Redis(Arc<Inner>);
 struct Inner {
     link: link::Link,
     command_timeout: Duration,
+    /// How often nobody could be asked, or nobody answered.
+    breaks: AtomicU64,
 }
 
 /// The oldest server that zmsg runs on.
@@ -109,7 +112,11 @@ impl Redis {
     /// server older than Redis 6; `Cache` for a server that did not answer within `connect_timeout`.
     pub(crate) async fn connect(settings: &RedisSettings) -> Result<Redis> {
         let link = link::Link::new(settings)?;
-        let redis = Redis(Arc::new(Inner { link, command_timeout: settings.command_timeout }));
+        let redis = Redis(Arc::new(Inner {
+            link,
+            command_timeout: settings.command_timeout,
+            breaks: AtomicU64::new(0),
+        }));
         match redis.check_server(settings.connect_timeout).await {
             Ok(()) => Ok(redis),
             Err(error) if settings.start_degraded && error.kind() == ErrorKind::Cache => {
@@ -123,6 +130,11 @@ impl Redis {
     /// Where it is, as `host:port`, a path, or several of them; never with a password.
     pub(crate) fn endpoint(&self) -> &str {
         self.0.link.endpoint()
+    }
+
+    /// How often the connection was lost or silent. As long as it is the same, the server is the same.
+    pub(crate) fn breaks(&self) -> u64 {
+        self.0.breaks.load(Ordering::Acquire)
     }
 
     async fn check_server(&self, within: Duration) -> Result<()> {
