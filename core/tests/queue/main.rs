@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod basics;
+mod closing;
 mod cluster;
 mod crashes;
 mod faults;
