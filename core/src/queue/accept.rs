@@ -75,7 +75,6 @@ impl Queue {
         let (durability, enqueued) = shared.enqueue(&new, deadline).await.map_err(of_this)?;
         crash!("queue.after_enqueue");
         shared.used.store(true, Ordering::Relaxed);
-        shared.note_standing(&enqueued.standing);
         if enqueued.new {
             shared.waiting.begun(delayed.op_id);
         }
@@ -133,7 +132,10 @@ impl Shared {
         let check = self.server.check();
         let durability =
             deadline.run("asking the queue's Redis", check).await.map_err(Error::with_unsent)??;
-        Ok((durability, self.lanes.enqueue(new, self.known_sequence(), deadline).await?))
+        let asked = self.asks();
+        let enqueued = self.lanes.enqueue(new, asked.sequence, deadline).await?;
+        self.note_standing(&enqueued.standing, asked);
+        Ok((durability, enqueued))
     }
 
     fn ticket(self: &Arc<Shared>, delayed: &Delayed<'_>) -> Ticket {

@@ -11,16 +11,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Shared;
 use super::body::Body;
+use super::burial::{bury, dead, failed};
 use super::lanes::{Claimed, How};
 use super::wait::Where;
-use super::{PATH, Shared};
 use crate::base::backoff::Backoff;
 use crate::base::crash::crash;
 use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Rendered;
-use crate::store::dead_letters::{Letter, insert};
 use crate::store::{Access, CommitFailure, DelayedKey, StepFailure, Transaction};
 use crate::value::Value;
 
@@ -32,10 +32,7 @@ const MOST_CRASHES: u32 = 3;
 const AT_ONCE: u32 = 5;
 /// How long it may take to find out whether the server is there.
 const PING: Duration = Duration::from_secs(2);
-/// Bounds of the pause before an operation that failed runs again.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// The same for what was not its fault.
+/// The longest pause before what failed through no fault of its own runs again.
 const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Writes the rows and gives back the operations that had none.
@@ -63,7 +60,7 @@ struct Committed {
 }
 
 /// Why a group had no effect, as far as is known.
-enum Trouble {
+pub(super) enum Trouble {
     /// The database refused something of it, and would again.
     Refused(Error),
     /// It failed in a way that usually passes and may be its own fault: a lock, a conflict, its time.
@@ -240,17 +237,17 @@ async fn within(
     Ok(Committed { version, new, dead })
 }
 
-fn idle(shared: &Shared) -> Rendered {
+pub(super) fn idle(shared: &Shared) -> Rendered {
     let milliseconds = shared.settings.lease.as_millis().to_string();
     Rendered { sql: IDLE.into(), params: [Value::text(milliseconds.as_str())].into() }
 }
 
-fn done<'a>(ids: impl Iterator<Item = &'a str>, dead: bool) -> Rendered {
+pub(super) fn done<'a>(ids: impl Iterator<Item = &'a str>, dead: bool) -> Rendered {
     let params = [Value::List(ids.map(Value::text).collect()), Value::Bool(dead)];
     Rendered { sql: DONE.into(), params: params.into() }
 }
 
-fn are_dead<'a>(ids: impl Iterator<Item = &'a str>) -> Rendered {
+pub(super) fn are_dead<'a>(ids: impl Iterator<Item = &'a str>) -> Rendered {
     Rendered { sql: ARE_DEAD.into(), params: [Value::List(ids.map(Value::text).collect())].into() }
 }
 
@@ -261,7 +258,7 @@ fn text(row: &crate::value::Row) -> Option<String> {
     }
 }
 
-fn trouble(failure: StepFailure) -> Trouble {
+pub(super) fn trouble(failure: StepFailure) -> Trouble {
     match failure {
         StepFailure::Refused { error, .. } => Trouble::Refused(error),
         StepFailure::Again(error) => {
@@ -278,7 +275,7 @@ fn trouble(failure: StepFailure) -> Trouble {
     }
 }
 
-fn error_of(failure: StepFailure) -> Error {
+pub(super) fn error_of(failure: StepFailure) -> Error {
     match failure {
         StepFailure::Again(error) | StepFailure::Refused { error, .. } => error,
     }
@@ -313,90 +310,14 @@ async fn finish(shared: &Shared, group: Vec<Operation>, committed: Committed, no
 }
 
 /// The key of an operation, whose value may stay from `sequence` on, and the further ones that it changes.
-fn keys_of(body: &Body, sequence: Option<u64>) -> impl Iterator<Item = DelayedKey> {
+pub(super) fn keys_of(body: &Body, sequence: Option<u64>) -> impl Iterator<Item = DelayedKey> {
     let own = body.key.iter().map(move |key| (key, sequence));
     let all = own.chain(body.invalidates.iter().map(|key| (key, None)));
     all.map(|(key, sequence)| DelayedKey { key: Arc::from(key.as_str()), sequence })
 }
 
-/// Makes a dead letter of an operation. Its row is written with it: whoever has it as well finds it dead.
-async fn bury(shared: &Shared, claimed: &Claimed, error: Error) {
-    let error = error.with_op_id(&claimed.op_id);
-    match write_letter(shared, claimed, &error).await {
-        Ok(true) => {
-            log::warn!("a delayed write was refused and is a dead letter: {error}");
-            if let Ok(body) = Body::decode(&claimed.payload) {
-                // A value that was cached with it never comes true; one that was accepted later may.
-                shared.hooks.committed(keys_of(&body, Some(claimed.sequence + 1)).collect(), 0).await;
-            }
-            shared.settle(&[(claimed, How::Dead)]).await;
-            let told = dead(error.to_string(), error.sqlstate());
-            shared.waiting.ended(&claimed.op_id, Err(told), Where::Here);
-        }
-        // It had its effect, or is dead already: its row was there.
-        Ok(false) => {
-            if let Ok(body) = Body::decode(&claimed.payload) {
-                // Whoever ran it may have ended before it could tell the caches.
-                shared.hooks.committed(keys_of(&body, None).collect(), 0).await;
-            }
-            shared.settle(&[(claimed, How::Done)]).await;
-            shared.waiting.look_soon();
-        }
-        Err(away) => {
-            shared.note_away(&away);
-            give_back(shared, std::slice::from_ref(claimed), AWAY_PAUSE).await;
-        }
-    }
-}
-
-/// What whoever waits for a dead operation is told, by whichever process ran it.
-pub(super) fn dead(message: String, sqlstate: Option<&str>) -> Error {
-    let error = Error::new(ErrorKind::Store, message).with_retryable(false);
-    match sqlstate {
-        Some(code) => error.with_sqlstate(code),
-        None => error,
-    }
-}
-
-/// Whether the letter is new.
-async fn write_letter(shared: &Shared, claimed: &Claimed, error: &Error) -> Result<bool> {
-    let mut letter = Letter::new(PATH, claimed.op_id.clone(), error);
-    letter.tasks = claimed.payload.to_vec();
-    match Body::decode(&claimed.payload) {
-        Ok(body) => body.statements.iter().for_each(|it| letter.show(&it.sql, body.key.as_deref())),
-        Err(_) => letter.show("(unreadable)", None),
-    }
-    let deadline = Deadline::after(shared.settings.task_timeout);
-    let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
-    let first = transaction
-        .run(&[idle(shared), done([claimed.op_id.as_str()].into_iter(), true)])
-        .await
-        .map_err(error_of)?;
-    let new = !first[1].rows.is_empty();
-    if new {
-        transaction.run(&[insert(&[letter])]).await.map_err(error_of)?;
-    }
-    match transaction.commit().await {
-        Ok(()) => Ok(new),
-        Err(CommitFailure::Again(error) | CommitFailure::Refused(error) | CommitFailure::Unknown(error)) => {
-            Err(error)
-        }
-    }
-}
-
-/// A try that failed by its own fault, maybe: it runs again, later each time, and is dead in the end.
-async fn failed(shared: &Shared, claimed: &Claimed, error: Error) {
-    if claimed.errors >= shared.settings.retry_max {
-        return bury(shared, claimed, error).await;
-    }
-    log::debug!("a delayed write failed and is tried again: {error}");
-    let bound = FIRST_PAUSE.saturating_mul(1 << claimed.errors.min(20)).min(LONGEST_PAUSE);
-    let pause = Duration::from_nanos(random::below(bound.as_nanos() as u64 + 1));
-    shared.settle(&[(claimed, How::Error(pause))]).await;
-}
-
 /// Lets go of leases whose operations had no effect through no fault of theirs.
-async fn give_back(shared: &Shared, claimed: &[Claimed], pause: Duration) {
+pub(super) async fn give_back(shared: &Shared, claimed: &[Claimed], pause: Duration) {
     let ended: Vec<(&Claimed, How)> = claimed.iter().map(|it| (it, How::Again(pause))).collect();
     shared.settle(&ended).await;
 }

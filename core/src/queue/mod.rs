@@ -21,7 +21,7 @@
 //! | `accept` | how an operation comes in, and how it is taken back |
 //! | `lanes`, `scripts/` | the moves, in Redis |
 //! | `body` | what an operation says |
-//! | `effect` | from leased operations to their effect, once |
+//! | `effect`, `burial` | from leased operations to their effect, once, or to a dead letter |
 //! | `worker`, `keeper` | when: the services |
 //! | `leases`, `losses`, `server` | what this process has, what Redis still has, and whether it is one to keep it |
 //! | `wait` | who waits for an operation's end |
@@ -35,6 +35,7 @@
 
 mod accept;
 mod body;
+mod burial;
 mod effect;
 mod keeper;
 mod lanes;
@@ -46,7 +47,6 @@ mod tests;
 mod wait;
 mod worker;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -62,7 +62,8 @@ use crate::error::{Error, Result};
 use crate::redis::Redis;
 use crate::store::{QueueHooks, Store};
 use crate::telemetry::{Counters, Histogram};
-use lanes::{Claimed, Depth, How, Lanes};
+use lanes::{Depth, How, Lanes};
+use leases::Held;
 use losses::Known;
 use server::Server;
 use wait::Waiting;
@@ -121,8 +122,7 @@ struct Shared {
     counters: Arc<Counters>,
     clock: Clock,
     server: Server,
-    /// The attempt of each lease, and when it began.
-    held: Mutex<HashMap<String, (u64, u64)>>,
+    held: Held,
     waiting: Waiting,
     /// Leases have ended, or the worker has.
     released: Notify,
@@ -173,7 +173,7 @@ impl Queue {
             counters,
             clock,
             server,
-            held: Mutex::default(),
+            held: Held::default(),
             waiting: Waiting::default(),
             released: Notify::new(),
             works: AtomicBool::new(config.queue.worker),
@@ -224,12 +224,10 @@ impl Queue {
         let shared = &self.0;
         shared.stops();
         shared.waiting.leave();
-        let held: Vec<(String, (u64, u64))> = shared.held.lock().drain().collect();
-        if held.is_empty() {
+        let claimed = shared.held.drain();
+        if claimed.is_empty() {
             return;
         }
-        let claimed = held.into_iter().map(|(op_id, (attempt, _))| Claimed::only(op_id, attempt));
-        let claimed: Vec<Claimed> = claimed.collect();
         let ended: Vec<_> = claimed.iter().map(|it| (it, How::Again(Duration::ZERO))).collect();
         if let Err(error) = shared.lanes.settle(&ended, deadline).await {
             log::warn!("{} delayed writes run elsewhere once their leases end: {error}", ended.len());

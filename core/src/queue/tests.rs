@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::body::Body;
 use super::lanes::{Cancelled, Claimed, How, Lanes, New, Wanted};
 use crate::base::{Deadline, random};
+use crate::error::ErrorKind;
 use crate::redis::testing::{connect, namespace};
 use crate::sql::Rendered;
 
@@ -343,4 +344,28 @@ async fn a_worker_does_not_begin_what_was_taken_back_even_if_its_name_is_used_ag
     assert_eq!(single.lanes.begin(&first, soon()).await.expect("Redis is there"), ["op"]);
     assert!(single.lanes.begin(&second, soon()).await.expect("Redis is there").is_empty());
     assert_eq!(single.lanes.cancel("op", soon()).await.expect("Redis is there").0, Cancelled::Started);
+}
+
+#[tokio::test]
+async fn what_is_another_databases_is_neither_begun_nor_ended_nor_looked_at() {
+    let (redis, namespace) = (connect().await, namespace());
+    let [own, other] = [[7; 16], [8; 16]].map(|database| {
+        let lanes = Lanes::new(redis.clone(), &namespace);
+        lanes.belong_to(database);
+        lanes
+    });
+    let single = Single { lanes: own };
+    single.accept("first").await;
+    let leased = single.lanes.claim(Wanted::Due, 1, LEASE, 0, soon()).await.expect("Redis is there").claimed;
+    let held = [("op".to_owned(), leased[0].attempt)];
+    let refused = [
+        other.begin(&leased, soon()).await.map(drop),
+        other.extend(&held, LEASE, soon()).await.map(drop),
+        other.settle(&[(&leased[0], How::Done)], soon()).await.map(drop),
+        other.look(&["op".to_owned()], soon()).await.map(drop),
+    ];
+    for refused in refused {
+        assert_eq!(refused.expect_err("it is not theirs").kind(), ErrorKind::Config);
+    }
+    assert_eq!(single.lanes.settle(&[(&leased[0], How::Done)], soon()).await.expect("Redis is there"), 1);
 }

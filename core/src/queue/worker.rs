@@ -84,9 +84,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
 async fn look(shared: &Shared, wanted: Wanted, most: usize) -> Result<Claims> {
     shared.server.check().await?;
     let deadline = Deadline::after(shared.settings.lease / 2);
-    let known = shared.known_sequence();
-    let claims = shared.lanes.claim(wanted, most, shared.settings.lease, known, deadline).await?;
-    shared.note_standing(&claims.standing);
+    let asked = shared.asks();
+    let claims = shared.lanes.claim(wanted, most, shared.settings.lease, asked.sequence, deadline).await?;
+    shared.note_standing(&claims.standing, asked);
     shared.hold(&claims.claimed);
     Ok(claims)
 }

@@ -273,6 +273,12 @@ async fn without_redis_the_write_fails_or_runs_at_once_as_the_setting_says() {
     let error =
         plain.cache_and_delay_store(Some("k"), value(), effect("k", "a"), after(0)).await.unwrap_err();
     assert_eq!((error.code(), error.retryable()), ("queue", true), "{error}");
+    for ms in [1, 10, 20, 40] {
+        let brief = plain.with_timeout(Some(Duration::from_millis(ms)));
+        let error =
+            brief.cache_and_delay_store(Some("k"), None, effect("k", "a"), after(0)).await.unwrap_err();
+        assert!(error.op_id().is_some(), "{error}");
+    }
     assert_eq!(plain.get("k").await.unwrap(), Some(crate::scene::bytes("before")), "the cache is as before");
     let named = DelayOptions { op_id: Some("once".to_owned()), ..after(0) };
     let receipt = falling_back
