@@ -112,3 +112,34 @@ async fn nobody_is_told_that_a_write_was_taken_back_while_it_runs() {
     receipt.done().await.unwrap();
     zm.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_ends_a_walk_over_thousands_of_letters_between_two_of_them() {
+    const LETTERS: i64 = 2_500;
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    let poison = sql("INSERT INTO effects (key, what) VALUES ('k', NULL)", ()).unwrap();
+    let poison = zm.cache_and_delay_store(None, None, poison, after(0)).await.unwrap();
+    poison.done().await.unwrap_err();
+    let more = format!(
+        "INSERT INTO zmsg_dead (path, op_id, key, tasks, statement, message) SELECT path, op_id || n, key, tasks, statement, \
+         message FROM zmsg_dead, generate_series(2, {LETTERS}) AS n; ALTER TABLE effects ALTER what DROP NOT NULL"
+    );
+    scene.client.batch_execute(&more).await.unwrap();
+    let walk = tokio::spawn({
+        let zm = zm.clone();
+        async move { zm.retry_all_dead().await }
+    });
+    // Beyond the first page of them.
+    until("it walks", async || scene.count("effects").await > 1_100).await;
+    within(Duration::from_secs(3), "the close", zm.close()).await.unwrap();
+    let error = walk.await.unwrap().unwrap_err();
+    let done = scene.count("effects").await;
+    assert_eq!((error.code(), scene.count("zmsg_dead").await), ("closed", LETTERS - done));
+    assert!(error.to_string().contains(&format!("retried: {done}, refused: 0")), "{error} of {done}");
+    let zm = scene.open().await;
+    let report = zm.retry_all_dead().await.unwrap();
+    assert_eq!((report.retried as i64, report.refused), (LETTERS - done, 0));
+    assert_eq!((scene.count("effects").await, scene.count("zmsg_dead").await), (LETTERS, 0));
+    zm.close().await.unwrap();
+}

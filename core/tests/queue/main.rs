@@ -13,5 +13,6 @@ mod losses;
 mod many;
 mod redis;
 mod scene;
+mod secrets;
 #[path = "../support/mod.rs"]
 mod support;
