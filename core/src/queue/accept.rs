@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::answers::{Cancelled, Enqueued, New};
 use super::body::Body;
-use super::lanes::{Cancelled, Enqueued, New};
 use super::wait::{Ticket, Where};
 use super::{Queue, Shared, effect};
 use crate::base::Deadline;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::answers::{Claimed, How};
 use super::body::Body;
 use super::effect::{Trouble, are_dead, done, error_of, give_back, idle, keys_of, trouble};
-use super::lanes::{Claimed, How};
 use super::wait::Where;
 use super::{PATH, Shared};
 use crate::base::{Deadline, random};

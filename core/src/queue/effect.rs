@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
+use super::answers::{Claimed, How};
 use super::body::Body;
 use super::burial::{bury, dead, failed};
-use super::lanes::{Claimed, How};
 use super::wait::Where;
 use crate::base::backoff::Backoff;
 use crate::base::crash::crash;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Shared;
-use super::lanes::{Claimed, How};
+use super::answers::{Claimed, How};
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
 use crate::error::{Error, Result};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::Shared;
-use super::lanes::Standing;
+use super::answers::Standing;
 
 /// What this process knows of the queue.
 #[derive(Default)]

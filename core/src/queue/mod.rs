@@ -19,7 +19,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `accept` | how an operation comes in, and how it is taken back |
-//! | `lanes`, `scripts/` | the moves, in Redis |
+//! | `lanes`, `answers`, `scripts/` | the moves, in Redis |
 //! | `body` | what an operation says |
 //! | `effect`, `burial` | from leased operations to their effect, once, or to a dead letter |
 //! | `worker`, `keeper` | when: the services |
@@ -34,6 +34,7 @@
 //! - All times are Redis' time, or time that passes.
 
 mod accept;
+mod answers;
 mod body;
 mod burial;
 mod effect;
@@ -62,15 +63,16 @@ use crate::error::{Error, Result};
 use crate::redis::Redis;
 use crate::store::{QueueHooks, Store};
 use crate::telemetry::{Counters, Histogram};
-use lanes::{Depth, How, Lanes};
+use answers::{Depth, How};
+use lanes::Lanes;
 use leases::Held;
 use losses::Known;
 use server::Server;
 use wait::Waiting;
 
 pub(crate) use accept::{Accepted, Delayed};
+pub use answers::Cancelled;
 pub(crate) use body::read_letter;
-pub use lanes::Cancelled;
 pub(crate) use wait::Ticket;
 
 /// Which way these dead letters came.

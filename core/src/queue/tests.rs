@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::answers::{Cancelled, Claimed, How, New, Wanted};
 use super::body::Body;
-use super::lanes::{Cancelled, Claimed, How, Lanes, New, Wanted};
+use super::lanes::Lanes;
 use crate::base::{Deadline, random};
 use crate::error::ErrorKind;
 use crate::redis::testing::{connect, namespace};

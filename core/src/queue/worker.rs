@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::lanes::{Claimed, Claims, Wanted};
+use super::answers::{Claimed, Claims, Wanted};
 use super::{Shared, effect};
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;

@@ -8,6 +8,7 @@ mod closing;
 mod cluster;
 mod crashes;
 mod faults;
+mod leases;
 mod letters;
 mod losses;
 mod many;
