@@ -178,6 +178,9 @@ impl Run {
             self.model.leased.values().next().map(|it| Claimed { attempt: it.attempt - 1, ..it.clone() });
         let gone = self.model.ended.first().map(|op_id| Claimed::only(op_id.clone(), 1));
         let sent: Vec<Claimed> = some.iter().cloned().chain(late.clone()).chain(gone.clone()).collect();
+        if sent.is_empty() {
+            return;
+        }
         // Twice, as when an answer was lost.
         for _ in 0..2 {
             let lost = self.lanes.begin(&sent, soon()).await.expect("Redis is there");
