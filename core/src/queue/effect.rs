@@ -1,7 +1,8 @@
 //! From leased operations to their effect in PostgreSQL, which each has once.
 //!
 //! ```text
-//! begun ─▶ BEGIN ─▶ INSERT INTO zmsg_done, giving back what is new ─▶ the statements of those ─▶ version ─▶ COMMIT ─▶ caches ─▶ settled
+//! begun ─▶ BEGIN ─▶ INSERT INTO zmsg_done, giving back what is new ─▶ the statements of those ─▶ version ─▶ COMMIT
+//!                                                                                           settled ◀─ caches ◀──╯
 //! ```
 //! Whoever is given an operation again finds its row and leaves it alone; one whose COMMIT is still under way is waited for
 //! by the INSERT. Many operations share a transaction. What goes wrong in it is found by halving: a refusal makes a dead

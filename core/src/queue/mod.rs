@@ -147,8 +147,8 @@ impl Queue {
     /// Checks that the Redis is one that keeps what it is given.
     ///
     /// # Errors
-    /// `Config` if it was named for the queue, may evict keys and the configuration does not allow that; `Queue` if it cannot
-    /// be asked and `start_degraded` is not set.
+    /// `Config` if it was named for the queue, may evict keys and the configuration does not allow that; `Queue` if it
+    /// cannot be asked and `start_degraded` is not set.
     pub(crate) async fn open(
         config: &Config,
         redis: Redis,

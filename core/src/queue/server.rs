@@ -1,8 +1,8 @@
 //! Whether a Redis is one to keep a queue in.
 //!
-//! It is asked before the queue is used, again every few seconds, and at once after the connection was lost: it may have been
-//! away when the engine was opened, or be another one by now, or its settings may have been changed. Nothing is accepted for one
-//! that may lose it, and nothing that is there is run, until somebody has mended it.
+//! It is asked before the queue is used, again every few seconds, and at once after the connection was lost: it may have
+//! been away when the engine was opened, or be another one by now, or its settings may have been changed. Nothing is accepted
+//! for one that may lose it, and nothing that is there is run, until somebody has mended it.
 
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ impl Server {
     /// Asks for the first time.
     ///
     /// # Errors
-    /// `Config` if it was named for the queue, may evict keys and the configuration does not allow that; `Queue` if it cannot
-    /// be asked and `start_degraded` is not set.
+    /// `Config` if it was named for the queue, may evict keys and the configuration does not allow that; `Queue` if it
+    /// cannot be asked and `start_degraded` is not set.
     pub(super) async fn open(redis: Redis, config: &Config, clock: Clock) -> Result<Server> {
         let server = Server {
             redis,
@@ -110,8 +110,8 @@ impl Server {
         let bound = ask("memory", "maxmemory").await?.is_some_and(|bound| bound != "0");
         if policy.starts_with("allkeys") && bound && !self.allow_eviction {
             return Err(Error::config(format!(
-                "queue.addr: Redis at {} has the maxmemory-policy {policy}, which may evict delayed writes; set it to noeviction \
-                 or volatile-…, name another Redis, or set queue.allow_eviction: true to accept that they may be lost",
+                "queue.addr: Redis at {} has the maxmemory-policy {policy}, which may evict delayed writes; set it to \
+                 noeviction or volatile-…, name another Redis, or set queue.allow_eviction: true to accept that they may be lost",
                 self.redis.endpoint()
             )));
         }

@@ -4,9 +4,9 @@
 //! looking ── something is due ──▶ leased ──▶ up to `concurrency` transactions at a time ──▶ looking
 //!    ╰── nothing ──▶ waits for the next due time, a write of this process, a quarter of a second
 //! ```
-//! An operation whose worker had begun it and did not come back may have been what killed it. It runs in a transaction of its
-//! own, one such at a time, and after three times it is dead. What runs beside it goes on; if it dies with the worker, it is a
-//! suspect too from then on and never meets the killer again.
+//! An operation whose worker had begun it and did not come back may have been what killed it. It runs in a transaction of
+//! its own, one such at a time, and after three times it is dead. What runs beside it goes on; if it dies with the worker, it
+//! is a suspect too from then on and never meets the killer again.
 
 use std::sync::Arc;
 use std::time::Duration;

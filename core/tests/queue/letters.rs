@@ -1,5 +1,5 @@
-//! Dead letters that meet others of their name, that cannot be written, or that somebody has run again; and what whoever waits
-//! for such a write is told.
+//! Dead letters that meet others of their name, that cannot be written, or that somebody has run again; and what whoever
+//! waits for such a write is told.
 
 use std::time::Duration;
 

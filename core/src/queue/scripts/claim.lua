@@ -9,8 +9,8 @@
 -- Each lease has a number of its own, the attempt: whoever comes back with an older one is not heard. It is never given
 -- again, also not to an operation of the same name that is accepted once this one is gone.
 --
--- A lease that ends without a word is a crash of its worker if that had begun the operation. If not, the worker ended before,
--- or was never told of the lease: then nothing has happened.
+-- A lease that ends without a word is a crash of its worker if that had begun the operation. If not, the worker ended
+-- before, or was never told of the lease: then nothing has happened.
 local limit, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
 go_on_although_full()
 local epoch = redis.call('HGET', state, 'epoch')

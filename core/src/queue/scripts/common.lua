@@ -5,8 +5,8 @@
 -- KEYS[3]  leased    ZSET  operation → when its lease ends
 -- KEYS[4]  bodies    HASH  operation → when it was due first (13 digits), + or - for coalescing, its accept sequence (16),
 --                          the length of its lane (5), its lane, its payload
--- KEYS[5]  runs      HASH  operation → "attempt crashes errors begun", once it was leased: the number of its last lease, and of
---                          the last one under which a worker began it, 0 if none did
+-- KEYS[5]  runs      HASH  operation → "attempt crashes errors begun", once it was leased: the number of its last lease,
+--                          and of the last one under which a worker began it, 0 if none did
 -- KEYS[6]  tails     HASH  lane → its last operation
 -- KEYS[7]  nexts     HASH  operation → the one behind it in its lane
 -- KEYS[8]  befores   HASH  the same the other way round

@@ -1,7 +1,7 @@
 -- Ends leases: of what is done or dead, and of what is to run again.
 --
--- ARGV[1]  epoch of whoever asks, then five for each: operation, attempt, lane, "done" | "dead" | "error" | "again", ms until it
---          runs again
+-- ARGV[1]  epoch of whoever asks, then five for each: operation, attempt, lane, "done" | "dead" | "error" | "again", ms
+--          until it runs again
 -- Result   how many were still this worker's, or -1 if the queue is another database's
 --
 -- "error" counts towards the most errors that an operation may have, "again" does not. An operation whose lease has ended
