@@ -65,8 +65,8 @@ export interface DelayOptions extends StoreOptions {
 export interface CacheAndDelayOptions extends CacheOptions, DelayOptions {}
 
 /**
- * What became of a wish to take a delayed write back. `"cancelled"`: it will not run. `"started"`: a worker has it.
- * `"unknown"`: it is not in the queue; it has ended, or never was.
+ * What became of a wish to take a delayed write back. `"cancelled"`: it will not run. `"started"`: a worker has
+ * begun it, now or before. `"unknown"`: it is not in the queue; it has ended, or never was.
  */
 export type Cancelled = "cancelled" | "started" | "unknown";
 

@@ -244,8 +244,8 @@ class Verbs:
     ) -> Literal["cancelled", "started", "unknown"]:
         """Takes back a delayed write that no worker has begun.
 
-        ``"cancelled"``: it will not run, and its ``done()`` raises ``QueueError``. ``"started"``: a worker has it.
-        ``"unknown"``: it is not in the queue; it has ended, or never was.
+        ``"cancelled"``: it will not run, and its ``done()`` raises ``QueueError``. ``"started"``: a worker has begun
+        it, now or before. ``"unknown"``: it is not in the queue; it has ended, or never was.
         """
         word: Literal["cancelled", "started", "unknown"] = await self._wait(self._engine.cancel_delayed, op_id, timeout)
         return word

@@ -49,6 +49,7 @@ pub const CRASH_POINTS: &[CrashPoint] = &[
     point("queue.before_enqueue", "a delayed write was accepted by its verb and Redis does not know it"),
     point("queue.after_enqueue", "Redis has a delayed write and its caller was not told"),
     point("queue.after_claim", "delayed writes are leased and none of them has begun"),
+    point("queue.after_begin", "Redis knows that delayed writes are begun and their transaction is not"),
     point("queue.after_effect", "the statements of delayed writes were sent and their COMMIT was not"),
     point("queue.after_commit", "delayed writes are committed and nobody knows yet"),
     point("queue.before_ack", "the caches know of committed delayed writes and the queue does not"),

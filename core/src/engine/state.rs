@@ -232,7 +232,8 @@ impl State {
         }
         // While PostgreSQL can be reached: then the services, which would try it too.
         self.batcher.close(deadline).await;
-        self.services.stop(deadline).await;
+        // A tenth of the time is for giving back what does not end within the rest.
+        self.services.stop(Deadline::after(deadline.remaining() * 9 / 10)).await;
         if let Some(queue) = &self.queue {
             queue.close(deadline).await;
         }

@@ -136,6 +136,11 @@ impl Redis {
         self.0.link.server()
     }
 
+    /// The number of the last connection that was made: while it stays, the server is the same.
+    pub(crate) fn connection(&self) -> u64 {
+        self.server().borrow().number
+    }
+
     async fn check_server(&self, within: Duration) -> Result<()> {
         let Some(version) = self.server_version(within).await? else { return Ok(()) };
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());

@@ -13,12 +13,12 @@ use crate::value::{Row, Value};
 const SHOWN: usize = 4_000;
 
 const INSERT: &str = "INSERT INTO zmsg_dead (path, op_id, key, tasks, statement, sqlstate, message) \
-     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[]) \
-     ON CONFLICT (op_id) DO NOTHING";
+     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[])";
 /// Numbers the transaction that runs a letter again among those that touch its rows; see `zmsg_ver`.
 const VERSION: &str = "SELECT nextval('zmsg_ver')";
-/// Whoever waits for the operation is told that it had its effect after all.
-const REVIVE: &str = "UPDATE zmsg_done SET dead = false WHERE op_id = $1::text";
+/// Whoever waits for the operation is told that it had its effect after all. Of delayed writes only: another one may have
+/// the name.
+const REVIVE: &str = "UPDATE zmsg_done SET dead = false WHERE op_id = $1::text AND $2::text = 'queue'";
 const LIST: &str = "SELECT id, path, op_id, key, statement, sqlstate, message, dead_at::text FROM zmsg_dead \
      WHERE id > ? ORDER BY id LIMIT ?";
 const LAST: &str = "SELECT coalesce(max(id), 0) FROM zmsg_dead";
@@ -181,7 +181,8 @@ pub(crate) async fn retry(
             return Ok(Retried::Refused(unreadable));
         }
     };
-    statements.push(Rendered { sql: REVIVE.into(), params: [Value::text(op_id.as_str())].into() });
+    let named = [Value::text(op_id.as_str()), Value::text(path.as_str())];
+    statements.push(Rendered { sql: REVIVE.into(), params: named.into() });
     statements.push(Rendered { sql: VERSION.into(), params: [].into() });
     let results = match transaction.run(&statements).await {
         Ok(results) => results,

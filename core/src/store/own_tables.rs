@@ -12,6 +12,7 @@ pub(crate) fn own_migrations() -> Vec<Migration> {
         ("zmsg:0001_base.sql", include_str!("own/0001_base.sql")),
         ("zmsg:0002_batch.sql", include_str!("own/0002_batch.sql")),
         ("zmsg:0003_queue.sql", include_str!("own/0003_queue.sql")),
+        ("zmsg:0004_letters.sql", include_str!("own/0004_letters.sql")),
         ("zmsg:0006_outbox.sql", include_str!("own/0006_outbox.sql")),
     ];
     files.into_iter().map(|(name, text)| Migration::own(name, text)).collect()
