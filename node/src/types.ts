@@ -194,6 +194,27 @@ export interface Stats {
   unparsableMisses: number;
   /** Values and absences that were cached after a source was read. */
   cacheFills: number;
+  /**
+   * Values and absences of a source that were not cached: the key was being written, or another process was
+   * loading it.
+   */
+  fillsRefused: number;
+  /** Reads that waited for another process's load of the same key. */
+  leaseWaits: number;
+  /** Changes of a key that the other processes were told of. */
+  invalidationsSent: number;
+  /** Keys of which other processes said that they have changed. */
+  invalidationsReceived: number;
+  /** Times that the connection on which this process hears the others was lost. */
+  busLosses: number;
+  /** Keys that this process dropped for transactions which had been committed while Redis was away. */
+  outboxRelayed: number;
+  /** Whether the other processes are heard, so that the caches are read. */
+  coherent: boolean;
+  /** From the sending of a message on the bus to its coming back, in milliseconds: half of them took no longer. */
+  busP50Ms: number;
+  /** The same for 999 of a thousand. */
+  busP999Ms: number;
   /** Values put into the caches by a write. */
   cacheWrites: number;
   /** Keys dropped from the caches. */

@@ -220,6 +220,25 @@ class Stats:
     """Misses of keys that a source covers but whose parts do not parse; such keys are absent."""
     cache_fills: int
     """Values and absences that were cached after a source was read."""
+    fills_refused: int
+    """Values and absences of a source that were not cached: the key was being written, or another process was
+    loading it."""
+    lease_waits: int
+    """Reads that waited for another process's load of the same key."""
+    invalidations_sent: int
+    """Changes of a key that the other processes were told of."""
+    invalidations_received: int
+    """Keys of which other processes said that they have changed."""
+    bus_losses: int
+    """Times that the connection on which this process hears the others was lost."""
+    outbox_relayed: int
+    """Keys that this process dropped for transactions which had been committed while Redis was away."""
+    coherent: bool
+    """Whether the other processes are heard, so that the caches are read."""
+    bus_p50_ms: float
+    """From the sending of a message on the bus to its coming back, in milliseconds: half of them took no longer."""
+    bus_p999_ms: float
+    """The same for 999 of a thousand."""
     cache_writes: int
     """Values put into the caches by a write."""
     cache_drops: int
