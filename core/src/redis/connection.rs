@@ -71,18 +71,20 @@ impl Connection {
 
     /// Sends a command, once.
     pub(super) async fn send(&self, cmd: &Cmd) -> RedisResult<Value> {
-        let Attempt { number, connection, .. } = self.attempt();
-        let sent = match connection.await {
-            Ok(mut connection) => connection.req_packed_command(cmd).await.map_err(|error| (error, false)),
+        loop {
+            let Attempt { number, connection, .. } = self.attempt();
             // An attempt that failed is not repeated from memory.
-            Err(error) => Err((error, true)),
-        };
-        sent.map_err(|(error, unmade)| {
-            if unmade || is_lost(&error) {
-                self.give_up(number);
+            let mut connection = connection.await.inspect_err(|_| self.give_up(number))?;
+            // One that took so long that another was begun leads nobody knows where.
+            if self.is_current(number) {
+                let sent = connection.req_packed_command(cmd).await;
+                return sent.inspect_err(|error| {
+                    if is_lost(error) {
+                        self.give_up(number);
+                    }
+                });
             }
-            error
-        })
+        }
     }
 
     /// Gives up what is there, once a second at most; the next command makes another one.
@@ -92,6 +94,10 @@ impl Connection {
         if current.as_ref().is_some_and(|it| now.saturating_sub(it.made_at_ms) >= 1_000) {
             *current = None;
         }
+    }
+
+    fn is_current(&self, number: u64) -> bool {
+        self.current.lock().as_ref().is_some_and(|attempt| attempt.number == number)
     }
 
     fn give_up(&self, number: u64) {
