@@ -4,6 +4,8 @@
 //! `docs/architecture.md` in the repository has the map of the rooms and the invariants.
 
 #![deny(unsafe_code)]
+// `json!` takes a step for each word of a long object, such as that of the settings.
+#![recursion_limit = "256"]
 
 pub mod base;
 mod batch;

@@ -26,6 +26,7 @@
 //! - A write or drop whose caller goes away half-way leaves nothing old in L1.
 //! - Redis' content is untrusted input: what does not check out is a miss.
 
+mod bloom;
 mod epochs;
 mod front;
 mod generation;
@@ -40,6 +41,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use bloom::BloomFigures;
+pub(crate) use bloom::{Filters, Wanted};
 pub(crate) use epochs::Epoch;
 pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;

@@ -122,10 +122,36 @@ impl State {
                 },
             }
         }
+        let queries = self.leave_out_absent(queries, &mut done, deadline).await;
         if !queries.is_empty() {
             done.extend(self.load_from_sources(queries, deadline).await);
         }
         done
+    }
+
+    /// Leaves out the keys of which a Bloom filter says that no row has them: one question for all of one source.
+    async fn leave_out_absent(
+        &self,
+        queries: Vec<Query>,
+        done: &mut Vec<(Arc<str>, Result<Loaded>)>,
+        deadline: Deadline,
+    ) -> Vec<Query> {
+        let asks = |query: &Query| query.source.bloom && query.miss.error.is_none();
+        let (mut asked, mut left): (Vec<Query>, Vec<Query>) = queries.into_iter().partition(asks);
+        asked.sort_by(|a, b| a.source.pattern().cmp(b.source.pattern()));
+        while let Some(pattern) = asked.last().map(|query| query.source.pattern().to_owned()) {
+            let from = asked.partition_point(|query| query.source.pattern() < pattern.as_str());
+            let family = asked.split_off(from);
+            let keys: Vec<Arc<str>> = family.iter().map(|query| query.guard.key().clone()).collect();
+            let may_exist = self.may_exist(&pattern, &keys, deadline).await;
+            for (query, may) in family.into_iter().zip(may_exist) {
+                match may {
+                    true => left.push(query),
+                    false => done.push(land(query.guard, Ok(None))),
+                }
+            }
+        }
+        left
     }
 
     /// All queries in one flight on one connection.

@@ -37,7 +37,7 @@ impl Zmsg {
         tasks: impl Into<Tasks>,
         options: WriteOptions,
     ) -> Result<Receipt> {
-        let tasks = tasks.into().0;
+        let (tasks, options) = (tasks.into().0, options.with_bloom_keys_named());
         match data {
             None => match self.periodic_now(key, &tasks, &options)? {
                 Some(receipt) => Ok(receipt),

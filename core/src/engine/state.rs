@@ -13,7 +13,7 @@ use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
-use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable, Stamp};
+use crate::cache::{CacheSettings, Caches, Filters, LifeRules, Settle, SourceTable, Stamp, Wanted};
 use crate::config::{Config, Ttl};
 use crate::error::{Error, Result};
 use crate::id::Ids;
@@ -38,6 +38,7 @@ pub(super) struct State {
     /// What tells the caches of a COMMIT that came later.
     pub(super) follower: CachesFollow,
     pub(super) sources: SourceTable,
+    pub(super) filters: Arc<Filters>,
     pub(super) source_permits: Semaphore,
     /// Families of keys that were missed and have no source.
     pub(super) unsourced: Families,
@@ -87,6 +88,7 @@ impl State {
             }
         }
         state.ids.start(&state.services);
+        state.filters.start(&state.services);
         state.batcher.start(&state.services);
         if let Some(queue) = &state.queue {
             queue.start(&state.services);
@@ -110,10 +112,14 @@ impl State {
         let settings =
             CacheSettings { namespace: config.namespace.clone(), l1_max_cost: config.l1_max_cost, life };
         let statement_time = config.connect_timeout;
+        let wanted = Wanted { capacity: config.bloom_capacity, error_rate: config.bloom_error_rate };
+        let filters = Filters::new(store.clone(), redis.clone(), &config.namespace, wanted, clock.clone());
+        let filters = Arc::new(filters);
         let caches = Arc::new(Caches::new(settings, redis, clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
-        let follower = CachesFollow::new(caches.clone(), gate.clone(), &services, config.redis_timeout);
+        let follower =
+            CachesFollow::new(caches.clone(), filters.clone(), gate.clone(), &services, config.redis_timeout);
         let queue = match of_queue {
             Some(redis) => {
                 let (hooks, counters) = (Arc::new(follower.clone()), counters.clone());
@@ -135,6 +141,7 @@ impl State {
             counters,
             calls: Arc::default(),
             sources: SourceTable::default(),
+            filters,
             unsourced: Families::default(),
             store,
             services,
