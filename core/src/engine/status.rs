@@ -1,7 +1,5 @@
 //! Whether every server answers, and the engine's own figures.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use super::Zmsg;
@@ -138,8 +136,8 @@ pub struct Stats {
     pub queue_p99_ms: f64,
     /// Keys that this process was told a "no" for by a Bloom filter, by `get`, `get_many` and `db_hit`.
     pub bloom_noes: u64,
-    /// The Bloom filters of the declared sources, by pattern.
-    pub bloom: BTreeMap<String, BloomFigures>,
+    /// The Bloom filters of the declared sources.
+    pub bloom: Vec<BloomFigures>,
     /// Values and absences in L1.
     pub l1_entries: u64,
     /// Bytes in L1, keys and overhead counted.
@@ -239,7 +237,7 @@ impl State {
             l2_undecodable: counters.l2_undecodable.get(),
             l1_evictions: counters.l1_evictions.get(),
             l1_refused: counters.l1_refused.get(),
-            bloom_noes: bloom.values().map(|figures| figures.noes).sum(),
+            bloom_noes: bloom.iter().map(|figures| figures.noes).sum(),
             bloom,
             l1_entries: l1.entries,
             l1_bytes: l1.bytes,

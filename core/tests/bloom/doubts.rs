@@ -36,7 +36,9 @@ async fn what_somebody_did_to_the_strings_is_noticed_at_the_next_question() {
         assert!(says_no(&zm).await);
         let name = strings[which];
         let mut command = redis::cmd(words[0]);
-        words[1..].iter().for_each(|&word| drop(command.arg(if word == "@" { name } else { word })));
+        for &word in &words[1..] {
+            command.arg(if word == "@" { name } else { word });
+        }
         let _: redis::Value = command.query_async(&mut redis).await.unwrap();
         assert!(!says_no(&zm).await, "{words:?}");
         store(&zm, &format!("feed_new_{generation}")).await;

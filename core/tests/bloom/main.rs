@@ -8,6 +8,7 @@ mod apart;
 mod basics;
 mod builds;
 mod doubts;
+mod pairs;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;

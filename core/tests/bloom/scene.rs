@@ -77,7 +77,7 @@ pub fn insert(id: &str) -> Task {
 }
 
 pub fn figures(zm: &Zmsg) -> BloomFigures {
-    zm.stats().bloom.remove(PATTERN).unwrap()
+    zm.stats().bloom.into_iter().find(|it| it.pattern == PATTERN).unwrap()
 }
 
 /// Waits until the filter answers.

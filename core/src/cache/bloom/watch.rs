@@ -1,6 +1,5 @@
 //! When a filter is built, and its figures.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -34,6 +33,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The figures of one family's filter.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BloomFigures {
+    /// The pattern of the source.
+    pub pattern: String,
     /// `"building"`: there is none yet, every key may exist. `"serving"`: it answers. `"open"`: a writer could not reach it,
     /// every key may exist until it is built anew. `"lost"`: Redis does not have it as it should be; it is built anew.
     pub state: &'static str,
@@ -61,13 +62,13 @@ pub(super) struct Watched {
 }
 
 impl Filters {
-    /// The figures of every declared family, by its pattern. No I/O.
-    pub(crate) fn figures(&self) -> BTreeMap<String, BloomFigures> {
+    /// The figures of every declared family, by pattern. No I/O.
+    pub(crate) fn figures(&self) -> Vec<BloomFigures> {
         let families = self.known.reading().families;
         let declared = self.declared.lock();
         let figures = declared.iter().map(|(name, declared)| {
             let standing = families.iter().find(|it| it.name == *name);
-            (name.1.clone(), figures(standing.map(|it| &**it), declared))
+            BloomFigures { pattern: name.1.clone(), ..figures(standing.map(|it| &**it), declared) }
         });
         figures.collect()
     }
@@ -181,6 +182,7 @@ fn figures(standing: Option<&Standing>, declared: &Declared) -> BloomFigures {
         () => "serving",
     };
     BloomFigures {
+        pattern: String::new(),
         state,
         generation: shape.generation,
         capacity: shape.wanted.capacity,
