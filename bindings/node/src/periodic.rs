@@ -46,8 +46,9 @@ pub fn cache_and_periodic_store(
     tasks: &External<TaskList>,
     life: Time,
     invalidates: Vec<String>,
+    bloom_keys: Vec<String>,
 ) -> Result<()> {
-    let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates };
+    let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates, bloom_keys };
     let (data, tasks) = (data.map(bytes), tasks.all());
     engine.start(call, |zmsg| async move {
         zmsg.cache_and_periodic_store(key.as_deref(), data, tasks, options).await.map(Reply::Accepted)

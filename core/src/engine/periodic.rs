@@ -59,6 +59,14 @@ impl Zmsg {
         tasks: &[Task],
         options: &WriteOptions,
     ) -> Result<Option<Receipt>> {
+        let named;
+        let options = match options.bloom_keys.is_empty() {
+            true => options,
+            false => {
+                named = options.clone().with_bloom_keys_named();
+                &named
+            }
+        };
         self.check_periodic(key, tasks, options)?;
         let _call = self.enter()?;
         let keys = Keys { key, invalidates: &options.invalidates };

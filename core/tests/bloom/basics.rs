@@ -82,7 +82,10 @@ async fn every_way_to_write_tells_the_filter_before_its_commit() {
     let options = WriteOptions { bloom_keys: vec!["feed_batch_2".to_owned()], ..WriteOptions::default() };
     let tasks: Vec<_> = ["feed_batch", "feed_batch_2"].map(insert).into();
     other.cache_and_periodic_store(Some("feed_batch"), None, tasks, options).await.unwrap();
+    let options = WriteOptions { bloom_keys: vec!["feed_at_once".to_owned()], ..WriteOptions::default() };
+    assert!(other.periodic_now(None, &[insert("feed_at_once")], &options).unwrap().is_some());
     other.flush().await.unwrap();
+    assert!(zm.db_hit("feed_at_once").await.unwrap());
     assert!(zm.db_hit("feed_batch").await.unwrap() && zm.db_hit("feed_batch_2").await.unwrap());
     other.close().await.unwrap();
     zm.close().await.unwrap();

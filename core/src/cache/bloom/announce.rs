@@ -25,25 +25,33 @@ const NOT_AGAIN_MS: u64 = 1_000;
 
 /// Families whose bits this process could not reach.
 #[derive(Default)]
-pub(super) struct Unreached(Mutex<Vec<(Name, u64)>>);
+pub(super) struct Unreached(Mutex<Vec<Failed>>);
+
+struct Failed {
+    name: Name,
+    at_ms: u64,
+    /// Whether it was what is being built that could not be added to.
+    building: bool,
+}
 
 impl Unreached {
-    fn note(&self, name: &Name, now_ms: u64) {
+    fn note(&self, name: &Name, at_ms: u64, building: bool) {
         let mut all = self.0.lock();
-        all.retain(|(other, _)| other != name);
-        all.push((name.clone(), now_ms));
+        all.retain(|it| it.name != *name);
+        all.push(Failed { name: name.clone(), at_ms, building });
     }
 
     fn forget(&self, name: &Name) {
-        self.0.lock().retain(|(other, _)| other != name);
+        self.0.lock().retain(|it| it.name != *name);
     }
 
-    fn has(&self, name: &Name) -> bool {
-        self.0.lock().iter().any(|(other, _)| other == name)
+    /// Whether what is being built could not be reached; `None` if nothing of this family failed.
+    fn building(&self, name: &Name) -> Option<bool> {
+        self.0.lock().iter().find(|it| it.name == *name).map(|it| it.building)
     }
 
     fn is_recent(&self, name: &Name, now_ms: u64) -> bool {
-        self.0.lock().iter().any(|(other, at)| other == name && now_ms.saturating_sub(*at) < NOT_AGAIN_MS)
+        self.0.lock().iter().any(|it| it.name == *name && now_ms.saturating_sub(it.at_ms) < NOT_AGAIN_MS)
     }
 }
 
@@ -59,10 +67,10 @@ impl Filters {
         }
         let reading = self.known.at_most(MAY_COMMIT / 2, deadline).await?;
         for standing in touched(&reading.families, keys) {
-            let covered =
-                standing.is_open_to_all(self.known.now_ms(), OPEN_TO_ALL) && !standing.needs_opening();
-            if !covered && self.unreached.has(&standing.name) {
-                self.open(&standing.name, deadline).await?;
+            let Some(building) = self.unreached.building(&standing.name) else { continue };
+            let covered = standing.is_open_to_all(self.known.now_ms(), OPEN_TO_ALL);
+            if !covered || standing.needs_opening(building) {
+                self.open(&standing.name, building, deadline).await?;
             }
         }
         Ok(())
@@ -80,7 +88,6 @@ impl Filters {
         for standing in touched(&reading.families, keys) {
             let mine: Vec<&str> = keys.iter().map(AsRef::as_ref).filter(|key| standing.fits(key)).collect();
             if !self.admit_to(standing, &mine, deadline).await {
-                self.unreached.note(&standing.name, self.known.now_ms());
                 return Err(self.not_reached(&standing.name.1));
             }
         }
@@ -97,6 +104,7 @@ impl Filters {
             return true;
         }
         if standing.strange && (needs_serving || needs_building) {
+            self.unreached.note(&standing.name, now_ms, true);
             return false;
         }
         let add = |shape: Option<Shape>| async move {
@@ -109,7 +117,7 @@ impl Filters {
         if serving && building {
             self.unreached.forget(&standing.name);
         } else {
-            self.unreached.note(&standing.name, self.known.now_ms());
+            self.unreached.note(&standing.name, self.known.now_ms(), !building);
         }
         (serving || !needs_serving) && (building || !needs_building)
     }
@@ -134,12 +142,12 @@ impl Filters {
     }
 
     /// Sees to it that a family is open, and that everybody who may say "no" knows.
-    async fn open(&self, name: &Name, deadline: Deadline) -> Result<()> {
+    async fn open(&self, name: &Name, building: bool, deadline: Deadline) -> Result<()> {
         let opening = self.opening.lock();
         let _one = deadline.run("waiting for a Bloom filter to be opened", opening).await?;
         let find = |families: &[Arc<Standing>]| families.iter().find(|it| it.name == *name).cloned();
         let mut standing = find(&self.known.anew(deadline).await?.families);
-        if standing.as_ref().is_some_and(|it| it.needs_opening()) {
+        if standing.as_ref().is_some_and(|it| it.needs_opening(building)) {
             Register { store: &*self.store, name }.open(deadline).await?;
             standing = find(&self.known.anew(deadline).await?.families);
         }

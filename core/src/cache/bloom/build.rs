@@ -75,12 +75,13 @@ struct Found {
 }
 
 impl Filters {
-    /// Builds a generation for so many keys, or more if there are more.
+    /// Builds a generation for so many keys, or more if there are more. `lost`: the one that serves is of no use any more.
     pub(super) async fn build(
         &self,
         standing: &Standing,
         declared: &Declared,
         mut wanted: Wanted,
+        lost: bool,
         stop: &mut StopSignal,
     ) -> Result<Built> {
         let Some(shared) = &self.shared else { return Ok(Built::NotNow) };
@@ -102,7 +103,7 @@ impl Filters {
             };
             let ended = tokio::select! {
                 () = stop.stopped() => Err(Error::closed()),
-                ended = build.run(&shape) => ended,
+                ended = build.run(&shape, lost) => ended,
             };
             match ended {
                 Ok(Step::Flipped { open }) => {
@@ -137,11 +138,11 @@ enum Step {
 }
 
 impl Build<'_> {
-    async fn run(&mut self, shape: &Shape) -> Result<Step> {
+    async fn run(&mut self, shape: &Shape, lost: bool) -> Result<Step> {
         let (shelf, builder) = (&self.standing.shelf, &self.filters.builder);
         self.shared.create(shelf, shape, UNFINISHED).await?;
         crash!("bloom.before_publish");
-        if !self.register.publish(builder, shape, Deadline::after(STEP)).await? {
+        if !self.register.publish(builder, shape, lost, Deadline::after(STEP)).await? {
             return Err(overtaken());
         }
         crash!("bloom.after_publish");

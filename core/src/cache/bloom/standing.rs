@@ -29,7 +29,10 @@ const CLAIM: &str = "UPDATE zmsg_bloom SET builder = $3::text, generation = gene
      lease_until = clock_timestamp() + $4::bigint * interval '1 millisecond' \
      WHERE namespace = $1::text AND pattern = $2::text AND coalesce(lease_until < clock_timestamp(), true) \
      RETURNING generation";
-const PUBLISH: &str = "UPDATE zmsg_bloom SET building = $4::bytea, opened_before = opened \
+/// A family whose bits are lost is opened with it: whoever writes meanwhile finds it open, and need not open it, which would
+/// outlast the flip.
+const PUBLISH: &str = "UPDATE zmsg_bloom SET building = $4::bytea, opened = opened + $5::bigint, \
+     opened_before = opened + $5::bigint \
      WHERE namespace = $1::text AND pattern = $2::text AND builder = $3::text RETURNING 1";
 const EXTEND: &str = "UPDATE zmsg_bloom SET lease_until = clock_timestamp() + $4::bigint * interval '1 millisecond' \
      WHERE namespace = $1::text AND pattern = $2::text AND builder = $3::text RETURNING 1";
@@ -85,9 +88,9 @@ impl Standing {
         since.is_some_and(|since| u128::from(now_ms.saturating_sub(since)) >= wait.as_millis())
     }
 
-    /// Whether it is closed, or will be by a flip.
-    pub(super) fn needs_opening(&self) -> bool {
-        !self.is_open() || ((self.building.is_some() || self.strange) && !self.stays_open())
+    /// Whether it is closed, or, for who cannot add to what is being built either, will be by the flip.
+    pub(super) fn needs_opening(&self, cannot_add_to_building: bool) -> bool {
+        !self.is_open() || ((cannot_add_to_building || self.strange) && !self.stays_open())
     }
 
     /// Whether it was opened after the build began, so that the flip leaves it open.
@@ -184,8 +187,14 @@ impl Register<'_> {
         })
     }
 
-    pub(super) async fn publish(&self, builder: &str, shape: &Shape, deadline: Deadline) -> Result<bool> {
-        let args = [Value::text(builder), marker(shape)];
+    pub(super) async fn publish(
+        &self,
+        builder: &str,
+        shape: &Shape,
+        lost: bool,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let args = [Value::text(builder), marker(shape), Value::Int(i64::from(lost))];
         Ok(self.run(PUBLISH, args, deadline).await?.is_some())
     }
 

@@ -106,7 +106,8 @@ impl Filters {
         if standing.leased || self.known.now_ms() < declared.watched.lock().not_before_ms {
             return;
         }
-        let built = self.build(standing, declared, wanted, stop).await;
+        let lost = standing.serving.is_some_and(|it| declared.watched.lock().suspect == Some(it.generation));
+        let built = self.build(standing, declared, wanted, lost, stop).await;
         let pattern = &standing.name.1;
         let pause = match built {
             Ok(Built::Serving) => false,
