@@ -113,7 +113,10 @@ impl State {
             CacheSettings { namespace: config.namespace.clone(), l1_max_cost: config.l1_max_cost, life };
         let statement_time = config.connect_timeout;
         let wanted = Wanted { capacity: config.bloom_capacity, error_rate: config.bloom_error_rate };
-        let filters = Filters::new(store.clone(), redis.clone(), &config.namespace, wanted, clock.clone());
+        let aside = PostgresSettings { pool_size: 1, lazy: true, ..PostgresSettings::from(&config) };
+        let aside = Arc::new(PostgresStore::connect(aside).await?);
+        let filters =
+            Filters::new(store.clone(), aside, redis.clone(), &config.namespace, wanted, clock.clone());
         let filters = Arc::new(filters);
         let caches = Arc::new(Caches::new(settings, redis, clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
@@ -203,6 +206,7 @@ impl State {
         if let Err(error) = self.ids.close(deadline.at_most(self.config.connect_timeout)).await {
             log::warn!("the node id could not be given back and will be free once its grant ends: {error}");
         }
+        self.filters.close().await;
         self.store.close().await;
     }
 

@@ -92,6 +92,19 @@ async fn every_way_to_write_tells_the_filter_before_its_commit() {
 }
 
 #[tokio::test]
+async fn writes_that_take_long_and_all_connections_are_admitted_all_the_same() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    let busy = scene.setup.clone().with("pool_size", 1).open().await;
+    let slow = task("INSERT INTO feeds SELECT 'feed_slow', 'x' FROM pg_sleep(6)");
+    let receipt = busy.cache_and_store(Some("feed_slow"), None, slow, WriteOptions::default()).await.unwrap();
+    assert_eq!(receipt.rows_affected, 1);
+    assert!(zm.db_hit("feed_slow").await.unwrap());
+    busy.close().await.unwrap();
+    zm.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_dead_letter_that_is_run_again_tells_the_filter() {
     let scene = Scene::new().await;
     let zm = scene.open().await;

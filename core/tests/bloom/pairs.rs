@@ -41,12 +41,7 @@ async fn four_processes_add_and_ask_through_losses_and_builds_without_a_false_ne
         processes.iter_mut().for_each(|process| assert_eq!(process.answer(), "ready"));
         processes.iter_mut().for_each(|process| process.tell(&format!("run {rounds}")));
         for process in &mut processes {
-            let told = loop {
-                match process.answer_within(Duration::from_secs(3_000)) {
-                    Some(told) => break told,
-                    None => panic!("no answer"),
-                }
-            };
+            let told = process.answer_within(Duration::from_secs(3_000)).expect("an answer");
             let numbers: Vec<u64> = told.split(' ').map(|number| number.parse().expect(&told)).collect();
             pairs += numbers[0];
             others += numbers[1];

@@ -148,7 +148,7 @@ impl Filters {
         let find = |families: &[Arc<Standing>]| families.iter().find(|it| it.name == *name).cloned();
         let mut standing = find(&self.known.anew(deadline).await?.families);
         if standing.as_ref().is_some_and(|it| it.needs_opening(building)) {
-            Register { store: &*self.store, name }.open(deadline).await?;
+            Register { store: &*self.aside, name }.open(deadline).await?;
             standing = find(&self.known.anew(deadline).await?.families);
         }
         let Some(standing) = standing else { return Ok(()) };

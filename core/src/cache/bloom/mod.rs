@@ -83,6 +83,8 @@ const LOG_EVERY_MS: u64 = 10_000;
 /// The filters of one engine: those that it declares, and those that others have.
 pub(crate) struct Filters {
     store: Arc<dyn Store>,
+    /// With a connection of its own: whoever waits to be admitted holds one of the pool, and all of them may.
+    aside: Arc<dyn Store>,
     shared: Option<Shared>,
     known: Known,
     namespace: String,
@@ -113,6 +115,7 @@ impl Filters {
     /// Nothing declared. Without a Redis there are no bits: every answer is "maybe", and families of others are opened.
     pub(crate) fn new(
         store: Arc<dyn Store>,
+        aside: Arc<dyn Store>,
         redis: Option<Redis>,
         namespace: &str,
         wanted: Wanted,
@@ -120,8 +123,9 @@ impl Filters {
     ) -> Filters {
         Filters {
             shared: redis.map(Shared::new),
-            known: Known::new(store.clone(), clock),
+            known: Known::new(aside.clone(), clock),
             store,
+            aside,
             namespace: namespace.to_owned(),
             wanted,
             builder: random::operation_id(),
@@ -157,6 +161,11 @@ impl Filters {
             Declared { keys, local: Mutex::default(), watched: Mutex::default(), noes: AtomicU64::new(0) };
         self.declared.lock().insert(self.name_of(pattern), Arc::new(declared));
         self.wanted_now.notify_one();
+    }
+
+    /// Lets go of the connection of its own.
+    pub(crate) async fn close(&self) {
+        self.aside.close().await;
     }
 
     /// Keeps what is known fresh, and builds.
