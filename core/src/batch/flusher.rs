@@ -203,8 +203,8 @@ impl Shared {
         deadline: Deadline,
     ) -> Result<Applied, Trouble> {
         let gives_up = self.stuck.gives_up(stream, batch.lo, self.clock.mono_ms());
-        let hooks = &*self.hooks;
-        let flight = Flight { store: &*self.store, stream, batch, hooks, gives_up, deadline };
+        let (hooks, keys) = (&*self.hooks, &batch.keys_changed());
+        let flight = Flight { store: &*self.store, stream, batch, hooks, keys, gives_up, deadline };
         let flown = flush::flush(flight, &self.tables, log).await;
         match &flown {
             Err(Trouble::Again(error)) => self.stuck.failed(stream, batch.lo, error, self.clock.mono_ms()),

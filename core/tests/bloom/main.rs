@@ -7,6 +7,7 @@
 mod apart;
 mod basics;
 mod builds;
+mod cluster;
 mod doubts;
 mod pairs;
 mod scene;

@@ -72,7 +72,7 @@ pub(super) async fn commit(
     transaction: Box<dyn Transaction>,
     applied: Applied,
 ) -> Result<Applied, Failure> {
-    let admitted = flight.hooks.before_commit(&flight.batch.keys_changed(), flight.deadline).await;
+    let admitted = flight.hooks.before_commit(flight.keys, flight.deadline).await;
     if let Err(error) = admitted {
         transaction.roll_back().await;
         return Err(Failure::Again(error));

@@ -53,6 +53,8 @@ pub(super) struct Flight<'a> {
     pub batch: &'a Batch,
     /// What has to know of the batch's keys before its COMMIT.
     pub hooks: &'a dyn BatchHooks,
+    /// These, also where the batch is taken apart.
+    pub keys: &'a [Arc<str>],
     /// Whether errors that usually pass count as refusals: see [`Stuck`](super::stuck::Stuck).
     pub gives_up: bool,
     pub deadline: Deadline,
@@ -109,7 +111,7 @@ fn is_conflict(error: &Error) -> bool {
 }
 
 async fn once(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
-    flight.hooks.prepare(&flight.batch.keys_changed(), flight.deadline).await.map_err(Failure::Again)?;
+    flight.hooks.prepare(flight.keys, flight.deadline).await.map_err(Failure::Again)?;
     if flight.gives_up {
         return careful::apply(flight, tables, log).await;
     }

@@ -18,8 +18,10 @@ use crate::sql::{Rendered, sql, sql_of};
 use crate::store::Store;
 use crate::value::{Row, Value};
 
+/// One row at least, so that a standby says that it is one also where it has no families yet: it lags behind.
 const READ: &str = "SELECT namespace, pattern, serving, building, retired, opened, closed, opened_before, \
-     coalesce(lease_until > clock_timestamp(), false) FROM zmsg_bloom ORDER BY namespace, pattern";
+     coalesce(lease_until > clock_timestamp(), false), lags \
+     FROM (SELECT pg_is_in_recovery() AS lags) AS server LEFT JOIN zmsg_bloom ON true ORDER BY namespace, pattern";
 const REGISTER: &str =
     "INSERT INTO zmsg_bloom (namespace, pattern) VALUES ($1::text, $2::text) ON CONFLICT DO NOTHING";
 const OPEN: &str =
@@ -108,11 +110,19 @@ pub(super) async fn read(
 ) -> Result<Vec<Arc<Standing>>> {
     let rows = store.query(&sql(READ, ())?, deadline).await?;
     let now_ms = now_ms();
-    let read = rows.iter().map(|row| {
+    if rows.iter().any(|row| row.values.last() != Some(&Value::Bool(false))) {
+        return Err(Error::new(
+            ErrorKind::Store,
+            "the state of Bloom filters has to be read from the primary, not a standby",
+        ));
+    }
+    let families = rows.iter().filter(|row| row.values.first() != Some(&Value::Null));
+    let read = families.map(|row| {
         let mut standing = standing_of(row)?;
         if standing.is_open() {
-            let same = |it: &&Arc<Standing>| it.name == standing.name && it.closed == standing.closed;
-            let since = before.iter().find(same).and_then(|it| it.open_since_ms);
+            // What had been opened last by then was never closed, so that nobody has said "no" in between.
+            let goes_on = |it: &&Arc<Standing>| it.name == standing.name && it.opened > standing.closed;
+            let since = before.iter().find(goes_on).and_then(|it| it.open_since_ms);
             standing.open_since_ms = Some(since.unwrap_or(now_ms));
         }
         Ok(Arc::new(standing))
@@ -137,6 +147,7 @@ fn standing_of(row: &Row) -> Result<Standing> {
             Value::Int(closed),
             Value::Int(opened_before),
             Value::Bool(leased),
+            _,
         ] => {
             let parsed = Pattern::parse(pattern).ok();
             Ok(Standing {
