@@ -171,6 +171,7 @@ pub fn cache_only(engine: &External<Engine>, call: Call, key: String, data: Data
 }
 
 #[napi(catch_unwind)]
+#[allow(clippy::too_many_arguments, reason = "they are the verb's; napi makes a second function of it")]
 pub fn cache_and_store(
     engine: &External<Engine>,
     call: Call,

@@ -38,6 +38,7 @@ pub fn periodic_now(
 }
 
 #[napi(catch_unwind)]
+#[allow(clippy::too_many_arguments, reason = "they are the verb's; napi makes a second function of it")]
 pub fn cache_and_periodic_store(
     engine: &External<Engine>,
     call: Call,
