@@ -157,6 +157,10 @@ impl Build<'_> {
         if self.shared.inspect(shelf, shape, Life::Forever).await?.is_none() {
             return Err(Error::new(ErrorKind::Cache, "Redis lost the filter while it was built"));
         }
+        // From the flip on writers add to this generation alone, and readers may still ask the one before.
+        if let Some(before) = &self.standing.serving {
+            self.shared.retire(shelf, before, RETIRED).await?;
+        }
         let flipped = self.register.flip(builder, shape, Deadline::after(STEP)).await?;
         crash!("bloom.after_flip");
         let open = flipped.ok_or_else(overtaken)?;

@@ -26,6 +26,12 @@
 //!    build was published after what the writer knew: case 2 for that build. If G was being built, the writer had found an
 //!    opening from after the build began, which its flip leaves open.
 //!
+//! 4. *The writer knew of a generation after G*, and the reader does not yet. Before the flip the builder has ended the answers
+//!    of G in Redis (`scripts/retire.lua`), so that G says nothing any more.
+//!
+//! A build for bits that are lost opens the family as it begins: writers that meet the loss then find it open, and have no
+//! reason for an opening that outlasts the flip.
+//!
 //! A writer is any process on the database, also one that declares no source: which families there are it reads from
 //! `zmsg_bloom`. Redis' clock, and the machines', play no part; that a stopped process goes on is safe for readers too,
 //! since the age of what they know is looked at after Redis has answered.

@@ -68,6 +68,7 @@ pub(super) struct Shared {
     ask: Script,
     merge: Script,
     inspect: Script,
+    retire: Script,
 }
 
 /// The common part, then the script.
@@ -90,6 +91,7 @@ impl Shared {
             ask: script!("ask.lua"),
             merge: script!("merge.lua"),
             inspect: script!("inspect.lua"),
+            retire: script!("retire.lua"),
         }
     }
 
@@ -170,6 +172,12 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Ends the answers of a generation; writers can still add to it for a time.
+    pub(super) async fn retire(&self, shelf: &Shelf, shape: &Shape, life: Duration) -> Result<()> {
+        let life = life.as_millis().to_string();
+        self.run_on(&self.retire, shelf, shape, &[], life.as_bytes()).await.map(|_| ())
     }
 
     /// The bits that are set in all chunks, which live that long from now on; `None` if something is not as it should be.

@@ -4,7 +4,7 @@
 -- Result   1 if all are set; 0 if the generation is not there as it should be, and then none is
 --
 -- Safe: bits are only ever set, and only in a chunk that is whole, so that no chunk comes back half empty.
-if not is_marked() then return 0 end
+if not is_marked(true) then return 0 end
 for i = 2, #KEYS do
   if not is_whole(KEYS[i], ARGV[2 * i]) then return 0 end
 end

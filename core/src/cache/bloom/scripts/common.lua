@@ -10,9 +10,12 @@ local function life_of_server()
   if not run or not lineage then return nil end
   return run .. lineage
 end
-local function is_marked()
+-- One that is about to be retired (retire.lua) is marked for writers, who may not know yet, and for nobody else.
+local function is_marked(for_writers)
   local life = life_of_server()
-  return life ~= nil and redis.pcall('GET', KEYS[1]) == ARGV[1] .. life
+  if not life then return false end
+  local marker = redis.pcall('GET', KEYS[1])
+  return marker == ARGV[1] .. life or (for_writers and marker == ARGV[1] .. life .. '!')
 end
 local function is_whole(chunk, header)
   return redis.pcall('GETRANGE', chunk, 0, #header - 1) == header and redis.pcall('STRLEN', chunk) == tonumber(ARGV[2])

@@ -4,7 +4,8 @@
 -- Result   the bits set in these chunks; -1 if one of them or the marker is not as it should be
 --
 -- Safe: nothing is changed unless all of it is as it should be.
-if not is_marked() then return -1 end
+-- A look without a life asks whether it answers; one that is about to be retired does not.
+if not is_marked(ARGV[3] ~= '') then return -1 end
 local set = 0
 for i = 2, #KEYS do
   local header = ARGV[i + 2]
