@@ -36,6 +36,7 @@ export type { Logger } from "./log";
 export { Migrations } from "./migrations";
 export { OnConflict, Task, sql, type PreparedTask, type Rendered, type TaskLike, type Tasks } from "./sql";
 export type {
+  BloomFigures,
   CacheAndDelayOptions,
   CacheAndStoreOptions,
   CacheOptions,

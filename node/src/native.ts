@@ -55,6 +55,7 @@ export interface NativeAccepted {
 export interface NativeDelay {
   ttl: NativeTime;
   invalidates: readonly string[];
+  bloomKeys: readonly string[];
   delay: NativeTime;
   opId: string | undefined;
   coalesce: boolean;
@@ -94,6 +95,7 @@ export interface Native {
   /** `false` is a cached absence, `null` that process memory knows nothing of the key. */
   peek(engine: EngineHandle, key: string): Buffer | false | null;
   get(engine: EngineHandle, call: NativeCall, key: string, required: boolean): void;
+  dbHit(engine: EngineHandle, call: NativeCall, key: string): void;
   getMany(engine: EngineHandle, call: NativeCall, keys: string[]): void;
   cacheOnly(engine: EngineHandle, call: NativeCall, key: string, data: Uint8Array | string, ttl: NativeTime): void;
   cacheAndStore(
@@ -104,6 +106,7 @@ export interface Native {
     tasks: TaskHandle,
     ttl: NativeTime,
     invalidates: readonly string[],
+    bloomKeys: readonly string[],
   ): void;
   /** `null` if it needs waiting: nothing was accepted, and `cacheAndPeriodicStore` is the way. */
   periodicNow(engine: EngineHandle, key: string | null, tasks: TaskHandle): AcceptedHandle | null;
@@ -115,6 +118,7 @@ export interface Native {
     tasks: TaskHandle,
     ttl: NativeTime,
     invalidates: readonly string[],
+    bloomKeys: readonly string[],
   ): void;
   cacheAndDelayStore(
     engine: EngineHandle,
@@ -149,12 +153,21 @@ export interface Native {
     key: string | null,
     tasks: TaskHandle,
     invalidates: readonly string[],
+    bloomKeys: readonly string[],
   ): void;
   sqlExec(engine: EngineHandle, call: NativeCall, tasks: TaskHandle): void;
   query(engine: EngineHandle, call: NativeCall, task: TaskHandle): void;
   nextId(engine: EngineHandle, prefix: string): string;
   nextIdNumber(engine: EngineHandle): bigint;
-  source(engine: EngineHandle, pattern: string, task: TaskHandle, ttl: NativeTime, absentTtl: NativeTime): void;
+  source(
+    engine: EngineHandle,
+    pattern: string,
+    task: TaskHandle,
+    ttl: NativeTime,
+    absentTtl: NativeTime,
+    bloom: boolean,
+    keys: TaskHandle | undefined,
+  ): void;
   health(engine: EngineHandle, call: NativeCall): void;
   stats(engine: EngineHandle): string;
   loadDir(engine: EngineHandle, path: string): LoadedHandle;

@@ -3,6 +3,7 @@
 import type { CallOptions } from "./calls";
 import type { Duration, Settings } from "./config";
 import type { Logger } from "./log";
+import type { TaskLike } from "./sql";
 import type { Row } from "./values";
 
 /** What {@link Zmsg.open} takes beside settings. */
@@ -38,6 +39,11 @@ export interface DeadLettersOptions extends CallOptions {
 export interface StoreOptions extends CallOptions {
   /** Further keys that the task changes; they are dropped from every cache after the commit. */
   invalidates?: readonly string[];
+  /**
+   * Further keys of rows that the task makes, for the Bloom filters of their families, which would say that there is no
+   * such row; they are dropped from every cache as well.
+   */
+  bloomKeys?: readonly string[];
 }
 
 /** Options of a write to the database and the cache. */
@@ -76,6 +82,10 @@ export interface SourceOptions {
   ttl?: Duration;
   /** Life of an absence. Default: the configuration's `absentTtl`. */
   absentTtl?: Duration;
+  /** Give the family a Bloom filter, which answers for keys that do not exist before the database is asked. */
+  bloom?: boolean;
+  /** With `bloom`: the query that gives every key of the family, whole and as text. */
+  keys?: TaskLike;
 }
 
 /** What statements did. */
@@ -168,6 +178,27 @@ export interface TierHealth {
 export interface Health {
   ok: boolean;
   tiers: TierHealth[];
+}
+
+/** The Bloom filter of one source. */
+export interface BloomFigures {
+  /** The pattern of the source. */
+  pattern: string;
+  /**
+   * `"building"`: there is none yet, every key may exist. `"serving"`: it answers. `"open"`: a writer could not reach it,
+   * every key may exist until it is built anew. `"lost"`: Redis does not have it as it should be; it is built anew.
+   */
+  state: "building" | "serving" | "open" | "lost";
+  /** Counts the times that it was built. */
+  generation: number;
+  /** Keys that it is made for. */
+  capacity: number;
+  /** The part of its bits that are set, as last seen. */
+  fill: number;
+  /** Of keys that do not exist, the part that is "maybe", as the fill says. */
+  errorRate: number;
+  /** Questions that this process answered with "no". */
+  noes: number;
 }
 
 /** The engine's own figures since it was opened. Counts only grow; those from `pendingCells` on are of this moment. */
@@ -299,6 +330,10 @@ export interface Stats {
   queueP50Ms: number;
   /** The same for 99 of a hundred. */
   queueP99Ms: number;
+  /** Keys that a Bloom filter said "no" to in this process, for `get`, `getMany` and `dbHit`. */
+  bloomNoes: number;
+  /** The Bloom filters of the declared sources. */
+  bloom: BloomFigures[];
   /** Values and absences in process memory. */
   l1Entries: number;
   /** Bytes in process memory, keys and overhead counted. */

@@ -31,6 +31,7 @@ from .results import (
     health_from,
     read,
     report_from,
+    stats_from,
 )
 
 Data: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any] | int | float | bool
@@ -152,16 +153,18 @@ class Verbs:
         *,
         ttl: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
         """Runs the task (a list in one transaction), then caches ``data`` under ``key``, after the COMMIT.
 
         ``key=None`` concerns no key, ``data=None`` leaves the cached value to be invalidated. ``invalidates`` names
-        further keys that the task changes. A failed statement leaves no trace in any cache; a failed cache is told by
-        ``receipt.cached`` and never raised.
+        further keys that the task changes, ``bloom_keys`` further keys of rows that it makes, for the Bloom filters of
+        their families; both are dropped from the caches. A failed statement leaves no trace in any cache; a failed
+        cache is told by ``receipt.cached`` and never raised.
         """
         method = self._engine.cache_and_store
-        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, timeout))
+        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, bloom_keys, timeout))
 
     async def cache_and_periodic_store(
         self,
@@ -171,6 +174,7 @@ class Verbs:
         *,
         ttl: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
         """Accepts the task for the next flush, and caches ``data`` under ``key`` at once.
@@ -184,11 +188,11 @@ class Verbs:
             OverloadedError: there was no room within ``overload_timeout``; nothing was accepted.
         """
         if data is None and ttl is None and timeout is None:
-            receipt = self._periodic_now(key, task, invalidates)
+            receipt = self._periodic_now(key, task, invalidates, bloom_keys)
             if receipt is not None:
                 return self._receipt(receipt)
         method = self._engine.cache_and_periodic_store
-        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, timeout))
+        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, bloom_keys, timeout))
 
     async def cache_and_delay_store(
         self,
@@ -202,6 +206,7 @@ class Verbs:
         coalesce: bool = False,
         task_timeout: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
         """Accepts the task for the queue in Redis, and caches ``data`` under ``key`` at once.
@@ -219,7 +224,7 @@ class Verbs:
             TaskError: the task cannot run later: it reads, or has RETURNING, or is a template; or an option is refused.
             QueueError: Redis did not accept it, or nobody knows: a call with the same ``op_id`` finds out.
         """
-        options = (ttl, invalidates, delay, op_id, coalesce, task_timeout)
+        options = (ttl, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout)
         method = self._engine.cache_and_delay_store
         return self._receipt(await self._wait(method, key, data, task, options, timeout))
 
@@ -233,10 +238,11 @@ class Verbs:
         coalesce: bool = False,
         task_timeout: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
         """As :meth:`cache_and_delay_store`, but ``key`` is dropped from every cache, now and again after the COMMIT."""
-        options = (None, invalidates, delay, op_id, coalesce, task_timeout)
+        options = (None, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout)
         return self._receipt(await self._wait(self._engine.del_delay_store, key, task, options, timeout))
 
     async def cancel_delayed(
@@ -327,10 +333,16 @@ class Verbs:
         await self._wait(self._engine.delete, key, timeout)
 
     async def del_store(
-        self, key: str | None, task: Tasks, *, invalidates: Iterable[str] | None = None, timeout: Span | None = None
+        self,
+        key: str | None,
+        task: Tasks,
+        *,
+        invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
+        timeout: Span | None = None,
     ) -> Receipt:
         """Runs the task (a list in one transaction), then drops ``key`` from every cache."""
-        return self._receipt(await self._wait(self._engine.del_store, key, task, invalidates, timeout))
+        return self._receipt(await self._wait(self._engine.del_store, key, task, invalidates, bloom_keys, timeout))
 
     # ---- SQL ------------------------------------------------------------------------------------------------------
 
@@ -343,13 +355,34 @@ class Verbs:
         rows: list[Row] = await self._wait(self._engine.query, task, timeout)
         return rows
 
-    def source(self, pattern: str, task: Runnable, *, ttl: Span | None = None, absent_ttl: Span | None = None) -> None:
+    async def db_hit(self, key: str, *, timeout: Span | None = None) -> bool:
+        """Whether the database may have ``key``.
+
+        ``False`` is certain: no committed write of zmsg has made such a row. ``True`` is not: the key's family has no
+        Bloom filter, or it is being built, or cannot be reached, or the key is one of the ``bloom_error_rate``.
+        """
+        may: bool = await self._wait(self._engine.db_hit, key, timeout)
+        return may
+
+    def source(
+        self,
+        pattern: str,
+        task: Runnable,
+        *,
+        ttl: Span | None = None,
+        absent_ttl: Span | None = None,
+        bloom: bool = False,
+        keys: Runnable | None = None,
+    ) -> None:
         """Tells ``get`` how to read a key family from the database.
 
         ``"feed_*"``: the task's single ``?`` is the whole key. ``"user:{uid:int}:post:{pid}"``: the parts fill the
         ``?``\\ s in order. One column comes back as its bytes, several as one JSON object.
+
+        ``bloom=True`` gives the family a Bloom filter, which answers for keys that do not exist before the database is
+        asked. ``keys`` is the query that gives every key of the family, whole and as text.
         """
-        self._engine.source(pattern, task, ttl, absent_ttl)
+        self._engine.source(pattern, task, ttl, absent_ttl, bloom, keys)
 
     def load_dir(self, path: str | os.PathLike[str]) -> Migrations:
         """The ``*.sql`` files of a directory in name order, to be applied by ``migrate()``."""
@@ -380,7 +413,7 @@ class Verbs:
 
     def stats(self) -> Stats:
         """The engine's own figures. No I/O."""
-        return read(Stats, json.loads(self._engine.stats()))
+        return stats_from(json.loads(self._engine.stats()))
 
     async def close(self) -> None:
         """Ends what is in flight, stops the engine and gives its node id back. Closing twice is fine."""

@@ -28,6 +28,7 @@
 //! - Redis' content is untrusted input: what does not check out is a miss.
 
 mod admit;
+mod bloom;
 mod bus;
 mod epochs;
 mod fence;
@@ -46,6 +47,8 @@ mod source;
 mod tests;
 mod trust;
 
+pub use bloom::BloomFigures;
+pub(crate) use bloom::{Filters, Wanted};
 pub(crate) use epochs::Epoch;
 pub(crate) use fence::Fence;
 pub(crate) use l1::L1Stats;

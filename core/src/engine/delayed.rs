@@ -141,8 +141,9 @@ impl Zmsg {
         key: Option<&str>,
         entry: Entry,
         tasks: Vec<Task>,
-        options: DelayOptions,
+        mut options: DelayOptions,
     ) -> Result<Receipt> {
+        options.write = options.write.with_bloom_keys_named();
         self.check_delayed(verb, key, &tasks, &options)?;
         self.queue(verb)?;
         let (zmsg, call, deadline) = (self.clone(), self.enter()?, self.deadline());

@@ -2,7 +2,7 @@
 //! database, the ids and the figures live in their own rooms.
 //!
 //! ```text
-//! get     L1 ─miss─▶ one flight per key ─▶ L2 ─miss─▶ source (PostgreSQL) ─▶ fill L2 and L1
+//! get     L1 ─miss─▶ one flight per key ─▶ L2 ─miss─▶ Bloom filter ─maybe─▶ source (PostgreSQL) ─▶ fill L2 and L1
 //! write   PostgreSQL ─COMMIT─▶ caches            (`order.rs`, the only place that says so)
 //! batch   accepted ─▶ value cached … COMMIT ─▶ keys dropped from the caches   (`periodic.rs`, `batched.rs`)
 //! queue   accepted ─▶ value cached … COMMIT ─▶ keys dropped from the caches   (`delayed.rs`, `batched.rs`)
@@ -22,6 +22,7 @@ mod dead;
 mod delayed;
 mod families;
 mod fenced;
+mod filters;
 mod ids;
 mod limits;
 mod many;
@@ -46,6 +47,7 @@ use calls::Call;
 use state::State;
 
 pub use crate::batch::FlushReport;
+pub use crate::cache::BloomFigures;
 pub use crate::queue::Cancelled;
 pub use crate::store::dead_letters::DeadLetter;
 pub use crate::store::migrations::MigrationReport;

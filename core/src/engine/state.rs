@@ -14,7 +14,7 @@ use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
-use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
+use crate::cache::{CacheSettings, Caches, Filters, LifeRules, Settle, SourceTable, Wanted};
 use crate::config::{Config, Ttl};
 use crate::error::{Error, Result};
 use crate::id::Ids;
@@ -40,6 +40,7 @@ pub(super) struct State {
     /// What tells the caches of a COMMIT that came later.
     pub(super) follower: CachesFollow,
     pub(super) sources: SourceTable,
+    pub(super) filters: Arc<Filters>,
     pub(super) source_permits: Semaphore,
     /// Families of keys that were missed and have no source.
     pub(super) unsourced: Families,
@@ -94,6 +95,7 @@ impl State {
             return Err(error);
         }
         state.ids.start(&state.services);
+        state.filters.start(&state.services);
         state.batcher.start(&state.services);
         if let Some(queue) = &state.queue {
             queue.start(&state.services);
@@ -123,11 +125,23 @@ impl State {
             connect_timeout: config.connect_timeout,
         };
         let statement_time = config.connect_timeout;
+        let wanted = Wanted { capacity: config.bloom_capacity, error_rate: config.bloom_error_rate };
+        let aside = PostgresSettings { pool_size: 1, lazy: true, ..PostgresSettings::from(&config) };
+        let aside = Arc::new(PostgresStore::connect(aside).await?);
+        let filters =
+            Filters::new(store.clone(), aside, redis.clone(), &config.namespace, wanted, clock.clone());
+        let filters = Arc::new(filters);
         let caches = Arc::new(Caches::new(settings, redis, clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
-        let follower =
-            CachesFollow::new(caches.clone(), store.clone(), gate.clone(), &services, config.redis_timeout);
+        let follower = CachesFollow::new(
+            caches.clone(),
+            store.clone(),
+            filters.clone(),
+            gate.clone(),
+            &services,
+            config.redis_timeout,
+        );
         let relay =
             Arc::new(Relay { store: store.clone(), follower: follower.clone(), counters: counters.clone() });
         // Weak: the caches hold this, and the relay holds them.
@@ -163,6 +177,7 @@ impl State {
             counters,
             calls: Arc::default(),
             sources: SourceTable::default(),
+            filters,
             unsourced: Families::default(),
             store,
             services,
@@ -241,6 +256,7 @@ impl State {
         if let Err(error) = self.ids.close(deadline.at_most(self.config.connect_timeout)).await {
             log::warn!("the node id could not be given back and will be free once its grant ends: {error}");
         }
+        self.filters.close().await;
         self.store.close().await;
     }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Zmsg;
 use super::state::State;
+use crate::cache::BloomFigures;
 use crate::error::Result;
 
 /// Reachability of one server.
@@ -151,6 +152,10 @@ pub struct Stats {
     pub queue_p50_ms: f64,
     /// The same for 99 of a hundred.
     pub queue_p99_ms: f64,
+    /// Keys that this process was told a "no" for by a Bloom filter, by `get`, `get_many` and `db_hit`.
+    pub bloom_noes: u64,
+    /// The Bloom filters of the declared sources.
+    pub bloom: Vec<BloomFigures>,
     /// Values and absences in L1.
     pub l1_entries: u64,
     /// Bytes in L1, keys and overhead counted.
@@ -196,6 +201,7 @@ impl State {
     fn stats(&self) -> Stats {
         let (counters, pool, l1) = (&self.counters, self.store.pool_stats(), self.caches.l1_stats());
         let batch = self.batcher.stats();
+        let bloom = self.filters.figures();
         let queue = self.queue.as_ref().map(crate::queue::Queue::stats).unwrap_or_default();
         let (operations, rows) = (counters.batch_operations.get(), counters.batch_rows.get());
         Stats {
@@ -258,6 +264,8 @@ impl State {
             l2_undecodable: counters.l2_undecodable.get(),
             l1_evictions: counters.l1_evictions.get(),
             l1_refused: counters.l1_refused.get(),
+            bloom_noes: bloom.iter().map(|figures| figures.noes).sum(),
+            bloom,
             l1_entries: l1.entries,
             l1_bytes: l1.bytes,
             pool_size: pool.size as u64,

@@ -183,10 +183,17 @@ fn is_stale(error: &Error) -> bool {
 async fn together(shared: &Shared, group: &[Operation]) -> Result<Committed, Trouble> {
     let time = group.iter().map(|it| it.body.timeout.unwrap_or(shared.settings.task_timeout)).max();
     let deadline = Deadline::after(time.unwrap_or(shared.settings.task_timeout));
+    let keys: Vec<Arc<str>> = group.iter().flat_map(|it| keys_of(&it.body, None)).map(|it| it.key).collect();
+    shared.hooks.prepare(&keys, deadline).await.map_err(Trouble::Away)?;
     let begun = shared.store.begin(Access::Any, deadline).await;
     let mut transaction = begun.map_err(|failure| Trouble::Away(error_of(failure)))?;
     match within(shared, group, &mut *transaction).await {
         Ok(committed) => {
+            if let Err(error) = shared.hooks.before_commit(&keys, deadline).await {
+                transaction.roll_back().await;
+                // Not its fault: it is given back, and the next try finds the way open.
+                return Err(Trouble::Away(error));
+            }
             transaction.commit().await.map_err(|failure| match failure {
                 CommitFailure::Refused(error) => Trouble::Refused(error),
                 CommitFailure::Again(error) => trouble(StepFailure::Again(error)),
@@ -331,6 +338,27 @@ pub(super) async fn run_now(
     body: &Body,
     deadline: Deadline,
 ) -> Result<Option<u64>> {
+    let keys: Vec<Arc<str>> = keys_of(body, None).map(|it| it.key).collect();
+    let mut tries = 0;
+    loop {
+        shared.hooks.prepare(&keys, deadline).await?;
+        let mut turned_away = false;
+        let ran = try_now(shared, op_id, body, (&keys, &mut turned_away), deadline).await;
+        tries += 1;
+        if !turned_away || tries == AT_ONCE {
+            return ran;
+        }
+    }
+}
+
+/// Says also whether it was rolled back because something has to know of its keys first.
+async fn try_now(
+    shared: &Shared,
+    op_id: &str,
+    body: &Body,
+    (keys, turned_away): (&[Arc<str>], &mut bool),
+    deadline: Deadline,
+) -> Result<Option<u64>> {
     let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
     let first = transaction.run(&[done([op_id].into_iter(), false)]).await.map_err(error_of)?;
     if first[0].rows.is_empty() {
@@ -348,6 +376,11 @@ pub(super) async fn run_now(
             return Err(error_of(failure));
         }
     };
+    if let Err(error) = shared.hooks.before_commit(keys, deadline).await {
+        *turned_away = true;
+        transaction.roll_back().await;
+        return Err(error);
+    }
     transaction.commit().await.map_err(|failure| match failure {
         CommitFailure::Again(error) | CommitFailure::Refused(error) => error,
         CommitFailure::Unknown(error) => {

@@ -1,9 +1,11 @@
 //! Dead letters: operations that the database refused, with all that is needed to run them again. Batches and the queue
 //! write them, each with tasks in a form of its own.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use super::{Access, CommitFailure, StepFailure, Store, Transaction};
+use super::{Access, CommitFailure, KeyHooks, StepFailure, Store, Transaction};
 use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Rendered, sql};
@@ -162,6 +164,8 @@ pub(crate) enum Retried {
     Done { keys: Vec<String>, version: u64 },
     /// The database refused it again and would each time, or nobody can read it: it stays.
     Refused(Error),
+    /// Nothing was done: something had to know of its keys first, and now may.
+    NotYet(Error),
 }
 
 /// Runs a dead letter again and deletes it, in one transaction. `read` is given its path and its tasks. An `Err` says
@@ -170,6 +174,7 @@ pub(crate) async fn retry(
     store: &dyn Store,
     id: i64,
     read: impl Fn(&str, &[u8]) -> Result<Tasks> + Send,
+    hooks: &dyn KeyHooks,
     deadline: Deadline,
 ) -> Result<Retried> {
     let mut transaction = store.begin(Access::Any, deadline).await.map_err(failed)?;
@@ -194,6 +199,13 @@ pub(crate) async fn retry(
             };
         }
     };
+    let changed: Vec<Arc<str>> = keys.iter().map(|key| Arc::from(key.as_str())).collect();
+    if let Err(error) = hooks.before_commit(&changed, deadline).await {
+        transaction.roll_back().await;
+        // Its keys are known only within the transaction.
+        hooks.prepare(&changed, deadline).await?;
+        return Ok(Retried::NotYet(error));
+    }
     match transaction.commit().await {
         Ok(()) => {}
         Err(CommitFailure::Again(error)) => return Err(error),
