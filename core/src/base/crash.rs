@@ -52,6 +52,11 @@ pub const CRASH_POINTS: &[CrashPoint] = &[
     point("queue.after_effect", "the statements of delayed writes were sent and their COMMIT was not"),
     point("queue.after_commit", "delayed writes are committed and nobody knows yet"),
     point("queue.before_ack", "the caches know of committed delayed writes and the queue does not"),
+    point("write.fenced", "the keys of a write are fenced in Redis and none of its tasks was sent"),
+    point("write.before_commit", "the tasks of a write were sent and its COMMIT was not"),
+    point("write.after_commit", "a write is committed, and its keys are still fenced"),
+    point("write.after_unfence", "the caches know of a committed write and its caller does not"),
+    point("read.before_fill", "a reader has the lease of a key and its value, and the caches have not"),
 ];
 
 /// Where a name is in the registry. For constants: an unknown name ends the compilation.
