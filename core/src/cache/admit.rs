@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::{Caches, Lookup, Miss, SourceLife, miss};
+use crate::base::crash::crash;
 use crate::base::{Deadline, random};
 use crate::cache::l2::{Answer, Lease, Leased, Seen};
 
@@ -138,6 +139,7 @@ impl Caches {
         miss: &Miss,
         deadline: Deadline,
     ) {
+        crash!("read.before_fill");
         let life = match data {
             Some(_) => self.life.of_value(life.ttl),
             None => Some(self.life.of_absence(life.absent_ttl)),
@@ -156,6 +158,10 @@ impl Caches {
             self.counters.cache_fills.inc();
         } else {
             self.counters.fills_refused.inc();
+            // The key is changing, and this reader may have what comes next: nobody who reads after it is to find what was
+            // there before, in memory, on its way there from a write of this process, or in a load that began earlier.
+            self.l1.hear(key);
+            self.loader.forget(key);
         }
     }
 }
