@@ -7,9 +7,18 @@ pub(crate) fn below(bound: u64) -> u64 {
     if bound == 0 { 0 } else { fastrand::u64(..bound) }
 }
 
-/// A random 64-bit number.
+/// A random 64-bit number that no other process draws.
 pub(crate) fn word() -> u64 {
-    fastrand::u64(..)
+    unique() as u64
+}
+
+/// From the system: a process that was forked has a copy of its parent's generator, and so would have the same numbers.
+fn unique() -> u128 {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u128::from_ne_bytes(bytes),
+        Err(_) => fastrand::u128(..),
+    }
 }
 
 /// `duration` moved by up to ± `fraction` of itself.
@@ -19,7 +28,7 @@ pub(crate) fn jitter(duration: Duration, fraction: f64) -> Duration {
 
 /// A new operation id: 128 random bits in hexadecimal.
 pub(crate) fn operation_id() -> String {
-    format!("{:032x}", fastrand::u128(..))
+    format!("{:032x}", unique())
 }
 
 #[cfg(test)]

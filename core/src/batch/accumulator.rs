@@ -72,6 +72,8 @@ pub(super) struct Accumulator {
     next: (u32, u32),
     pub active: Batch,
     pub frozen: Option<Arc<Batch>>,
+    /// No value that came with the frozen batch may stay in the caches.
+    distrusted: bool,
     bounds: Bounds,
     payload: Vec<u8>,
     identity: Vec<u8>,
@@ -87,6 +89,7 @@ impl Accumulator {
             next: (u32::MAX, 0),
             active: Batch::new(1, last),
             frozen: None,
+            distrusted: false,
             bounds,
             payload: Vec::new(),
             identity: Vec::new(),
@@ -236,12 +239,20 @@ impl Accumulator {
         let next = Batch::new(self.active.number + 1, self.active.hi);
         let frozen = Arc::new(std::mem::replace(&mut self.active, next));
         self.frozen = Some(frozen.clone());
+        self.distrusted = false;
         Some(frozen)
+    }
+
+    /// Some of the frozen operations were refused, and nobody says which keys they were accepted with: no value that came
+    /// with one of the batch may stay in the caches.
+    pub(super) fn distrust_frozen(&mut self) {
+        self.distrusted = true;
     }
 
     /// The digest of the value that came with the last operation on a key, of those that are not settled.
     pub(super) fn last_value(&self, key: &str) -> Option<Digest> {
-        let batches = [Some(&self.active), self.frozen.as_deref()];
+        let frozen = self.frozen.as_deref().filter(|_| !self.distrusted);
+        let batches = [Some(&self.active), frozen];
         batches.into_iter().flatten().find_map(|batch| batch.keys.get(key)).copied().flatten()
     }
 

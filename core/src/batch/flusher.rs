@@ -223,6 +223,11 @@ impl Shared {
             tries => log::info!("aggregated writes are flushed again, after {tries} failures"),
         }
         self.last_version.fetch_max(version, Ordering::Relaxed);
+        if report.dead > 0
+            && let Some(accumulator) = self.accumulator.lock().as_mut()
+        {
+            accumulator.distrust_frozen();
+        }
         *self.committed.lock() = Some((batch.hi, dead));
         self.tell_caches(&batch, version).await;
         crash!("flush.after_invalidation");

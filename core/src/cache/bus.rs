@@ -175,8 +175,15 @@ impl Bus {
 
     /// Whether this process hears the others, and talks to the server that it heard of.
     pub(crate) fn is_heard(&self) -> bool {
+        self.heard().is_some()
+    }
+
+    /// The same, with the number of the connection on which that server may be read.
+    pub(crate) fn heard(&self) -> Option<u64> {
         let valid = self.valid.load(Ordering::Acquire);
-        valid != 0 && valid == self.server.borrow().number && self.trust.holds(self.clock.mono_ms())
+        let heard =
+            valid != 0 && valid == self.server.borrow().number && self.trust.holds(self.clock.mono_ms());
+        heard.then_some(valid)
     }
 
     #[cfg(test)]
@@ -311,6 +318,8 @@ impl Bus {
                     if let Err(error) = self.validate().await {
                         return error;
                     }
+                    // Nothing was listened to meanwhile.
+                    last_back = self.clock.mono_ms();
                 }
                 sent = async { match &mut sending { Some(sending) => sending.await, None => Ok(()) } },
                     if sending.is_some() =>

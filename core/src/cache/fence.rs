@@ -1,6 +1,6 @@
 //! What a transaction does to the caches around its COMMIT.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,21 +18,35 @@ use crate::error::Result;
 #[derive(Debug)]
 pub(crate) struct Fence {
     token: String,
+    /// Of L2 when it went up: should Redis be another one by the end, the value is none for it.
+    generation: OnceLock<u64>,
 }
 
 impl Caches {
+    /// One that is not up yet.
+    pub(crate) fn new_fence(&self) -> Fence {
+        Fence { token: format!("{:016x}", random::word()), generation: OnceLock::new() }
+    }
+
     /// Fences keys for at most `life`. Without L2 there is nothing to fence.
     ///
     /// # Errors
-    /// If L2 failed: some of the keys may be fenced then, until `life` has passed.
-    pub(crate) async fn fence(&self, keys: &[Arc<str>], life: Duration, deadline: Deadline) -> Result<Fence> {
-        let fence = Fence { token: format!("{:016x}", random::word()) };
-        if let Some(l2) = &self.l2 {
+    /// If L2 failed: some of the keys may be fenced then, until they are let go or `life` has passed.
+    pub(crate) async fn put_up(
+        &self,
+        fence: &Fence,
+        keys: &[Arc<str>],
+        life: Duration,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let Some(l2) = &self.l2 else { return Ok(()) };
+        let fencing = async {
+            let generation = l2.generation(deadline).await?;
+            fence.generation.get_or_init(|| generation);
             let fences = keys.iter().map(|key| l2.fence(key, &fence.token, life, deadline));
-            let fenced: Result<()> = join_all(fences).await.into_iter().collect();
-            fenced.inspect_err(|error| self.note_failure(error))?;
-        }
-        Ok(fence)
+            join_all(fences).await.into_iter().collect::<Result<()>>()
+        };
+        fencing.await.inspect_err(|error| self.note_failure(error))
     }
 
     /// The transaction committed, and gave the change's one key this value. It stays if nothing else happened to the key.
@@ -52,7 +66,15 @@ impl Caches {
         let life = self.life.of_value(ttl);
         let key = change.key()?;
         let stored = match &self.l2 {
-            Some(l2) => l2.unfence(key, &fence.token, End::Value(&data, life), deadline).await,
+            Some(l2) => {
+                l2.unfence(
+                    key,
+                    &fence.token,
+                    End::Value(&data, life, fence.generation.get().copied().unwrap_or(0)),
+                    deadline,
+                )
+                .await
+            }
             None => Ok(true),
         };
         self.follow(change, data, life, stored)

@@ -161,6 +161,8 @@ impl L1 {
     pub(crate) fn clear(&self) {
         self.epochs.bump_all();
         self.cache.invalidate_all();
+        // Once more: who asked between the two may have taken a copy of what is gone now.
+        self.epochs.bump_all();
     }
 
     /// What it holds.

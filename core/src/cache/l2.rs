@@ -56,6 +56,8 @@ pub(crate) struct Seen(Bytes);
 pub(crate) struct Lease {
     full: String,
     record: Vec<u8>,
+    /// In which it was given: what is filled with it belongs there, whatever Redis was replaced by.
+    generation: u64,
 }
 
 /// What asking for a lease gave.
@@ -69,8 +71,8 @@ pub(crate) enum Leased {
 
 /// How a writer's transaction ended.
 pub(crate) enum End<'a> {
-    /// Committed, with this value and life.
-    Value(&'a Bytes, Option<Duration>),
+    /// Committed, with this value and life; the generation is that in which its fence went up.
+    Value(&'a Bytes, Option<Duration>, u64),
     /// Committed without a value, or nobody knows.
     Dropped,
     /// It left nothing.
@@ -149,7 +151,7 @@ impl L2 {
         let generation = self.generation.get_fresh(deadline).await?;
         let (sequence, content) = (random::word(), Content::Lease);
         let record = encode(&L2Entry { generation, sequence, expiry_ms: 0, content })?;
-        let lease = Lease { full: self.keys.value(key), record };
+        let lease = Lease { full: self.keys.value(key), record, generation };
         // Nobody is told of a lease.
         let args = [&b""[..], b"", &lease.record, &millis(life), &seen.0];
         let keys = [&lease.full[..]];
@@ -175,7 +177,7 @@ impl L2 {
         deadline: Deadline,
     ) -> Result<bool> {
         let content = data.map_or(Content::Absent, Content::Value);
-        let (entry, px) = self.entry(content, life, 0, deadline).await?;
+        let (entry, px) = self.entry(lease.generation, content, life, 0, deadline).await?;
         self.run_quietly(&self.scripts.fill, &lease.full, &[&lease.record, &entry, &px], deadline).await
     }
 
@@ -183,6 +185,11 @@ impl L2 {
     pub(crate) async fn hold(&self, lease: &Lease, life: Duration, deadline: Deadline) -> Result<bool> {
         let life = life.as_millis().to_string();
         self.run_quietly(&self.scripts.hold, &lease.full, &[&lease.record, life.as_bytes()], deadline).await
+    }
+
+    /// The generation, asked for again if that is due.
+    pub(crate) async fn generation(&self, deadline: Deadline) -> Result<u64> {
+        self.generation.get_fresh(deadline).await
     }
 
     /// A writer begins: it counts as gone after `life`.
@@ -209,10 +216,12 @@ impl L2 {
         deadline: Deadline,
     ) -> Result<bool> {
         let (how, entry) = match end {
-            End::Value(data, life) => {
-                ("set", Some(self.entry(Content::Value(data.clone()), life, 0, deadline).await?))
+            End::Value(data, life, generation) if generation == self.generation(deadline).await? => {
+                let content = Content::Value(data.clone());
+                ("set", Some(self.entry(generation, content, life, 0, deadline).await?))
             }
-            End::Dropped => ("drop", None),
+            // Also where Redis was replaced meanwhile: it may have lost what else happened to the key.
+            End::Value(..) | End::Dropped => ("drop", None),
             End::Aborted => ("keep", None),
         };
         let (entry, px) = entry.unwrap_or_default();
@@ -231,7 +240,8 @@ impl L2 {
         deadline: Deadline,
     ) -> Result<bool> {
         let sequence = accepted.unwrap_or(0);
-        let (entry, px) = self.entry(Content::Value(data), life, sequence, deadline).await?;
+        let generation = self.generation(deadline).await?;
+        let (entry, px) = self.entry(generation, Content::Value(data), life, sequence, deadline).await?;
         let script = if accepted.is_some() { &self.scripts.accept } else { &self.scripts.put };
         self.run(script, key, &self.keys.value(key), &[&entry, &px], deadline).await
     }
@@ -300,12 +310,12 @@ impl L2 {
     /// The record of an entry, and its life in milliseconds for a script.
     async fn entry(
         &self,
+        generation: u64,
         content: Content,
         life: Option<Duration>,
         sequence: u64,
         deadline: Deadline,
     ) -> Result<(Vec<u8>, Vec<u8>)> {
-        let generation = self.generation.get_fresh(deadline).await?;
         let px = life.map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1));
         let expiry_ms = match px {
             Some(px) => self.clock.now_ms(deadline).await?.saturating_add(px),

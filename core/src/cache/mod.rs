@@ -327,11 +327,10 @@ impl Caches {
 
     /// A read of L2, which says nothing while the other processes are not heard.
     async fn while_coherent<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
-        if !self.is_coherent() {
-            return Err(deaf());
-        }
+        let heard = || self.bus.as_ref().and_then(|bus| bus.heard());
+        let before = heard().ok_or_else(deaf)?;
         let found = read.await?;
-        if self.is_coherent() { Ok(found) } else { Err(deaf()) }
+        if heard() == Some(before) { Ok(found) } else { Err(deaf()) }
     }
 
     /// A change of keys begins that one of the following will end: for a transaction before its

@@ -12,7 +12,8 @@ use crate::base::service::{Services, StopSignal};
 use crate::batch::{Gate, WeakBatcher};
 use crate::cache::{Caches, Filters, Stays};
 use crate::error::Result;
-use crate::store::{BatchHooks, DelayedKey, KeyHooks, QueueHooks, Store, outbox};
+use crate::store::outbox::{self, Told};
+use crate::store::{BatchHooks, DelayedKey, KeyHooks, QueueHooks, Store};
 
 /// Keys that Redis is told of at once.
 const AT_ONCE: usize = 500;
@@ -61,21 +62,25 @@ impl CachesFollow {
         let _ = self.0.batcher.set(batcher);
     }
 
-    /// Tells of keys that any process has changed; what this one accepted on them last may stay.
+    /// Tells of keys that any process has changed. Where writes did that which commit later, what this process accepted last
+    /// may stay.
     ///
     /// # Errors
-    /// If Redis failed: it may not have been told of all of them.
-    pub(super) async fn drop_keys(&self, keys: Vec<Arc<str>>) -> Result<()> {
-        let changed: Vec<Changed> = keys.into_iter().map(|key| Changed { key, since: None }).collect();
-        for chunk in changed.chunks(AT_ONCE) {
-            self.0.tell(chunk).await?;
+    /// If Redis failed: it may not have been told of all of them. They are gone from this process's memory.
+    pub(super) async fn tell_of(&self, told: Vec<Told>) -> Result<()> {
+        let (accepted, plain): (Vec<Told>, Vec<Told>) = told.into_iter().partition(|it| it.accepted);
+        let keys = |told: Vec<Told>| told.into_iter().flat_map(|it| it.keys).collect::<Vec<_>>();
+        let mut done = Ok(());
+        for chunk in keys(plain).chunks(AT_ONCE) {
+            let caches = &self.0.caches;
+            done = done.and(caches.drop_keys(caches.begin(chunk), self.0.deadline()).await);
         }
-        Ok(())
-    }
-
-    /// Whether Redis can be told, and this process hears the others.
-    pub(super) fn is_heard(&self) -> bool {
-        self.0.caches.is_coherent()
+        let changed: Vec<Changed> =
+            keys(accepted).into_iter().map(|key| Changed { key, since: None }).collect();
+        for chunk in changed.chunks(AT_ONCE) {
+            done = done.and(self.0.tell(chunk).await);
+        }
+        done
     }
 
     async fn follow(&self, keys: Vec<Changed>) {
@@ -113,7 +118,7 @@ impl Inner {
 
     async fn tell(&self, changed: &[Changed]) -> Result<()> {
         let _alone = self.gate.write().await;
-        let deadline = Deadline::after(self.redis_timeout.saturating_mul(2));
+        let deadline = self.deadline();
         let last = self.last_values(&keys_of(changed));
         let (mut plain, mut unless) = (Vec::new(), Vec::new());
         for (Changed { key, since }, digest) in changed.iter().zip(last) {
@@ -130,10 +135,13 @@ impl Inner {
         join_all(unless).await.into_iter().fold(dropped, |all, one| all.and(one))
     }
 
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.redis_timeout.saturating_mul(2))
+    }
+
     /// Whoever reaches Redis drops them.
     async fn leave_to_all(&self, failed: &[Changed]) -> Result<()> {
-        let deadline = Deadline::after(self.redis_timeout.saturating_mul(2));
-        outbox::add(&*self.store, &keys_of(failed), deadline).await
+        outbox::add(&*self.store, &keys_of(failed), true, self.deadline()).await
     }
 
     fn last_values(&self, keys: &[Arc<str>]) -> Vec<Option<[u8; 20]>> {
@@ -175,6 +183,9 @@ impl KeyHooks for CachesFollow {
     }
 
     async fn before_commit(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<()> {
+        // The values that were accepted with it are cached by then: one that came after the COMMIT could hide what another
+        // process has written since.
+        drop(self.0.gate.write().await);
         self.0.filters.admit(keys, deadline).await
     }
 }

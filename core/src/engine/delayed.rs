@@ -14,7 +14,7 @@ use super::limits::{check_data, check_key};
 use super::periodic::check_task;
 use super::write::own;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
-use crate::base::{Deadline, random, service};
+use crate::base::{Deadline, clock, random, service};
 use crate::config::QueueFallback;
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{Accepted, Cancelled, Delayed, MOST_OP_ID, Queue};
@@ -166,24 +166,34 @@ impl Zmsg {
         let (state, queue) = (&self.state, self.queue(STORE)?);
         let named = options.op_id.is_some();
         let op_id = options.op_id.unwrap_or_else(random::operation_id);
+        let delay = options.delay.unwrap_or(state.config.queue.task_delay);
         let delayed = Delayed {
             op_id: &op_id,
             key: key.as_deref(),
             invalidates: &options.write.invalidates,
             tasks: &tasks,
-            delay: options.delay.unwrap_or(state.config.queue.task_delay),
+            delay,
             timeout: options.task_timeout,
             coalesce: options.coalesce,
             named,
         };
         // Until PostgreSQL was reached nobody knows whose queue this is.
         state.own_tables(deadline).await.map_err(|error| error.with_op_id(&op_id))?;
+        let began = clock::now();
         match queue.accept(&delayed, deadline).await {
             Ok(Accepted { ticket, sequence, durability }) => {
                 let cached = match (key, entry, sequence) {
                     (Some(key), Entry::Value(data), Some(sequence)) => {
-                        let change = state.caches.begin(&[key]);
-                        state.put_key(change, data, options.write.ttl, Some(sequence)).await
+                        let change = state.caches.begin(std::slice::from_ref(&key));
+                        let put = state.put_key(change, data, options.write.ttl, Some(sequence)).await;
+                        // Where it may have had its effect before its value was cached, that value may be older than what
+                        // others have written since.
+                        let in_time = clock::now().duration_since(began) < delay;
+                        if in_time || queue.has(&op_id, deadline).await.unwrap_or(false) {
+                            put
+                        } else {
+                            state.drop_keys(state.caches.begin(&[key])).await
+                        }
                     }
                     (Some(key), Entry::Dropped, _) => state.drop_keys(state.caches.begin(&[key])).await,
                     _ => Ok(()),
@@ -198,7 +208,8 @@ impl Zmsg {
             {
                 log::warn!("a delayed write runs at once: {error}");
                 let value = if let Entry::Value(data) = entry { Some(data) } else { None };
-                let fenced = Fenced::begin(state, key.as_deref(), &options.write.invalidates, deadline).await;
+                let fenced =
+                    Fenced::begin(state, key.as_deref(), &options.write.invalidates, deadline).await?;
                 let ran = queue.run_now(&delayed, deadline).await;
                 let cached = fenced.end(&ran, value, options.write.ttl).await;
                 ran.map_err(|error| error.with_op_id(&op_id))?;

@@ -8,62 +8,75 @@ use super::order::FENCE_GUARD;
 use super::state::State;
 use crate::base::Deadline;
 use crate::cache::{Fence, Settle};
-use crate::config::Ttl;
+use crate::config::{OnCacheDown, Ttl};
 use crate::error::{ErrorKind, Result};
 
 /// The fence, and the changes that the transaction will make.
 pub(super) struct Fenced {
     state: Arc<State>,
     fence: Option<Fence>,
-    key: Option<Arc<str>>,
-    others: Vec<Arc<str>>,
-    changes: Vec<Settle>,
+    /// All keys: that of the write first.
+    keys: Vec<Arc<str>>,
+    /// Of the write's own key, and of the others.
+    changes: [Settle; 2],
 }
 
 impl Fenced {
     /// Before the transaction, which has to be over at the deadline.
+    ///
+    /// # Errors
+    /// If Redis failed and `on_cache_down` is `strict`.
     pub(super) async fn begin(
         state: &Arc<State>,
         key: Option<&str>,
         others: &[String],
         deadline: Deadline,
-    ) -> Fenced {
-        let key: Option<Arc<str>> = key.map(Arc::from);
-        let others: Vec<Arc<str>> = others
-            .iter()
-            .filter(|it| key.as_deref() != Some(it.as_str()))
-            .map(|it| it.as_str().into())
-            .collect();
-        let all: Vec<Arc<str>> = key.iter().chain(&others).cloned().collect();
+    ) -> Result<Fenced> {
+        let others = others.iter().map(String::as_str).filter(|it| key != Some(it));
+        let keys: Vec<Arc<str>> = key.into_iter().chain(others).map(Arc::from).collect();
         let life = deadline.remaining() + FENCE_GUARD;
-        let fence = state.caches.fence(&all, life, state.cache_deadline()).await.ok();
-        let changes = key.iter().map(std::slice::from_ref).chain([&others[..]]);
-        let changes = changes.map(|keys| state.caches.begin(keys)).collect();
-        Fenced { state: state.clone(), fence, key, others, changes }
+        let fence = match state.fence(&keys, life, state.cache_deadline()).await {
+            Err(error) if state.config.on_cache_down == OnCacheDown::Strict => return Err(error),
+            fence => fence.ok(),
+        };
+        let (own, others) = keys.split_at(usize::from(key.is_some()));
+        let changes = [own, others].map(|keys| state.caches.begin(keys));
+        Ok(Fenced { state: state.clone(), fence, keys, changes })
     }
 
     /// After it; says whether the caches followed. Only what committed just now leaves its value.
     pub(super) async fn end(self, ran: &Result<Option<u64>>, value: Option<Bytes>, ttl: Option<Ttl>) -> bool {
-        let Fenced { state, fence, key, others, changes } = self;
+        let Fenced { state, fence, keys, changes: [own, others] } = self;
         let (caches, deadline) = (&state.caches, state.cache_deadline());
-        let aborted = ran.as_ref().is_err_and(|error| error.kind() != ErrorKind::CommitUnknown);
-        let mut value = value.filter(|_| matches!(ran, Ok(Some(_))));
-        let mut done = Ok(());
-        if aborted {
-            changes.into_iter().for_each(Settle::call_off);
-            if let Some(fence) = &fence {
-                let all: Vec<Arc<str>> = key.into_iter().chain(others).collect();
-                caches.lift(fence, &all, deadline).await;
+        let done = match (ran, fence) {
+            (Err(error), fence) if error.kind() != ErrorKind::CommitUnknown => {
+                [own, others].into_iter().for_each(Settle::call_off);
+                if let Some(fence) = fence {
+                    caches.lift(&fence, &keys, deadline).await;
+                }
+                return true;
             }
-            return true;
-        }
-        for change in changes {
-            let one = match (&fence, value.take_if(|_| key.as_slice() == change.keys())) {
-                (Some(fence), Some(data)) => caches.leave_value(fence, change, data, ttl, deadline).await,
-                (Some(fence), None) => caches.leave_nothing(fence, change, deadline).await,
-                (None, _) => state.drop_keys(change).await,
-            };
-            done = done.and(one);
+            (Ok(_), Some(fence)) => {
+                let value = value.filter(|_| matches!(ran, Ok(Some(_))));
+                let dropped = caches.leave_nothing(&fence, others, deadline).await;
+                let own = match value {
+                    Some(data) if !own.keys().is_empty() => {
+                        caches.leave_value(&fence, own, data, ttl, deadline).await
+                    }
+                    _ => caches.leave_nothing(&fence, own, deadline).await,
+                };
+                dropped.and(own)
+            }
+            // Nobody knows, or nobody was kept out: what may be there is dropped, and a fence ends by itself.
+            (ran, _) => {
+                if ran.is_err() {
+                    state.drop_again_later(keys.clone());
+                }
+                state.drop_all(vec![own, others]).await
+            }
+        };
+        if done.is_err() {
+            state.tell_later(&keys).await;
         }
         done.is_ok()
     }

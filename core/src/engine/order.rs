@@ -120,6 +120,7 @@ impl CacheAfterCommit {
         let Some(fence) = self.fence() else {
             // What was committed along says it to every process, this one included. Redis is not waited for again.
             drop((written, dropped));
+            self.state.wake_relay();
             let why = "Redis could not be told of the write; what it holds under the keys is dropped once it is reached";
             return if self.keys.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Cache, why)) };
         };
@@ -133,7 +134,12 @@ impl CacheAfterCommit {
             }
         };
         let (dropped, written) = futures_util::future::join(dropping, writing).await;
-        dropped.and(written)
+        let done = dropped.and(written);
+        if done.is_err() {
+            // The fence may have been lost with the Redis that had it, and with it what kept the old value out.
+            self.state.tell_later(&self.keys).await;
+        }
+        done
     }
 
     /// A drop of everything, as nobody knows which value is the right one.
@@ -156,7 +162,7 @@ impl CommitHooks for CacheAfterCommit {
         // The other half of the caller's time is for the database.
         let deadline =
             Deadline::after(self.deadline.remaining() / 2).at_most(self.state.config.redis_timeout);
-        match self.state.caches.fence(&self.keys, life, deadline).await {
+        match self.state.fence(&self.keys, life, deadline).await {
             Ok(fence) => *self.fence.lock() = Some(Arc::new(fence)),
             Err(error) if self.state.config.on_cache_down == OnCacheDown::Strict => return Err(error),
             Err(error) => log::debug!("a write goes on without a fence: {error}"),
@@ -172,7 +178,7 @@ impl CommitHooks for CacheAfterCommit {
         *self.under_way.lock() = Some(self.begin());
         crash!("write.before_commit");
         let unfenced = self.fence().is_none() && !self.keys.is_empty();
-        Ok(unfenced.then(|| outbox::entry(&self.keys)))
+        Ok(unfenced.then(|| outbox::entry(&self.keys, false)))
     }
 
     async fn after(&self, outcome: &Outcome) {
@@ -195,7 +201,7 @@ impl CommitHooks for CacheAfterCommit {
             (Outcome::Unknown(_), under_way) => self.doubt(under_way.unwrap_or_else(|| self.begin())).await,
         };
         if let Err(error) = &done {
-            log::warn!("the caches could not follow a write: {error}");
+            log::debug!("the caches could not follow a write: {error}");
         }
         self.cached.store(done.is_ok(), Ordering::Release);
     }

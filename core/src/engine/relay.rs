@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::batched::CachesFollow;
 use crate::base::Deadline;
 use crate::base::service::StopSignal;
@@ -15,6 +17,8 @@ pub(super) struct Relay {
     pub(super) store: Arc<dyn Store>,
     pub(super) follower: CachesFollow,
     pub(super) counters: Arc<Counters>,
+    /// Something was put there just now.
+    pub(super) wake: Notify,
 }
 
 impl Relay {
@@ -23,21 +27,19 @@ impl Relay {
     /// # Errors
     /// If PostgreSQL or Redis failed; what was not told stays there.
     pub(super) async fn drain(&self, deadline: Deadline) -> Result<()> {
-        let relayed = outbox::relay(&*self.store, |keys| self.follower.drop_keys(keys), deadline).await?;
+        let relayed = outbox::relay(&*self.store, |told| self.follower.tell_of(told), deadline).await?;
         self.counters.outbox_relayed.add(relayed);
         Ok(())
     }
 
-    /// Looks again and again, as long as the engine is there.
+    /// Looks again and again, as long as the engine is there, also while Redis is away: what others have changed leaves this
+    /// process's memory all the same.
     pub(super) async fn run(self: Arc<Relay>, every: Duration, within: Duration, mut stop: StopSignal) {
         loop {
             tokio::select! {
                 () = stop.stopped() => return,
+                () = self.wake.notified() => {}
                 () = tokio::time::sleep(every) => {}
-            }
-            // Who cannot reach Redis cannot relay.
-            if !self.follower.is_heard() {
-                continue;
             }
             tokio::select! {
                 () = stop.stopped() => return,

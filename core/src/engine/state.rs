@@ -1,6 +1,7 @@
 //! What an open engine consists of, and how it comes and goes.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
@@ -11,10 +12,10 @@ use super::calls::Calls;
 use super::families::Families;
 use super::relay::Relay;
 use crate::base::backoff::Backoff;
-use crate::base::service::{Services, StopSignal};
+use crate::base::service::{self, Services, StopSignal};
 use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
-use crate::cache::{CacheSettings, Caches, Filters, LifeRules, Settle, SourceTable, Wanted};
+use crate::cache::{CacheSettings, Caches, Fence, Filters, LifeRules, Settle, SourceTable, Wanted};
 use crate::config::{Config, Ttl};
 use crate::error::{Error, Result};
 use crate::id::Ids;
@@ -22,6 +23,7 @@ use crate::queue::Queue;
 use crate::redis::{Redis, RedisSettings};
 use crate::store::Store;
 use crate::store::identity::identity;
+use crate::store::outbox;
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::telemetry::Counters;
 
@@ -142,8 +144,12 @@ impl State {
             &services,
             config.redis_timeout,
         );
-        let relay =
-            Arc::new(Relay { store: store.clone(), follower: follower.clone(), counters: counters.clone() });
+        let relay = Arc::new(Relay {
+            store: store.clone(),
+            follower: follower.clone(),
+            counters: counters.clone(),
+            wake: tokio::sync::Notify::new(),
+        });
         // Weak: the caches hold this, and the relay holds them.
         let draining = Arc::downgrade(&relay);
         caches.before_listening(Arc::new(move |deadline| {
@@ -284,6 +290,42 @@ impl State {
 
     pub(super) async fn drop_keys(&self, change: Settle) -> Result<()> {
         self.caches.drop_keys(change, self.cache_deadline()).await
+    }
+
+    /// Fences keys. Where that failed, what may have been fenced all the same is let go in the background.
+    ///
+    /// # Errors
+    /// If Redis failed.
+    pub(super) async fn fence(&self, keys: &[Arc<str>], life: Duration, deadline: Deadline) -> Result<Fence> {
+        let fence = self.caches.new_fence();
+        match self.caches.put_up(&fence, keys, life, deadline).await {
+            Ok(()) => Ok(fence),
+            Err(error) => {
+                let (caches, keys, deadline) = (self.caches.clone(), keys.to_vec(), self.cache_deadline());
+                drop(service::detached(async move {
+                    caches.lift(&fence, &keys, deadline).await;
+                    Ok(())
+                }));
+                Err(error)
+            }
+        }
+    }
+
+    /// What committed and could not be told leaves a row from which any process tells it; failing that, this one goes on
+    /// trying.
+    pub(super) async fn tell_later(&self, keys: &[Arc<str>]) {
+        match outbox::add(&*self.store, keys, false, self.cache_deadline()).await {
+            Ok(()) => self.relay.wake.notify_one(),
+            Err(error) => {
+                log::debug!("the outbox did not take what the caches were not told: {error}");
+                self.drop_again_later(keys.to_vec());
+            }
+        }
+    }
+
+    /// A row was committed from which any process tells Redis.
+    pub(super) fn wake_relay(&self) {
+        self.relay.wake.notify_one();
     }
 
     pub(super) async fn drop_all(&self, changes: Vec<Settle>) -> Result<()> {

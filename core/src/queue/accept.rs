@@ -92,6 +92,12 @@ impl Queue {
         effect::run_now(&self.0, delayed.op_id, &body_of(delayed), deadline).await
     }
 
+    /// Whether an operation that was accepted is not at its end yet.
+    pub(crate) async fn has(&self, op_id: &str, deadline: Deadline) -> Result<bool> {
+        let (_, there) = self.0.lanes.look(&[op_id.to_owned()], deadline).await?;
+        Ok(there.first().copied().unwrap_or(false))
+    }
+
     /// Takes back an operation that no worker has begun.
     pub(crate) async fn cancel(&self, op_id: &str, deadline: Deadline) -> Result<Cancelled> {
         let (cancelled, entry) = self.0.lanes.cancel(op_id, deadline).await?;

@@ -4,7 +4,7 @@ use ::redis::aio::PubSubStream;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use crate::base::Deadline;
+use crate::base::{Deadline, random};
 use crate::error::Result;
 use crate::redis::failure::Failure;
 use crate::redis::{Redis, commands};
@@ -27,15 +27,20 @@ impl Redis {
     /// `Cache` if it cannot be reached or the user may not subscribe.
     pub(crate) async fn subscribe(&self, channel: &str, deadline: Deadline) -> Result<Subscription> {
         let mut last = None;
-        for client in self.0.link.clients() {
+        let clients = self.0.link.clients();
+        // Not always the same one first, and none may use up the time of the others.
+        let first = random::below(clients.len() as u64) as usize;
+        for (tried, client) in clients.iter().cycle().skip(first).take(clients.len()).enumerate() {
+            let share = deadline.remaining() / (clients.len() - tried) as u32;
             let subscribing = async {
                 let mut listening = client.get_async_pubsub().await?;
                 listening.subscribe(channel).await?;
                 Ok(listening.into_on_message())
             };
-            match deadline.run("subscribing to a channel of Redis", subscribing).await? {
-                Ok(stream) => return Ok(Subscription(stream)),
-                Err(error) => last = Some(Failure::Reported(error).at_connect(self.endpoint())),
+            match Deadline::after(share).run("subscribing to a channel of Redis", subscribing).await {
+                Err(late) => last = Some(late),
+                Ok(Ok(stream)) => return Ok(Subscription(stream)),
+                Ok(Err(error)) => last = Some(Failure::Reported(error).at_connect(self.endpoint())),
             }
         }
         Err(last.unwrap_or_else(|| commands::no_node(self.endpoint())))

@@ -8,56 +8,51 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Rendered, sql};
 use crate::value::{Row, Value};
 
-const INSERT: &str = "INSERT INTO zmsg_outbox (keys) VALUES ($1::bytea[])";
-const ANY: &str = "SELECT 1 FROM zmsg_outbox LIMIT 1";
-/// Some rows that nobody else is at. They are gone only if the transaction commits.
-const TAKE: &str = "DELETE FROM zmsg_outbox WHERE id IN \
-     (SELECT id FROM zmsg_outbox ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED) RETURNING keys";
+const INSERT: &str = "INSERT INTO zmsg_outbox (keys, accepted) VALUES ($1::bytea[], $2::bool)";
+/// The oldest rows, also those that somebody else is about to remove: only who has told of all of them knows that Redis has
+/// missed nothing.
+const LIST: &str = "SELECT id, keys, accepted FROM zmsg_outbox ORDER BY id LIMIT 100";
+const REMOVE: &str = "DELETE FROM zmsg_outbox WHERE id = ANY(?)";
 
-/// The statement that puts keys there; to be committed with what changed them.
-pub(crate) fn entry(keys: &[Arc<str>]) -> Rendered {
-    let keys: Vec<Value> = keys.iter().map(|key| Value::Bytes(key.as_bytes().into())).collect();
-    Rendered { sql: INSERT.into(), params: Arc::new([Value::List(keys.into())]) }
+/// Keys that Redis has to be told of.
+pub(crate) struct Told {
+    pub(crate) keys: Vec<Arc<str>>,
+    /// They were changed by writes that commit later than they are accepted: the value of the last accepted one may stay.
+    pub(crate) accepted: bool,
 }
 
-/// Tells of everything in the outbox, and empties it; gives how many keys there were.
+/// The statement that puts keys there; to be committed with what changed them.
+pub(crate) fn entry(keys: &[Arc<str>], accepted: bool) -> Rendered {
+    let keys: Vec<Value> = keys.iter().map(|key| Value::Bytes(key.as_bytes().into())).collect();
+    Rendered { sql: INSERT.into(), params: Arc::new([Value::List(keys.into()), Value::Bool(accepted)]) }
+}
+
+/// Tells of everything in the outbox, and empties it; gives how many keys there were. Two processes may tell of the same
+/// row, which does no harm.
 ///
 /// # Errors
 /// What the database says, or `tell`: the rows stay then.
 pub(crate) async fn relay<F>(
     store: &dyn Store,
-    tell: impl Fn(Vec<Arc<str>>) -> F,
+    tell: impl Fn(Vec<Told>) -> F,
     deadline: Deadline,
 ) -> Result<u64>
 where
     F: Future<Output = Result<()>>,
 {
     let mut relayed = 0;
-    // Most of the time there is nothing, and nothing is locked.
-    while !store.query(&sql(ANY, &[])?, deadline).await?.is_empty() {
-        let mut transaction = store.begin(Access::Any, deadline).await.map_err(error_of)?;
-        let take = Rendered { sql: TAKE.into(), params: Arc::new([]) };
-        let taken = transaction.run(&[take]).await.map_err(error_of)?;
-        let keys: Vec<Arc<str>> = taken.iter().flat_map(|result| &result.rows).flat_map(keys_of).collect();
-        if keys.is_empty() {
-            // Somebody else is at it.
-            transaction.roll_back().await;
-            break;
+    loop {
+        let rows = store.query(&sql(LIST, &[])?, deadline).await?;
+        if rows.is_empty() {
+            return Ok(relayed);
         }
-        let count = keys.len() as u64;
-        if let Err(error) = tell(keys).await {
-            transaction.roll_back().await;
-            return Err(error);
-        }
-        transaction.commit().await.map_err(|failure| match failure {
-            // Told twice does no harm.
-            CommitFailure::Again(error) | CommitFailure::Refused(error) | CommitFailure::Unknown(error) => {
-                error
-            }
-        })?;
-        relayed += count;
+        let told: Vec<Told> = rows.iter().map(told_of).collect();
+        let count: usize = told.iter().map(|it| it.keys.len()).sum();
+        tell(told).await?;
+        let ids: Vec<Value> = rows.iter().filter_map(|row| row.values.first().cloned()).collect();
+        store.execute(&sql(REMOVE, [Value::List(ids.into())])?, deadline).await?;
+        relayed += count as u64;
     }
-    Ok(relayed)
 }
 
 fn error_of(failure: StepFailure) -> Error {
@@ -66,22 +61,29 @@ fn error_of(failure: StepFailure) -> Error {
     }
 }
 
-fn keys_of(row: &Row) -> Vec<Arc<str>> {
-    let [Value::List(keys)] = &row.values[..] else { return Vec::new() };
+fn told_of(row: &Row) -> Told {
+    let [_, Value::List(keys), Value::Bool(accepted)] = &row.values[..] else {
+        return Told { keys: Vec::new(), accepted: false };
+    };
     let text = |key: &Value| match key {
         Value::Bytes(bytes) => std::str::from_utf8(bytes).ok().map(Arc::from),
         _ => None,
     };
-    keys.iter().filter_map(text).collect()
+    Told { keys: keys.iter().filter_map(text).collect(), accepted: *accepted }
 }
 
 /// Puts keys there in a transaction of its own, for what is committed already.
 ///
 /// # Errors
 /// What the database says.
-pub(crate) async fn add(store: &dyn Store, keys: &[Arc<str>], deadline: Deadline) -> Result<()> {
+pub(crate) async fn add(
+    store: &dyn Store,
+    keys: &[Arc<str>],
+    accepted: bool,
+    deadline: Deadline,
+) -> Result<()> {
     let mut transaction = store.begin(Access::Any, deadline).await.map_err(error_of)?;
-    transaction.run(&[entry(keys)]).await.map_err(error_of)?;
+    transaction.run(&[entry(keys, accepted)]).await.map_err(error_of)?;
     transaction.commit().await.map_err(|failure| match failure {
         CommitFailure::Again(error) | CommitFailure::Refused(error) => error,
         CommitFailure::Unknown(error) => Error::new(ErrorKind::CommitUnknown, error.to_string()),

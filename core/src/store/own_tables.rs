@@ -37,7 +37,7 @@ pub(crate) const LACKING: &str = "SELECT right_of || ' ON ' || what || name FROM
      ('UPDATE', '', 'zmsg_done'), ('SELECT', '', 'zmsg_bloom'), ('INSERT', '', 'zmsg_bloom'), \
      ('UPDATE', '', 'zmsg_bloom'), \
      ('DELETE', '', 'zmsg_done'), ('SELECT', '', 'zmsg_outbox'), ('INSERT', '', 'zmsg_outbox'), \
-     ('UPDATE', '', 'zmsg_outbox'), ('DELETE', '', 'zmsg_outbox'), ('USAGE', 'SEQUENCE ', 'zmsg_ver')) AS needed (right_of, what, name) \
+     ('DELETE', '', 'zmsg_outbox'), ('USAGE', 'SEQUENCE ', 'zmsg_ver')) AS needed (right_of, what, name) \
      WHERE NOT CASE what WHEN '' THEN has_table_privilege(name, right_of) ELSE has_sequence_privilege(name, right_of) END";
 
 /// What open says when the role may not use them.

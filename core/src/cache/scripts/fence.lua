@@ -5,7 +5,9 @@
 -- Result   how many writers there are now
 local fence = read_fence()
 if not fence then
-  local aside = redis.pcall('GET', at)
+  -- What is longer would hold everybody up at each of the moves to come: it is gone, and has to be loaded again.
+  local length = redis.pcall('STRLEN', at)
+  local aside = type(length) == 'number' and length <= 262144 and redis.call('GET', at) or ''
   local kind = type(aside) == 'string' and string.sub(aside, 1, 3)
   if kind ~= string.char(0xB7, 1, 1) and kind ~= string.char(0xB7, 1, 2) then aside = '' end
   fence = {dirty = false, writers = {}, aside = aside}

@@ -111,7 +111,9 @@ impl Process {
     }
 
     async fn fence(&self, key: &str, life: Duration) -> Fence {
-        self.caches.fence(&[key.into()], life, soon()).await.unwrap()
+        let fence = self.caches.new_fence();
+        self.caches.put_up(&fence, &[key.into()], life, soon()).await.unwrap();
+        fence
     }
 
     async fn leave(&self, fence: &Fence, key: &str, data: &'static str) {

@@ -4,6 +4,8 @@
 -- The row is written by the transaction that changed the keys. Any process that reaches Redis drops them there, and then
 -- the row.
 CREATE TABLE zmsg_outbox (
-    id   bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    keys bytea[] NOT NULL
+    id       bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    keys     bytea[] NOT NULL,
+    -- Changed by writes that commit later than they are accepted: the value of the last accepted one may stay.
+    accepted bool    NOT NULL
 );
