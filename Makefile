@@ -113,6 +113,9 @@ down: ## stop what `make up` started; the data stay
 
 # ---- builds ---------------------------------------------------------------------------------------------------
 
+# Tests kill processes at named points; a release has none.
+CRASHES = $(if $(filter debug,$*),--features crash-points)
+
 # Both profiles of a binding are installed to the same place, so each stamp removes the other's.
 RUST_COMMON   := $(wildcard Cargo.toml Cargo.lock .cargo/config.toml) $(shell find core schema -type f 2>/dev/null)
 PYTHON_INPUTS := $(RUST_COMMON) $(shell find bindings/python -type f 2>/dev/null) pyproject.toml
@@ -129,11 +132,11 @@ node-debug: $(STAMPS)/node-debug $(STAMPS)/node-ts
 node-release: $(STAMPS)/node-release $(STAMPS)/node-ts ## the Node package, optimised
 
 $(STAMPS)/python-%: $(PYTHON_INPUTS) $(VENV)/.ready | need-cargo $(STAMPS)
-	PIP_QUIET=1 $(VENV)/bin/maturin develop --quiet --locked --profile $(if $(filter debug,$*),dev,$*)
+	PIP_QUIET=1 $(VENV)/bin/maturin develop --quiet --locked --profile $(if $(filter debug,$*),dev,$*) $(CRASHES)
 	@rm -f $(STAMPS)/python-* && touch $@
 
 $(STAMPS)/node-debug $(STAMPS)/node-release: $(STAMPS)/node-%: $(NODE_INPUTS) tools/native_node.mjs | need-cargo need-node $(STAMPS)
-	cargo build --locked --package zmsg-node --profile $(if $(filter debug,$*),dev,$*)
+	cargo build --locked --package zmsg-node --profile $(if $(filter debug,$*),dev,$*) $(CRASHES)
 	@node tools/native_node.mjs $(CARGO_TARGET_DIR)/$* node/dist
 	@rm -f $(STAMPS)/node-debug $(STAMPS)/node-release && touch $@
 

@@ -58,6 +58,11 @@ pub const CRASH_POINTS: &[CrashPoint] = &[
     point("bloom.after_merge", "a generation has every key and does not answer yet"),
     point("bloom.after_flip", "a generation answers and the one before is still in Redis"),
     point("queue.before_ack", "the caches know of committed delayed writes and the queue does not"),
+    point("write.fenced", "the keys of a write are fenced in Redis and none of its tasks was sent"),
+    point("write.before_commit", "the tasks of a write were sent and its COMMIT was not"),
+    point("write.after_commit", "a write is committed, and its keys are still fenced"),
+    point("write.after_unfence", "the caches know of a committed write and its caller does not"),
+    point("read.before_fill", "a reader has the lease of a key and its value, and the caches have not"),
 ];
 
 /// Where a name is in the registry. For constants: an unknown name ends the compilation.

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::{Caches, Lookup, Miss, SourceLife, miss};
+use crate::base::crash::crash;
 use crate::base::{Deadline, random};
 use crate::cache::l2::{Answer, Lease, Leased, Seen};
 
@@ -138,6 +139,7 @@ impl Caches {
         miss: &Miss,
         deadline: Deadline,
     ) {
+        crash!("read.before_fill");
         let life = match data {
             Some(_) => self.life.of_value(life.ttl),
             None => Some(self.life.of_absence(life.absent_ttl)),

@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use super::caller::Caller;
 use super::state::State;
 use crate::base::Deadline;
+use crate::base::crash::crash;
 use crate::cache::{Fence, Settle};
 use crate::config::{OnCacheDown, Ttl};
 use crate::error::{Error, ErrorKind, Result};
@@ -160,6 +161,7 @@ impl CommitHooks for CacheAfterCommit {
             Err(error) if self.state.config.on_cache_down == OnCacheDown::Strict => return Err(error),
             Err(error) => log::debug!("a write goes on without a fence: {error}"),
         }
+        crash!("write.fenced");
         Ok(())
     }
 
@@ -168,6 +170,7 @@ impl CommitHooks for CacheAfterCommit {
         let earlier = self.under_way.lock().take();
         earlier.into_iter().for_each(UnderWay::call_off);
         *self.under_way.lock() = Some(self.begin());
+        crash!("write.before_commit");
         let unfenced = self.fence().is_none() && !self.keys.is_empty();
         Ok(unfenced.then(|| outbox::entry(&self.keys)))
     }
@@ -183,7 +186,12 @@ impl CommitHooks for CacheAfterCommit {
                 }
                 Ok(())
             }
-            (Outcome::Committed(_), under_way) => self.apply(under_way.unwrap_or_else(|| self.begin())).await,
+            (Outcome::Committed(_), under_way) => {
+                crash!("write.after_commit");
+                let applied = self.apply(under_way.unwrap_or_else(|| self.begin())).await;
+                crash!("write.after_unfence");
+                applied
+            }
             (Outcome::Unknown(_), under_way) => self.doubt(under_way.unwrap_or_else(|| self.begin())).await,
         };
         if let Err(error) = &done {

@@ -1,0 +1,85 @@
+"""The rows that a run reads and writes, and what the database knows of the order of its writes.
+
+A trigger counts the versions of each item and logs which write made which, in the transaction of the write. So an
+acknowledged, an aborted, an unknown and a delayed write are all told apart afterwards, whoever ran them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import zmsg.sync
+from zmsg import sql
+
+# `reads` counts how often a source was asked. A reader of a key that is in `gates` has its row before it waits.
+_SCHEMA = """
+CREATE TABLE items (id text PRIMARY KEY, version int8 NOT NULL DEFAULT 0, token text NOT NULL);
+CREATE TABLE item_log (id text NOT NULL, version int8 NOT NULL, token text NOT NULL);
+CREATE TABLE likes (id text PRIMARY KEY, n int8 NOT NULL DEFAULT 0);
+CREATE TABLE gates (id text PRIMARY KEY);
+CREATE SEQUENCE reads;
+CREATE SEQUENCE waits;
+CREATE FUNCTION count_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.version := OLD.version + 1;
+    INSERT INTO item_log VALUES (NEW.id, NEW.version, NEW.token);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER count_version BEFORE UPDATE ON items FOR EACH ROW EXECUTE FUNCTION count_version();
+CREATE FUNCTION read_slowly(text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE found text;
+BEGIN
+    PERFORM nextval('reads');
+    SELECT token INTO found FROM items WHERE id = $1;
+    IF EXISTS (SELECT FROM gates WHERE id = $1) THEN PERFORM nextval('waits'); END IF;
+    WHILE EXISTS (SELECT FROM gates WHERE id = $1) LOOP PERFORM pg_sleep(0.01); END LOOP;
+    RETURN found;
+END $$
+"""
+
+
+class Database:
+    """The rows of one run."""
+
+    def __init__(self, zm: zmsg.sync.Zmsg) -> None:
+        self._zm = zm
+
+    def create(self, items: Iterable[str], likes: Iterable[str]) -> None:
+        """Makes the tables and one row for each of these keys."""
+        self._zm.load_sql(_SCHEMA, name="coherence").migrate()
+        self._zm.sql_exec(sql("INSERT INTO items (id, token) SELECT id, 'first' FROM unnest(?::text[]) id", [*items]))
+        self._zm.sql_exec(sql("INSERT INTO likes (id) SELECT unnest(?::text[])", [*likes]))
+
+    def versions(self) -> dict[tuple[str, str], int]:
+        """The version of every token that was committed."""
+        rows = self._zm.query(sql("SELECT id, token, version FROM item_log UNION SELECT id, 'first', 0 FROM items"))
+        return {(row["id"], row["token"]): row["version"] for row in rows}
+
+    def close_gate(self, key: str) -> None:
+        """From now on the source of this key does not answer once it has read the row."""
+        self._zm.sql_exec(sql("INSERT INTO gates VALUES (?)", key))
+
+    def open_gate(self, key: str) -> None:
+        self._zm.sql_exec(sql("DELETE FROM gates WHERE id = ?", key))
+
+    def _called(self, sequence: str) -> int:
+        row = self._zm.query(sql(f"SELECT last_value, is_called FROM {sequence}"))[0]
+        return int(row["last_value"]) if row["is_called"] else 0
+
+    def reads(self) -> int:
+        """How often the slow source was asked."""
+        return self._called("reads")
+
+    def waits(self) -> int:
+        """How many of its readers came to a closed gate."""
+        return self._called("waits")
+
+    def outbox(self) -> int:
+        """What Redis has yet to be told."""
+        return int(self._zm.query(sql("SELECT count(*) AS n FROM zmsg_outbox"))[0]["n"])
+
+    def end_sessions(self) -> None:
+        """Ends every other session, as a restart of the server does."""
+        text = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> ?"
+        own = self._zm.query(sql("SELECT pg_backend_pid() AS pid"))[0]["pid"]
+        self._zm.query(sql(text, own))
