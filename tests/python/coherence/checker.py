@@ -24,6 +24,7 @@ from coherence.history import History, Read, Write
 _CACHE_ONLY = "note_"
 # A broken run has as many violations as reads.
 _SHOWN = 20
+_PARTS = {"p50": 0.5, "p99.9": 0.999, "at most": 1.0}
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class Report:
         return ordered[min(int(part * len(ordered)), len(ordered) - 1)] / 1e6 if ordered else 0.0
 
     def __str__(self) -> str:
+        stale = ", ".join(f"{name} {self.stale_ms(part):.2f} ms" for name, part in _PARTS.items())
         lines = [
-            f"{self.reads} reads, {self.acknowledged} acknowledged writes {dict(self.verbs)}; violations: "
-            f"{dict(self.kinds) or 'none'}; older values read after an acknowledgement: p50 {self.stale_ms(0.5):.2f} ms, "
-            f"p99.9 {self.stale_ms(0.999):.2f} ms, at most {self.stale_ms(1):.2f} ms"
+            f"{self.reads} reads, {self.acknowledged} acknowledged writes {dict(self.verbs)}",
+            f"violations: {dict(self.kinds) or 'none'}; older values after an acknowledgement for {stale}",
         ]
         return "\n".join(lines + [f"  {it.kind}: {it.process} {it.key}: {it.text}" for it in self.violations])
 

@@ -20,10 +20,19 @@ BOUND_MS = 1_000
 """The coherence bound of a run."""
 
 
+_SOAK = bool(os.environ.get("ZMSG_SOAK"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _SOAK and Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(3_600))
+
+
 @pytest.fixture
 def soak() -> bool:
     """Whether there is time for long runs."""
-    return bool(os.environ.get("ZMSG_SOAK"))
+    return _SOAK
 
 
 @pytest.fixture

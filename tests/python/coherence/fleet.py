@@ -21,6 +21,8 @@ from coherence.history import History
 _HERE = Path(__file__).parent
 _NODE = _HERE.parents[2] / "node" / "dist" / "index.js"
 _SECONDS = 60
+# Processes of one run, those that are killed included.
+_MOST = 120
 
 
 class Process:
@@ -125,15 +127,16 @@ class Fleet:
     """The processes of one run, and the keys that they share."""
 
     ITEMS = tuple(f"item_{n}" for n in range(40))
-    SLOW = ("slow_0", "slow_1")
+    # Those that a test can make slow.
+    SLOW = tuple(f"slow_{n}" for n in range(5))
 
     def __init__(self, config: dict[str, Any], database: Database, folder: Path) -> None:
         self.config = config
         self.database = database
         self.processes: list[Process] = []
         self._folder = folder
-        self._owners = ("a", "b", "c", "d")
-        database.create([*self.ITEMS, *self.SLOW], [key for owner in self._owners for key in self.likes(owner)])
+        likes = [key for n in range(_MOST) for key in self.likes(f"p{n}")]
+        database.create([*self.ITEMS, *self.SLOW], likes)
 
     @staticmethod
     def likes(owner: str) -> list[str]:
@@ -146,10 +149,10 @@ class Fleet:
         return [f"note_{owner}_{n}" for n in range(4)]
 
     def add(self, *languages: str, crash: str | None = None, **config: Any) -> list[Process]:
-        """Starts processes, named a, b, … in the order of their start."""
+        """Starts processes, named p0, p1, … in the order of their start."""
         added = []
         for language in languages:
-            name = chr(ord("a") + len(self.processes))
+            name = f"p{len(self.processes)}"
             # Each has journals of its own: nobody adopts what another one left.
             own = {**self.config, "journal_dir": str(self._folder / f"journal-{name}"), **config}
             added.append(Process(language, name, own, self._folder, crash))
@@ -163,8 +166,8 @@ class Fleet:
         """Lets processes read and write at random meanwhile."""
         print(f"seed {seed}")
         readable = [*self.ITEMS]
-        for owner in self._owners:
-            readable += self.likes(owner) + self.notes(owner)
+        for owner in self.processes[:4]:
+            readable += self.likes(owner.name) + self.notes(owner.name)
         runs = []
         for at, process in enumerate(processes):
             own = {"likes": self.likes(process.name), "notes": self.notes(process.name)}

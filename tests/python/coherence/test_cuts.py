@@ -1,4 +1,4 @@
-"""A process that does not hear the others, or is not heard by Redis: because of the network, or because it stands still."""
+"""A process that does not hear the others, because of the network or because it stands still."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_strict_writes_fail_before_the_database_is_touched(fleet: Fleet, redis_p
     redis_proxy.hold()
     assert writer.ask("store", key=key)["outcome"] == "unknown"
     assert fleet.database.versions()[key, "first"] == 0
-    assert (key, "b.1") not in fleet.database.versions()
+    assert (key, "p1.1") not in fleet.database.versions()
     assert reader.get(key) == "first"
     redis_proxy.release()
     assert not fleet.check(BOUND_MS).kinds

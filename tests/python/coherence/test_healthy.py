@@ -30,7 +30,7 @@ def test_a_write_is_seen_by_the_others_at_once(fleet: Fleet, soak: bool) -> None
         for other in others:
             assert other.get(key) is not None
         # They read it again and again from before the write until they have its value.
-        token = f"a.{n + 1}"
+        token = f"p0.{n + 1}"
         watches = [other.start("watch", key=key, token=token) for other in others]
         answer = writer.ask("store", key=key)
         assert answer["token"] == token

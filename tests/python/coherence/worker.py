@@ -1,10 +1,10 @@
 """A process of a run: `python worker.py SETTINGS`. It obeys orders, one line of JSON each, and records what it does.
 
-SETTINGS is JSON: ``name``, ``config`` of the engine, ``record``, the file for its history (see history.py). An order has
-an ``id``, which its answer repeats, and ``do``:
+SETTINGS is JSON: ``name``, ``config`` of the engine, ``record``, the file for its history (see history.py). An order
+has an ``id``, which its answer repeats, and ``do``:
 
 * ``get``, ``get_many``, ``peek``: reads ``keys``; answers with the ``tokens``;
-* any of ``Worker.WRITES``, ``like``, ``note``: writes ``key``; answers with ``token``, ``outcome`` and when it ``ended``;
+* any of ``Worker.WRITES``, ``like``, ``note``: writes ``key``; answers with ``token``, ``outcome``, ``ended``;
 * ``flush``: sends off what was liked;
 * ``watch``: reads ``key`` until it has ``token``; answers when that read ended;
 * ``crowd``: ``count`` concurrent reads of ``key``; answers with the different tokens;
@@ -95,7 +95,9 @@ class Worker:
         return tokens
 
     async def _watch(self, key: str, token: str) -> dict[str, Any]:
-        while (await self._read("get", [key])) != [token]:
+        found: list[str | None] = []
+        while found != [token]:
+            found = await self._read("get", [key])
             await asyncio.sleep(0)
         return {"ended": time.monotonic_ns()}
 
