@@ -144,6 +144,20 @@ async fn a_backend_killed_in_the_middle_costs_one_more_run() {
 }
 
 #[tokio::test]
+async fn who_stood_still_until_its_time_was_over_does_not_commit() {
+    let database = database().await;
+    table(&database).await;
+    let store = database.store().await;
+    let allowed = Duration::from_millis(700);
+    // As a process that is stopped: nothing of it sees the time pass.
+    let hooks = Recorder::acting(move |_| async move { std::thread::sleep(allowed) });
+    let error = store.transact(&[add(1)], hooks.clone(), Deadline::after(allowed)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(hooks.calls(), ["before_tasks", "before_commit", "aborted"]);
+    assert_eq!(sum(&database).await, 0);
+}
+
+#[tokio::test]
 async fn deadlocks_are_run_again() {
     let database = database().await;
     table(&database).await;

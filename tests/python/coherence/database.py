@@ -6,21 +6,27 @@ acknowledged, an aborted, an unknown and a delayed write are all told apart afte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import zmsg.sync
 from zmsg import sql
 
-# `reads` counts how often a source was asked. A reader of a key that is in `gates` has its row before it waits.
+# Who reads an id that is in `gates` has its row before it waits, and who writes one of `write_gates` its lock. `waits`
+# counts both, `reads` how often a slow source was asked.
 _SCHEMA = """
 CREATE TABLE items (id text PRIMARY KEY, version int8 NOT NULL DEFAULT 0, token text NOT NULL);
 CREATE TABLE item_log (id text NOT NULL, version int8 NOT NULL, token text NOT NULL);
 CREATE TABLE likes (id text PRIMARY KEY, n int8 NOT NULL DEFAULT 0);
 CREATE TABLE gates (id text PRIMARY KEY);
+CREATE TABLE write_gates (id text PRIMARY KEY);
 CREATE SEQUENCE reads;
 CREATE SEQUENCE waits;
 CREATE FUNCTION count_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    IF EXISTS (SELECT FROM write_gates WHERE id = NEW.id) THEN PERFORM nextval('waits'); END IF;
+    WHILE EXISTS (SELECT FROM write_gates WHERE id = NEW.id) LOOP PERFORM pg_sleep(0.01); END LOOP;
     NEW.version := OLD.version + 1;
     INSERT INTO item_log VALUES (NEW.id, NEW.version, NEW.token);
     RETURN NEW;
@@ -55,12 +61,26 @@ class Database:
         rows = self._zm.query(sql("SELECT id, token, version FROM item_log UNION SELECT id, 'first', 0 FROM items"))
         return {(row["id"], row["token"]): row["version"] for row in rows}
 
-    def close_gate(self, key: str) -> None:
-        """From now on the source of this key does not answer once it has read the row."""
+    @contextmanager
+    def slow_reads(self, key: str) -> Iterator[None]:
+        """Meanwhile the source of a slow key does not answer once it has read the row."""
         self._zm.sql_exec(sql("INSERT INTO gates VALUES (?)", key))
-
-    def open_gate(self, key: str) -> None:
+        yield
         self._zm.sql_exec(sql("DELETE FROM gates WHERE id = ?", key))
+
+    @contextmanager
+    def slow_writes(self, key: str) -> Iterator[None]:
+        """Meanwhile a write of an item does not end."""
+        self._zm.sql_exec(sql("INSERT INTO write_gates VALUES (?)", key))
+        yield
+        self._zm.sql_exec(sql("DELETE FROM write_gates WHERE id = ?", key))
+
+    def wait_at_gate(self, count: int = 1) -> None:
+        """Waits until so many have come to a closed gate."""
+        end = time.monotonic() + 30
+        while self._called("waits") < count:
+            assert time.monotonic() < end, "nobody comes to the gate"
+            time.sleep(0.01)
 
     def _called(self, sequence: str) -> int:
         row = self._zm.query(sql(f"SELECT last_value, is_called FROM {sequence}"))[0]
@@ -69,10 +89,6 @@ class Database:
     def reads(self) -> int:
         """How often the slow source was asked."""
         return self._called("reads")
-
-    def waits(self) -> int:
-        """How many of its readers came to a closed gate."""
-        return self._called("waits")
 
     def outbox(self) -> int:
         """What Redis has yet to be told."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from coherence.conftest import BOUND_MS
@@ -13,16 +14,13 @@ PAST = 1.1 * BOUND_MS / 1_000
 
 def test_a_slow_reader_does_not_put_back_what_was_overwritten(fleet: Fleet) -> None:
     writer, reader, other = fleet.add("node", "python", "python")
-    database = fleet.database
     verbs = ["store", "store_none", "del_store", "named", "delay"]
     for n, (verb, key) in enumerate(zip(verbs, fleet.SLOW, strict=True)):
-        database.close_gate(key)
-        slow = reader.start("get", keys=[key])
-        while database.waits() == n:
-            time.sleep(0.01)
-        # The reader has the old row in its hands.
-        token = writer.write(verb, key)
-        database.open_gate(key)
+        with fleet.database.slow_reads(key):
+            slow = reader.start("get", keys=[key])
+            # It has the old row in its hands.
+            fleet.database.wait_at_gate(n + 1)
+            token = writer.write(verb, key)
         assert slow.result(60)["tokens"] == ["first"]
         assert (reader.get(key), other.get(key), writer.get(key)) == (token,) * 3, verb
     assert not fleet.check(BOUND_MS).kinds
@@ -31,18 +29,51 @@ def test_a_slow_reader_does_not_put_back_what_was_overwritten(fleet: Fleet) -> N
 def test_a_read_after_a_write_does_not_join_an_older_load(fleet: Fleet) -> None:
     [process] = fleet.add("python")
     database, key = fleet.database, fleet.SLOW[0]
-    database.close_gate(key)
-    older = process.start("get", keys=[key])
-    while database.waits() == 0:
-        time.sleep(0.01)
-    token = process.write("store_none", key)
-    newer = process.start("get", keys=[key])
-    while database.waits() == 1:
-        time.sleep(0.01)
-    database.open_gate(key)
+    with database.slow_reads(key):
+        older = process.start("get", keys=[key])
+        database.wait_at_gate(1)
+        token = process.write("store_none", key)
+        newer = process.start("get", keys=[key])
+        database.wait_at_gate(2)
     assert older.result(60)["tokens"] == ["first"]
     assert newer.result(60)["tokens"] == [token]
     assert process.get(key) == token
+    assert not fleet.check(BOUND_MS).kinds
+
+
+def test_writers_that_overlap_leave_no_value_of_the_earlier_one(fleet: Fleet) -> None:
+    one, two, reader = fleet.add("python", "node", "python")
+    key = fleet.ITEMS[0]
+    assert reader.get(key) == "first"
+    with fleet.database.slow_writes(key):
+        # Both have fenced the key; the second waits for the row.
+        first = one.start("store", key=key)
+        fleet.database.wait_at_gate()
+        second = two.start("store", key=key)
+        time.sleep(0.3)
+    assert {first.result(60)["outcome"], second.result(60)["outcome"]} == {"ok"}
+    assert (one.get(key), two.get(key), reader.get(key)) == ("p1.1",) * 3
+    assert not fleet.check(BOUND_MS).kinds
+
+
+def test_a_writer_that_stood_still_past_its_fence_does_not_commit(fleet: Fleet) -> None:
+    [reader] = fleet.add("node")
+    # Its fence ends two seconds after its calls.
+    [writer] = fleet.add("python", timeout="1s")
+    key = fleet.ITEMS[0]
+    assert reader.get(key) == "first"
+    with fleet.database.slow_writes(key):
+        late = writer.start("store", key=key)
+        fleet.database.wait_at_gate()
+        writer.send(signal.SIGSTOP)
+    time.sleep(3.2)
+    # Nothing is in the way of this one, which fills the caches.
+    assert reader.get(key) == "first"
+    writer.send(signal.SIGCONT)
+    assert late.result(60)["outcome"] == "unknown"
+    time.sleep(PAST)
+    assert reader.get(key) == "first"
+    assert (key, "p1.1") not in fleet.database.versions()
     assert not fleet.check(BOUND_MS).kinds
 
 

@@ -13,14 +13,13 @@ READS = 10_000
 def test_ten_thousand_reads_ask_the_source_once(fleet: Fleet) -> None:
     processes = fleet.add("python", "node", "python", lease_wait="30s")
     database, key = fleet.database, fleet.SLOW[0]
-    # Nobody has the answer before all have asked: each process loads once, and the others of it join.
-    database.close_gate(key)
     count = READS // 3 + 1
-    crowds = [process.start("crowd", key=key, count=count) for process in processes]
-    for process in processes:
-        while process.ask("stats", names=["joined_loads"])["joined_loads"] < count - 1:
-            time.sleep(0.01)
-    database.open_gate(key)
+    # Nobody has the answer before all have asked: each process loads once, and the others of it join.
+    with database.slow_reads(key):
+        crowds = [process.start("crowd", key=key, count=count) for process in processes]
+        for process in processes:
+            while process.ask("stats", names=["joined_loads"])["joined_loads"] < count - 1:
+                time.sleep(0.01)
     assert [crowd.result(60)["tokens"] for crowd in crowds] == [["first"]] * 3
     assert database.reads() == 1
     assert not fleet.check(BOUND_MS).kinds

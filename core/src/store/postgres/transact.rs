@@ -138,6 +138,11 @@ impl Transaction<'_> {
             Ok(done) => done?,
             Err(late) => return Err(abandon(connection, late)),
         }
+        // Who stood still finds an answer and the end of its time at once, and the answer first. What hides the old value
+        // from others ends soon after that time.
+        if deadline.passed() {
+            return Err(abandon(connection, deadline.error("before a COMMIT")));
+        }
         self.commit(lease, committed, txid).await
     }
 
