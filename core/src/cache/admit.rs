@@ -158,6 +158,10 @@ impl Caches {
             self.counters.cache_fills.inc();
         } else {
             self.counters.fills_refused.inc();
+            // The key is changing, and this reader may have what comes next: nobody who reads after it is to find what was
+            // there before, in memory or in a load that began earlier.
+            self.l1.remove(key);
+            self.loader.forget(key);
         }
     }
 }

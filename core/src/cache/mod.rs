@@ -23,6 +23,7 @@
 //! - A copy of an L1 entry nearer to the reader counts only while nothing in its stripe of L1 was changed.
 //! - An entry stays in L1 no longer than what is left of its life, and never longer than `l1_ttl`.
 //! - A read that begins after an acknowledged write never joins a load that began before it.
+//! - A reader that asked the source and may keep nothing leaves nothing older in L1 either: it may have what comes next.
 //! - Of two overlapping changes of a key, neither leaves a value in L1: nobody knows which one reached L2 last.
 //! - A write or drop whose caller goes away half-way leaves nothing old in L1.
 //! - Redis' content is untrusted input: what does not check out is a miss.

@@ -267,3 +267,26 @@ async fn records_of_any_shape_are_survived() {
         redis.delete(std::slice::from_ref(&full), soon()).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_reader_that_may_keep_nothing_leaves_nothing_older_behind() {
+    let (redis, space) = (connect().await, namespace());
+    let one = process(Some(&redis), &space);
+    // Two loads of one key, as the first was detached; the second is quicker.
+    let slow = one.miss("a").await;
+    let quick = one.admit("a").await;
+    one.fill("a", Some("old"), &quick).await;
+    let fence = one.fence("a", LONG).await;
+    assert_eq!(one.caches.peek("a"), some("old"), "the transaction is not at its COMMIT");
+    let older = one.caches.loader().begin(&["a".into()]).unwrap();
+    // The slow one asks the source after the COMMIT, of which the caches do not know yet.
+    let Lookup::Miss(slow) = one.caches.admit(&"a".into(), slow, soon()).await else {
+        panic!("nobody fills while the fence is there");
+    };
+    one.fill("a", Some("new"), &slow).await;
+    assert_eq!(one.caches.peek("a"), None);
+    assert_eq!(one.caches.loader().flying(), 0, "an older load is joined by nobody");
+    drop(older);
+    one.leave(&fence, "a", "new").await;
+    assert_eq!(one.caches.peek("a"), some("new"));
+}
