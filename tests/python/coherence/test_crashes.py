@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from coherence.conftest import BOUND_MS
@@ -80,4 +81,24 @@ def test_a_reader_that_dies_before_it_fills_holds_nobody_up(fleet: Fleet) -> Non
     assert other.get(key) == "first"
     token = other.write("store_none", key)
     assert other.get(key) == token
+    assert not fleet.check(BOUND_MS).kinds
+
+
+def test_who_dies_between_a_late_commit_and_the_caches_is_made_up_for(fleet: Fleet, tmp_path: Path) -> None:
+    [reader] = fleet.add("node", queue={"worker": False})
+    item, [like, *_] = fleet.ITEMS[0], fleet.likes("p2")
+    assert (reader.get(item), reader.get(like)) == ("first", "0")
+    [worker] = fleet.add("python", crash="queue.after_commit:1", queue={"lease": "1s"})
+    worker.start("delay", key=item)
+    assert worker.killed()
+    [liker] = fleet.add("python", crash="flush.after_commit:1", queue={"worker": False}, batch_interval="60s")
+    liker.write("like", like)
+    liker.start("flush")
+    assert liker.killed()
+    # What they have done is in the database, and nobody was told. This one takes over the lease and the journal.
+    fleet.add("python", journal_dir=str(tmp_path / "journal-p2"))
+    end = time.monotonic() + 20
+    while (reader.get(item), reader.get(like)) != ("p1.1", "1"):
+        assert time.monotonic() < end
+        time.sleep(0.02)
     assert not fleet.check(BOUND_MS).kinds
