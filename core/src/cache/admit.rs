@@ -159,8 +159,8 @@ impl Caches {
         } else {
             self.counters.fills_refused.inc();
             // The key is changing, and this reader may have what comes next: nobody who reads after it is to find what was
-            // there before, in memory or in a load that began earlier.
-            self.l1.remove(key);
+            // there before, in memory, on its way there from a write of this process, or in a load that began earlier.
+            self.l1.hear(key);
             self.loader.forget(key);
         }
     }

@@ -13,20 +13,23 @@ from contextlib import contextmanager
 import zmsg.sync
 from zmsg import sql
 
-# Who reads an id that is in `gates` has its row before it waits, and who writes one of `write_gates` its lock. `waits`
-# counts both, `reads` how often a slow source was asked.
+# Who writes an id that is in `gates` has its lock before it waits. Who reads one there by `read_slowly` waits before it
+# has the row, or after. `waits` counts them, `reads` how often a slow source was asked.
 _SCHEMA = """
 CREATE TABLE items (id text PRIMARY KEY, version int8 NOT NULL DEFAULT 0, token text NOT NULL);
 CREATE TABLE item_log (id text NOT NULL, version int8 NOT NULL, token text NOT NULL);
 CREATE TABLE likes (id text PRIMARY KEY, n int8 NOT NULL DEFAULT 0);
-CREATE TABLE gates (id text PRIMARY KEY);
-CREATE TABLE write_gates (id text PRIMARY KEY);
+CREATE TABLE gates (id text, at text, PRIMARY KEY (id, at));
 CREATE SEQUENCE reads;
 CREATE SEQUENCE waits;
+CREATE FUNCTION wait_at(text, text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM gates WHERE id = $1 AND at = $2) THEN PERFORM nextval('waits'); END IF;
+    WHILE EXISTS (SELECT FROM gates WHERE id = $1 AND at = $2) LOOP PERFORM pg_sleep(0.01); END LOOP;
+END $$;
 CREATE FUNCTION count_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT FROM write_gates WHERE id = NEW.id) THEN PERFORM nextval('waits'); END IF;
-    WHILE EXISTS (SELECT FROM write_gates WHERE id = NEW.id) LOOP PERFORM pg_sleep(0.01); END LOOP;
+    PERFORM wait_at(NEW.id, 'write');
     NEW.version := OLD.version + 1;
     INSERT INTO item_log VALUES (NEW.id, NEW.version, NEW.token);
     RETURN NEW;
@@ -36,9 +39,9 @@ CREATE FUNCTION read_slowly(text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE found text;
 BEGIN
     PERFORM nextval('reads');
+    PERFORM wait_at($1, 'before read');
     SELECT token INTO found FROM items WHERE id = $1;
-    IF EXISTS (SELECT FROM gates WHERE id = $1) THEN PERFORM nextval('waits'); END IF;
-    WHILE EXISTS (SELECT FROM gates WHERE id = $1) LOOP PERFORM pg_sleep(0.01); END LOOP;
+    PERFORM wait_at($1, 'after read');
     RETURN found;
 END $$
 """
@@ -62,18 +65,12 @@ class Database:
         return {(row["id"], row["token"]): row["version"] for row in rows}
 
     @contextmanager
-    def slow_reads(self, key: str) -> Iterator[None]:
-        """Meanwhile the source of a slow key does not answer once it has read the row."""
-        self._zm.sql_exec(sql("INSERT INTO gates VALUES (?)", key))
+    def gate(self, at: str, key: str) -> Iterator[None]:
+        """Meanwhile nobody gets past this point with this key: ``write``, and with slow keys before or after a read."""
+        assert at in ("write", "before read", "after read")
+        self._zm.sql_exec(sql("INSERT INTO gates VALUES (?, ?)", key, at))
         yield
-        self._zm.sql_exec(sql("DELETE FROM gates WHERE id = ?", key))
-
-    @contextmanager
-    def slow_writes(self, key: str) -> Iterator[None]:
-        """Meanwhile a write of an item does not end."""
-        self._zm.sql_exec(sql("INSERT INTO write_gates VALUES (?)", key))
-        yield
-        self._zm.sql_exec(sql("DELETE FROM write_gates WHERE id = ?", key))
+        self._zm.sql_exec(sql("DELETE FROM gates WHERE id = ? AND at = ?", key, at))
 
     def wait_at_gate(self, count: int = 1) -> None:
         """Waits until so many have come to a closed gate."""

@@ -15,7 +15,7 @@ def test_ten_thousand_reads_ask_the_source_once(fleet: Fleet) -> None:
     database, key = fleet.database, fleet.SLOW[0]
     count = READS // 3 + 1
     # Nobody has the answer before all have asked: each process loads once, and the others of it join.
-    with database.slow_reads(key):
+    with database.gate("after read", key):
         crowds = [process.start("crowd", key=key, count=count) for process in processes]
         for process in processes:
             while process.ask("stats", names=["joined_loads"])["joined_loads"] < count - 1:
