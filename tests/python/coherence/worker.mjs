@@ -22,6 +22,7 @@ class Worker {
   #kept = "";
   #written = 0;
   #noted = new Map();
+  #noting = new Map();
   #liked = new Map();
   #flushed = new Map();
   #running = false;
@@ -104,16 +105,24 @@ class Worker {
 
   async #write(verb, key) {
     this.#written += 1;
-    let token = `${this.#name}.${this.#written}`;
-    const begun = now();
     if (verb === "flush") {
-      await this.#flush(begun);
+      await this.#flush();
       return {};
     }
-    if (verb === "note") {
-      token = String((this.#noted.get(key) ?? 0) + 1);
-      this.#noted.set(key, Number(token));
-    }
+    if (verb !== "note") return this.#finish(verb, key, `${this.#name}.${this.#written}`);
+    // Of two values at once nobody could say which is the later one.
+    const before = this.#noting.get(key);
+    const noted = (async () => {
+      await before;
+      this.#noted.set(key, (this.#noted.get(key) ?? 0) + 1);
+      return this.#finish(verb, key, String(this.#noted.get(key)));
+    })();
+    this.#noting.set(key, noted);
+    return noted;
+  }
+
+  async #finish(verb, key, token) {
+    const begun = now();
     let outcome = "ok";
     try {
       await this.#attempt(verb, key, token);
@@ -157,7 +166,8 @@ class Worker {
   }
 
   // Every like that was accepted before is acknowledged by a flush that ends well.
-  async #flush(begun) {
+  async #flush() {
+    const begun = now();
     const liked = new Map(this.#liked);
     try {
       await this.#zm.flush();

@@ -46,6 +46,7 @@ class Worker:
         self._record = open(record, "w")  # noqa: SIM115
         self._written = 0
         self._noted: dict[str, int] = {}
+        self._noting: dict[str, asyncio.Lock] = {}
         self._liked: dict[str, int] = {}
         self._flushed: dict[str, int] = {}
         self._stop = asyncio.Event()
@@ -104,15 +105,19 @@ class Worker:
     async def _write(self, verb: str, key: str | None) -> dict[str, Any]:
         self._written += 1
         token = f"{self._name}.{self._written}"
-        begun = time.monotonic_ns()
         if verb == "flush":
-            await self._flush(begun)
+            await self._flush()
             return {}
         assert key is not None
         if verb == "note":
-            token = str(self._noted.get(key, 0) + 1)
-            self._noted[key] = int(token)
-        outcome = "ok"
+            # Of two values at once nobody could say which is the later one.
+            async with self._noting.setdefault(key, asyncio.Lock()):
+                self._noted[key] = self._noted.get(key, 0) + 1
+                return await self._finish(verb, key, str(self._noted[key]))
+        return await self._finish(verb, key, token)
+
+    async def _finish(self, verb: str, key: str, token: str) -> dict[str, Any]:
+        begun, outcome = time.monotonic_ns(), "ok"
         try:
             await self._attempt(verb, key, token)
         except zmsg.ZmsgError as error:
@@ -147,9 +152,9 @@ class Worker:
             assert verb == "note", verb
             await zm.cache_only(key, token)
 
-    async def _flush(self, begun: int) -> None:
+    async def _flush(self) -> None:
         """Every like that was accepted before is acknowledged by a flush that ends well."""
-        liked = dict(self._liked)
+        begun, liked = time.monotonic_ns(), dict(self._liked)
         try:
             await self._zm.flush()
         except zmsg.ZmsgError:
