@@ -46,7 +46,7 @@ class Report:
     verbs: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
-    stale_for: list[int] = field(default_factory=list)
+    stale_for: list[int] = field(default_factory=list, repr=False)
     """For each acknowledged write and process: nanoseconds for which older values were still read."""
 
     def blame(self, violation: Violation) -> None:

@@ -19,7 +19,7 @@ def test_no_read_is_older_than_it_may_be(fleet: Fleet, soak: bool) -> None:
     report = fleet.check(BOUND_MS)
     assert not report.kinds
     assert report.acknowledged > 30
-    assert report.reads > (10_000_000 if soak else 1_000)
+    assert report.reads > 1_000
 
 
 def test_a_write_is_seen_by_the_others_at_once(fleet: Fleet, soak: bool) -> None:
