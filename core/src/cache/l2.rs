@@ -7,6 +7,9 @@
 //!    ▲                       │ its reader gave up, or went away  ▲  │ 1..n writers,         │ all went away
 //!    ╰───────────────────────┴──────────── drop ─────────────────╯  ╰── put, drop: dirty ───┴──▶ nothing
 //! ```
+//! An entry that may still be read while it is loaded anew keeps its place: the lease is a mark behind it, which ends with
+//! anything that happens to the entry.
+//!
 //! A read does not fill where a writer is under way, a writer does not leave its value where another one was under way
 //! too, and what changes a key without a fence keeps those out who began before it.
 
@@ -17,44 +20,21 @@ use bytes::Bytes;
 use futures_util::future::{join, join_all};
 
 use crate::base::{Clock, Deadline, random};
+use crate::cache::answer::{Answer, Last, Seen};
 use crate::cache::bus::Address;
 use crate::cache::generation::Generation;
-use crate::cache::header::{Content, Decoded, HEADER_LEN, L2Entry};
+use crate::cache::header::{Content, Decoded, L2Entry, Span};
+use crate::cache::life::Life;
 use crate::cache::scripts::Scripts;
 use crate::error::{Error, Result};
 use crate::redis::{Keyspace, Redis, RedisClock, Script};
 use crate::telemetry::Counters;
 
-/// What L2 had under a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// The value; `None` is a known absence.
-    pub(crate) data: Option<Bytes>,
-    /// What is left of its life; `None` is for ever.
-    pub(crate) life: Option<Duration>,
-}
-
-/// What a read of a key gave.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// A value or an absence.
-    Found(Found),
-    /// Neither.
-    Nothing(Seen),
-    /// Somebody is loading it.
-    Busy,
-    /// Nothing that may be read, and nothing may be put there.
-    Closed,
-}
-
-/// The head of a record that this reader could not use, which its lease may replace. Empty if there was none.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Seen(Bytes);
-
 /// The right to fill a key, while it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lease {
     full: String,
+    /// What the scripts know it by: its record, or the head of the entry and the token of the mark behind it.
     record: Vec<u8>,
 }
 
@@ -70,7 +50,7 @@ pub(crate) enum Leased {
 /// How a writer's transaction ended.
 pub(crate) enum End<'a> {
     /// Committed, with this value and life.
-    Value(&'a Bytes, Option<Duration>),
+    Value(&'a Bytes, Life),
     /// Committed without a value, or nobody knows.
     Dropped,
     /// It left nothing.
@@ -137,6 +117,14 @@ impl L2 {
         self.answers(texts, now_ms, deadline).await
     }
 
+    /// The last that is known of a key, fresh or not.
+    pub(crate) async fn last(&self, key: &str, deadline: Deadline) -> Result<Last> {
+        let full = self.keys.value(key);
+        let (text, now_ms) = self.beside(self.redis.get(&full, deadline), deadline).await?;
+        let record = self.records(vec![text], deadline).await?.pop().flatten();
+        Ok(Last::of(record, self.generation.known(), now_ms))
+    }
+
     /// Asks to be the one who loads a key. The lease ends by itself after `life`.
     pub(crate) async fn lease(
         &self,
@@ -146,16 +134,18 @@ impl L2 {
         deadline: Deadline,
     ) -> Result<Leased> {
         let generation = self.generation.get_fresh(deadline).await?;
-        let (sequence, content) = (random::word(), Content::Lease);
-        let record = encode(&L2Entry { generation, sequence, expiry_ms: 0, content })?;
-        let lease = Lease { full: self.keys.value(key), record };
+        let (full, sequence) = (self.keys.value(key), random::word());
+        let (span, content) = (Span::default(), Content::Lease);
+        let record = encode(&L2Entry { generation, sequence, expiry_ms: 0, span, marked_ms: 0, content })?;
+        let token = if seen.stays { sequence.to_be_bytes().to_vec() } else { Vec::new() };
         // Nobody is told of a lease.
-        let args = [&b""[..], b"", &lease.record, &millis(life), &seen.0];
-        let keys = [&lease.full[..]];
+        let args = [&b""[..], b"", &record, &millis(life), &seen.head, &token];
+        let keys = [&full[..]];
         let asked = self.redis.eval_bytes(&self.scripts.lease, &keys, &args, deadline);
         let (answer, now_ms) = self.beside(asked, deadline).await?;
         match &answer[..] {
-            b"yours" => Ok(Leased::Mine(lease)),
+            b"yours" => Ok(Leased::Mine(Lease { full, record })),
+            b"marked" => Ok(Leased::Mine(Lease { full, record: [&seen.head[..], &token].concat() })),
             b"busy" => Ok(Leased::Other(Answer::Busy)),
             b"closed" => Ok(Leased::Other(Answer::Closed)),
             _ => {
@@ -171,7 +161,7 @@ impl L2 {
         key: &str,
         lease: &Lease,
         data: Option<Bytes>,
-        life: Option<Duration>,
+        life: Life,
         deadline: Deadline,
     ) -> Result<bool> {
         let content = data.map_or(Content::Absent, Content::Value);
@@ -232,7 +222,7 @@ impl L2 {
         &self,
         key: &str,
         data: Bytes,
-        life: Option<Duration>,
+        life: Life,
         accepted: Option<u64>,
         deadline: Deadline,
     ) -> Result<bool> {
@@ -294,18 +284,22 @@ impl L2 {
     async fn entry(
         &self,
         content: Content,
-        life: Option<Duration>,
+        life: Life,
         sequence: u64,
         deadline: Deadline,
     ) -> Result<(Vec<u8>, Vec<u8>)> {
         let generation = self.generation.get_fresh(deadline).await?;
-        let px = life.map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1));
-        let expiry_ms = match px {
-            Some(px) => self.clock.now_ms(deadline).await?.saturating_add(px),
+        let fresh_ms = life.fresh.map(|fresh| u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX).max(1));
+        let expiry_ms = match fresh_ms {
+            Some(fresh_ms) => self.clock.now_ms(deadline).await?.saturating_add(fresh_ms),
             None => 0,
         };
-        let record = encode(&L2Entry { generation, sequence, expiry_ms, content })?;
-        Ok((record, px.unwrap_or(0).to_string().into_bytes()))
+        let span = Span::of(life.fresh);
+        let record = encode(&L2Entry { generation, sequence, expiry_ms, span, marked_ms: 0, content })?;
+        // Redis has it for as long as it may be served when it is not fresh any more.
+        let stale_ms = u64::try_from(life.stale.as_millis()).unwrap_or(u64::MAX);
+        let px = fresh_ms.map_or(0, |fresh_ms| fresh_ms.saturating_add(stale_ms));
+        Ok((record, px.to_string().into_bytes()))
     }
 
     /// What records say, in order.
@@ -315,6 +309,17 @@ impl L2 {
         now_ms: u64,
         deadline: Deadline,
     ) -> Result<Vec<Answer>> {
+        let records = self.records(texts, deadline).await?;
+        let known = self.generation.known();
+        Ok(records.into_iter().map(|record| Answer::of(record, known, now_ms)).collect())
+    }
+
+    /// Reads records, and sees to it that the generation is known in which they were written.
+    async fn records(
+        &self,
+        texts: Vec<Option<Bytes>>,
+        deadline: Deadline,
+    ) -> Result<Vec<Option<(Decoded, Bytes)>>> {
         let decoded = texts.into_iter().map(|text| text.map(|text| (L2Entry::decode(&text), text)));
         let decoded: Vec<_> = decoded.collect();
         let known = self.generation.known();
@@ -323,30 +328,9 @@ impl L2 {
         if decoded.iter().flatten().any(|(decoded, _)| of_another(decoded)) {
             self.generation.renew(deadline).await?;
         }
-        Ok(decoded.into_iter().map(|record| self.answer(record, now_ms)).collect())
-    }
-
-    fn answer(&self, record: Option<(Decoded, Bytes)>, now_ms: u64) -> Answer {
-        let Some((decoded, text)) = record else { return Answer::Nothing(Seen::default()) };
-        // Copied, so that the load does not hold the old value.
-        let unusable = || Answer::Nothing(Seen(Bytes::copy_from_slice(&text[..text.len().min(HEADER_LEN)])));
-        let L2Entry { generation, expiry_ms, content, .. } = match decoded {
-            Decoded::Entry(entry) => entry,
-            Decoded::Fence | Decoded::Later => return Answer::Closed,
-            Decoded::Damaged => {
-                self.counters.l2_undecodable.inc();
-                return unusable();
-            }
-        };
-        let data = match content {
-            Content::Value(data) => Some(data),
-            Content::Absent => None,
-            Content::Lease => return Answer::Busy,
-        };
-        if generation != self.generation.known() {
-            return unusable();
-        }
-        life_left(expiry_ms, now_ms).map_or_else(unusable, |life| Answer::Found(Found { data, life }))
+        let damaged = decoded.iter().flatten().filter(|(decoded, _)| *decoded == Decoded::Damaged);
+        self.counters.l2_undecodable.add(damaged.count() as u64);
+        Ok(decoded)
     }
 }
 
@@ -356,12 +340,4 @@ fn millis(life: Duration) -> Vec<u8> {
 
 fn encode(entry: &L2Entry) -> Result<Vec<u8>> {
     entry.encode().ok_or_else(|| Error::task("the value is 4 GiB or longer"))
-}
-
-/// `None` once it has ended; `Some(None)` is for ever.
-fn life_left(expiry_ms: u64, now_ms: u64) -> Option<Option<Duration>> {
-    if expiry_ms == 0 {
-        return Some(None);
-    }
-    expiry_ms.checked_sub(now_ms).filter(|&left| left > 0).map(|left| Some(Duration::from_millis(left)))
 }

@@ -28,6 +28,7 @@
 //! - Redis' content is untrusted input: what does not check out is a miss.
 
 mod admit;
+mod answer;
 mod bus;
 mod epochs;
 mod fence;
@@ -42,6 +43,7 @@ mod rows;
 mod scripts;
 mod settle;
 mod source;
+mod stale;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -50,7 +52,7 @@ pub(crate) use epochs::Epoch;
 pub(crate) use fence::Fence;
 pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;
-pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter};
+pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter, Whose};
 pub(crate) use rows::first_row_bytes;
 pub(crate) use settle::Settle;
 pub(crate) use source::{Match, Source, SourceLife, SourceTable};
@@ -64,11 +66,13 @@ use bytes::Bytes;
 use crate::base::service::Services;
 use crate::base::{Clock, Deadline};
 use crate::cache::admit::Permit;
+use crate::cache::answer::{Answer, Found};
 use crate::cache::bus::{Address, BeforeListening, Bus, BusParts};
 use crate::cache::epochs::Epochs;
 use crate::cache::l1::L1;
+use crate::cache::l2::L2;
 pub(crate) use crate::cache::l2::Stays;
-use crate::cache::l2::{Answer, Found, L2};
+use crate::cache::life::{Life, Stay};
 use crate::cache::trust::Trust;
 use crate::config::Ttl;
 use crate::error::{Error, ErrorKind, Result};
@@ -103,6 +107,7 @@ pub(crate) struct Caches {
     bus: Option<Arc<Bus>>,
     epochs: Arc<Epochs>,
     loader: Loader,
+    sources: Arc<SourceTable>,
     life: LifeRules,
     lease_wait: Duration,
     clock: Clock,
@@ -115,6 +120,8 @@ pub(crate) struct Caches {
 pub(crate) enum Lookup {
     /// A value, or `None` for a known absence.
     Hit(Option<Bytes>),
+    /// The same, and whoever can should load it anew: it ends soon.
+    Ahead(Option<Bytes>, Miss),
     /// Neither tier knows.
     Miss(Miss),
 }
@@ -170,6 +177,7 @@ impl Caches {
             bus,
             epochs,
             loader,
+            sources: Arc::default(),
             life: settings.life,
             lease_wait: settings.lease_wait,
             clock,
@@ -227,6 +235,11 @@ impl Caches {
         }
     }
 
+    /// Where key families are read from.
+    pub(crate) fn sources(&self) -> Arc<SourceTable> {
+        self.sources.clone()
+    }
+
     /// The flights of this process. Writes and drops detach those of their keys.
     pub(crate) fn loader(&self) -> &Loader {
         &self.loader
@@ -266,7 +279,7 @@ impl Caches {
     pub(crate) async fn get_shared(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
         let lookup = match &self.l2 {
             Some(l2) => self.look(l2, key, deadline).await,
-            None => miss(self.epochs.epoch(key), Permit::Memory),
+            None => self.look_in_memory(key),
         };
         self.count(&lookup);
         lookup
@@ -304,7 +317,7 @@ impl Caches {
                 }
                 Err(error) => epochs.into_iter().map(|epoch| self.failed(epoch, error.clone())).collect(),
             },
-            None => epochs.into_iter().map(|epoch| miss(epoch, Permit::Memory)).collect(),
+            None => keys.iter().map(|key| self.look_in_memory(key)).collect(),
         };
         lookups.iter().for_each(|lookup| self.count(lookup));
         lookups
@@ -347,8 +360,8 @@ impl Caches {
         deadline: Deadline,
     ) -> Result<()> {
         self.counters.cache_writes.inc();
-        let life = self.life.of_value(ttl);
         let key = change.key()?;
+        let life = self.rules(key).of_value(ttl);
         let stored = match &self.l2 {
             Some(l2) => l2.put(key, data.clone(), life, accepted, deadline).await,
             None => Ok(true),
@@ -357,15 +370,12 @@ impl Caches {
     }
 
     /// Ends a change with a value whose way into L2 is known.
-    fn follow(
-        &self,
-        change: Settle,
-        data: Bytes,
-        life: Option<Duration>,
-        stored: Result<bool>,
-    ) -> Result<()> {
+    fn follow(&self, change: Settle, data: Bytes, life: Life, stored: Result<bool>) -> Result<()> {
         match stored {
-            Ok(true) => change.commit(data, self.life.in_l1(life)),
+            Ok(true) => {
+                let (stay, _) = self.rules(change.key()?).stay(life.fresh, life.fresh);
+                change.commit(data, stay);
+            }
             // Something else is there: what L1 has may be neither.
             Ok(false) => drop(change),
             Err(error) => {
@@ -432,7 +442,7 @@ impl Caches {
     }
 
     fn take_in(&self, key: &Arc<str>, answer: Answer, epoch: Epoch) -> Lookup {
-        let Found { data, life } = match answer {
+        let Found { data, life, span, seen } = match answer {
             Answer::Found(found) => found,
             Answer::Nothing(seen) => return miss(epoch, Permit::Ask(seen)),
             Answer::Busy => return miss(epoch, Permit::Wait),
@@ -442,14 +452,35 @@ impl Caches {
         if data.is_none() {
             self.counters.absent_hits.inc();
         }
-        self.keep(key, data.clone(), life, epoch);
+        if self.keep(key, data.clone(), life, span, &self.rules(key), epoch) {
+            return Lookup::Ahead(data, Miss { epoch, error: None, permit: Permit::Ask(seen) });
+        }
         Lookup::Hit(data)
     }
 
-    fn keep(&self, key: &Arc<str>, data: Option<Bytes>, life: Option<Duration>, seen: Epoch) {
-        if !self.l1.insert_gated(key, data, self.life.in_l1(life), seen) {
+    /// Keeps in L1 what was read; says whether it should be loaded anew.
+    fn keep(
+        &self,
+        key: &Arc<str>,
+        data: Option<Bytes>,
+        left: Option<Duration>,
+        span: Option<Duration>,
+        rules: &LifeRules,
+        seen: Epoch,
+    ) -> bool {
+        let (stay, due) = match &data {
+            Some(_) => rules.stay(left, span),
+            None => (Stay::plain(rules.in_l1(left)), false),
+        };
+        if !self.l1.insert_gated(key, data, stay, seen) {
             self.counters.l1_refused.inc();
         }
+        due
+    }
+
+    /// The lives of a key: as its source says, else as the settings do.
+    fn rules(&self, key: &str) -> LifeRules {
+        self.life.with(&self.sources.life_of(key))
     }
 
     /// L2 did not answer: what a source gives stays in this process.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! get     L1 ─miss─▶ one flight per key ─▶ L2 ─miss─▶ source (PostgreSQL) ─▶ fill L2 and L1
+//!                                            ╰ or the caller's own loader      ╰ failed, slow: the last good value
 //! write   PostgreSQL ─COMMIT─▶ caches            (`order.rs`, the only place that says so)
 //! batch   accepted ─▶ value cached … COMMIT ─▶ keys dropped from the caches   (`periodic.rs`, `batched.rs`)
 //! queue   accepted ─▶ value cached … COMMIT ─▶ keys dropped from the caches   (`delayed.rs`, `batched.rs`)
@@ -20,8 +21,10 @@ mod caller;
 mod calls;
 mod dead;
 mod delayed;
+mod failsafe;
 mod families;
 mod fenced;
+mod get_or_load;
 mod ids;
 mod limits;
 mod many;
@@ -51,9 +54,10 @@ pub use crate::store::dead_letters::DeadLetter;
 pub use crate::store::migrations::MigrationReport;
 pub use dead::RetryReport;
 pub use delayed::DelayOptions;
+pub use get_or_load::{Begun, LoadGuard};
 pub use schema::Migrations;
 pub use status::{Health, Stats, TierHealth};
-pub use types::{Receipt, SourceOptions, Tasks, WriteOptions};
+pub use types::{LoadOptions, Receipt, SourceOptions, Tasks, WriteOptions};
 
 /// An open engine. Clones are cheap and share everything; [`Zmsg::with_timeout`] gives one whose calls have another
 /// time limit.

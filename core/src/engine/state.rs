@@ -14,7 +14,7 @@ use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
-use crate::cache::{CacheSettings, Caches, LifeRules, Settle, SourceTable};
+use crate::cache::{CacheSettings, Caches, LifeRules, Loader, Settle, SourceTable};
 use crate::config::{Config, Ttl};
 use crate::error::{Error, Result};
 use crate::id::Ids;
@@ -39,7 +39,9 @@ pub(super) struct State {
     relay: Arc<Relay>,
     /// What tells the caches of a COMMIT that came later.
     pub(super) follower: CachesFollow,
-    pub(super) sources: SourceTable,
+    pub(super) sources: Arc<SourceTable>,
+    /// What is loaded anew while it is fresh; nobody waits for these.
+    pub(super) refreshing: Loader,
     pub(super) source_permits: Semaphore,
     /// Families of keys that were missed and have no source.
     pub(super) unsourced: Families,
@@ -113,6 +115,8 @@ impl State {
             absent_ttl: config.absent_ttl,
             l1_ttl: config.l1_ttl,
             jitter: config.ttl_jitter,
+            stale_ttl: config.stale_ttl,
+            refresh_ahead: config.refresh_ahead,
         };
         let settings = CacheSettings {
             namespace: config.namespace.clone(),
@@ -152,7 +156,6 @@ impl State {
         let batcher = Batcher::open(&config, store.clone(), hooks, counters.clone(), clock.clone())?;
         follower.ask(batcher.downgrade());
         Ok(State {
-            caches,
             batcher,
             queue,
             gate,
@@ -162,13 +165,15 @@ impl State {
             source_permits: Semaphore::new(config.source_concurrency),
             counters,
             calls: Arc::default(),
-            sources: SourceTable::default(),
+            sources: caches.sources(),
+            refreshing: Loader::new(Arc::default()),
             unsourced: Families::default(),
             store,
             services,
             own_tables: OnceCell::new(),
             unusable: OnceLock::new(),
             closed: OnceCell::new(),
+            caches,
             config,
         })
     }

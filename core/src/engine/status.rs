@@ -57,6 +57,12 @@ pub struct Stats {
     pub fills_refused: u64,
     /// Reads that waited for another process's load of the same key.
     pub lease_waits: u64,
+    /// Reads that were given the last good value, because the source failed or took longer than its soft timeout.
+    pub stale_served: u64,
+    /// Values that were loaded anew before they ended.
+    pub refreshes: u64,
+    /// Loads that callers of `get_or_load` ran.
+    pub caller_loads: u64,
     /// Keys of which other processes said that they have changed.
     pub invalidations_received: u64,
     /// Times that the connection on which this process hears the others was lost.
@@ -243,6 +249,9 @@ impl State {
             cache_fills: counters.cache_fills.get(),
             fills_refused: counters.fills_refused.get(),
             lease_waits: counters.lease_waits.get(),
+            stale_served: counters.stale_served.get(),
+            refreshes: counters.refreshes.get(),
+            caller_loads: counters.caller_loads.get(),
             invalidations_received: counters.invalidations_received.get(),
             bus_losses: counters.bus_losses.get(),
             outbox_relayed: counters.outbox_relayed.get(),

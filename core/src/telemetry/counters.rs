@@ -92,6 +92,12 @@ pub struct Counters {
     pub fills_refused: Counter,
     /// Reads that waited for another process's load of their key.
     pub lease_waits: Counter,
+    /// Reads that were given the last good value because the source failed or took too long.
+    pub stale_served: Counter,
+    /// Loads that callers ran with a loader of their own.
+    pub caller_loads: Counter,
+    /// Values that were loaded anew before they ended.
+    pub refreshes: Counter,
     /// Keys of which other processes said that they have changed.
     pub invalidations_received: Counter,
     /// Times that the connection on which this process hears the others was lost.

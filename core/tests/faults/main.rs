@@ -10,6 +10,8 @@ mod bounds;
 mod cancelled;
 mod closing;
 mod commit;
+mod failsafe;
+mod get_or_load;
 mod opening;
 mod postgres_away;
 mod redis_away;

@@ -198,6 +198,8 @@ fn source(zmsg: &Zmsg, step: &Json) -> Result<Json> {
     let options = SourceOptions {
         ttl: step["ttl"].as_str().map(Ttl::parse).transpose()?,
         absent_ttl: step["absent_ttl"].as_str().map(parse_duration).transpose()?,
+        stale_ttl: step["stale_ttl"].as_str().map(parse_duration).transpose()?,
+        ..SourceOptions::default()
     };
     zmsg.source(step["pattern"].as_str().expect("a pattern"), chain::task(&step["task"])?, options)
         .map(|()| Json::Null)
