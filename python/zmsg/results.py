@@ -220,6 +220,18 @@ class Stats:
     """Misses of keys that a source covers but whose parts do not parse; such keys are absent."""
     cache_fills: int
     """Values and absences that were cached after a source was read."""
+    stale_served: int
+    """Reads that were given the last good value: the source or loader failed, or took longer than its soft timeout."""
+    refreshes: int
+    """Values that were loaded anew before they ended."""
+    caller_loads: int
+    """Loads that callers of ``get_or_load`` ran."""
+    breaker_openings: int
+    """Times that a server was left alone because it had failed ``breaker_failures`` times in a row."""
+    redis_breaker: str
+    """Whether the cache's Redis is asked: "closed" if it is, "open" if it is left alone, "half_open" during the trial."""
+    source_breaker: str
+    """The same of PostgreSQL, for sources."""
     cache_writes: int
     """Values put into the caches by a write."""
     cache_drops: int

@@ -24,6 +24,7 @@ use crate::cache::answer::{Answer, Last, Seen};
 use crate::cache::bus::Address;
 use crate::cache::generation::Generation;
 use crate::cache::header::{Content, Decoded, L2Entry, Span};
+use crate::cache::left_alone::{LeftAlone, Use};
 use crate::cache::life::Life;
 use crate::cache::scripts::Scripts;
 use crate::error::{Error, Result};
@@ -74,6 +75,7 @@ pub(crate) struct L2 {
     generation: Generation,
     scripts: Scripts,
     address: Arc<Address>,
+    left_alone: Arc<LeftAlone>,
     counters: Arc<Counters>,
 }
 
@@ -82,9 +84,7 @@ impl L2 {
     pub(crate) fn new(
         redis: Redis,
         namespace: &str,
-        address: Arc<Address>,
-        clock: Clock,
-        counters: Arc<Counters>,
+        (address, left_alone, clock, counters): (Arc<Address>, Arc<LeftAlone>, Clock, Arc<Counters>),
     ) -> L2 {
         let keys = Keyspace::new(namespace);
         L2 {
@@ -92,6 +92,7 @@ impl L2 {
             generation: Generation::new(redis.clone(), clock, keys.engine("generation")),
             scripts: Scripts::new(),
             address,
+            left_alone,
             redis,
             keys,
             counters,
@@ -133,7 +134,7 @@ impl L2 {
         life: Duration,
         deadline: Deadline,
     ) -> Result<Leased> {
-        let generation = self.generation.get_fresh(deadline).await?;
+        let generation = self.known_generation(Use::Read, deadline).await?;
         let (full, sequence) = (self.keys.value(key), random::word());
         let (span, content) = (Span::default(), Content::Lease);
         let record = encode(&L2Entry { generation, sequence, expiry_ms: 0, span, marked_ms: 0, content })?;
@@ -189,7 +190,8 @@ impl L2 {
         life: Duration,
         deadline: Deadline,
     ) -> Result<()> {
-        self.generation.get(deadline).await?;
+        self.left_alone.enter(Use::Change)?;
+        self.left_alone.note(self.generation.get(deadline).await)?;
         let full = self.keys.value(key);
         self.run(&self.scripts.fence, key, &full, &[token.as_bytes(), &millis(life)], deadline)
             .await
@@ -243,13 +245,19 @@ impl L2 {
 
     /// Drops a key unless it holds what may stay; says whether it does.
     pub(crate) async fn drop_unless(&self, key: &str, stays: Stays, deadline: Deadline) -> Result<bool> {
-        let generation = self.generation.get_fresh(deadline).await?.to_be_bytes();
+        let generation = self.known_generation(Use::Change, deadline).await?;
+        let generation = generation.to_be_bytes();
         let (hex, sequence) = match stays {
             Stays::Digest(digest) => (digest.iter().map(|byte| format!("{byte:02x}")).collect(), Vec::new()),
             Stays::Since(sequence) => (String::new(), sequence.to_be_bytes().to_vec()),
         };
         let args = [hex.as_bytes(), &sequence, &generation];
         self.run(&self.scripts.drop_unless, key, &self.keys.value(key), &args, deadline).await
+    }
+
+    /// The server itself, for who watches over it.
+    pub(crate) fn redis(&self) -> Redis {
+        self.redis.clone()
     }
 
     /// A round trip.
@@ -269,15 +277,25 @@ impl L2 {
         let (channel, message) = (self.address.channel()?, self.address.change_of(key));
         let args: Vec<&[u8]> =
             [channel.as_bytes(), &message].into_iter().chain(args.iter().copied()).collect();
-        Ok(self.redis.eval_int(script, &[full], &args, deadline).await? > 0)
+        self.left_alone.enter(Use::Change)?;
+        let keys = [full];
+        let ran = self.redis.eval_int(script, &keys, &args, deadline);
+        Ok(self.left_alone.leave(ran.await)? > 0)
     }
 
     /// Runs a read with the renewals of time and generation on their way beside it. Gives Redis' time after it.
     async fn beside<T>(&self, read: impl Future<Output = Result<T>>, deadline: Deadline) -> Result<(T, u64)> {
-        self.generation.get(deadline).await?;
+        self.left_alone.enter(Use::Read)?;
+        self.left_alone.note(self.generation.get(deadline).await)?;
         let read = self.clock.beside(read, deadline);
         let (read, ()) = join(read, self.generation.renew_if_due(deadline)).await;
-        read
+        self.left_alone.leave(read)
+    }
+
+    /// The generation to write in.
+    async fn known_generation(&self, what: Use, deadline: Deadline) -> Result<u64> {
+        self.left_alone.enter(what)?;
+        self.left_alone.note(self.generation.get_fresh(deadline).await)
     }
 
     /// The record of an entry, and its life in milliseconds for a script.
@@ -288,10 +306,13 @@ impl L2 {
         sequence: u64,
         deadline: Deadline,
     ) -> Result<(Vec<u8>, Vec<u8>)> {
-        let generation = self.generation.get_fresh(deadline).await?;
+        let generation = self.known_generation(Use::Change, deadline).await?;
         let fresh_ms = life.fresh.map(|fresh| u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX).max(1));
         let expiry_ms = match fresh_ms {
-            Some(fresh_ms) => self.clock.now_ms(deadline).await?.saturating_add(fresh_ms),
+            Some(fresh_ms) => {
+                let now_ms = self.left_alone.note(self.clock.now_ms(deadline).await)?;
+                now_ms.saturating_add(fresh_ms)
+            }
             None => 0,
         };
         let span = Span::of(life.fresh);

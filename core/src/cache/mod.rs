@@ -37,6 +37,7 @@ mod generation;
 mod header;
 mod l1;
 mod l2;
+mod left_alone;
 mod life;
 mod loader;
 mod rows;
@@ -57,12 +58,13 @@ pub(crate) use rows::first_row_bytes;
 pub(crate) use settle::Settle;
 pub(crate) use source::{Match, Source, SourceLife, SourceTable};
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::base::breaker::{Breaker, BreakerState};
 use crate::base::service::Services;
 use crate::base::{Clock, Deadline};
 use crate::cache::admit::Permit;
@@ -72,6 +74,7 @@ use crate::cache::epochs::Epochs;
 use crate::cache::l1::L1;
 use crate::cache::l2::L2;
 pub(crate) use crate::cache::l2::Stays;
+use crate::cache::left_alone::LeftAlone;
 use crate::cache::life::{Life, Stay};
 use crate::cache::trust::Trust;
 use crate::config::Ttl;
@@ -105,6 +108,8 @@ pub(crate) struct Caches {
     l2: Option<L2>,
     /// None without L2: nobody else is heard then.
     bus: Option<Arc<Bus>>,
+    left_alone: Arc<LeftAlone>,
+    relay: OnceLock<BeforeListening>,
     epochs: Arc<Epochs>,
     loader: Loader,
     sources: Arc<SourceTable>,
@@ -147,6 +152,7 @@ impl Caches {
     pub(crate) fn new(
         settings: CacheSettings,
         redis: Option<Redis>,
+        breaker: Breaker,
         clock: Clock,
         counters: Arc<Counters>,
     ) -> Caches {
@@ -169,12 +175,17 @@ impl Caches {
                 connect_timeout: settings.connect_timeout,
             }))
         });
-        let l2 =
-            redis.map(|redis| L2::new(redis, &settings.namespace, address, clock.clone(), counters.clone()));
+        let left_alone = Arc::new(LeftAlone::new(breaker, counters.clone()));
+        let l2 = redis.map(|redis| {
+            let parts = (address, left_alone.clone(), clock.clone(), counters.clone());
+            L2::new(redis, &settings.namespace, parts)
+        });
         Caches {
             l1,
             l2,
             bus,
+            left_alone,
+            relay: OnceLock::new(),
             epochs,
             loader,
             sources: Arc::default(),
@@ -193,6 +204,7 @@ impl Caches {
 
     /// Says what has to be done each time before this process trusts what it hears from then on.
     pub(crate) fn before_listening(&self, hook: BeforeListening) {
+        let _ = self.relay.set(hook.clone());
         if let Some(bus) = &self.bus {
             bus.before_listening(hook);
         }
@@ -204,6 +216,15 @@ impl Caches {
             let bus = bus.clone();
             services.start(move |stop| bus.run(stop));
         }
+        if let Some(l2) = &self.l2 {
+            let (left_alone, redis, relay) = (self.left_alone.clone(), l2.redis(), self.relay.get().cloned());
+            services.start(move |stop| left_alone.watch(redis, relay, stop));
+        }
+    }
+
+    /// Whether Redis is asked.
+    pub(crate) fn breaker(&self) -> BreakerState {
+        self.left_alone.state()
     }
 
     /// Waits until the other processes are heard.

@@ -203,8 +203,10 @@ impl LoadGuard {
     }
 
     /// What a caller may have that does not want to wait for the load any longer.
-    pub async fn last_good(&self) -> Option<Option<Bytes>> {
-        self.state.caches.last_good(self.flight.key(), &self.own, self.state.cache_deadline()).await
+    /// It can be asked for without the guard, which the load needs.
+    pub fn last_good(&self) -> impl Future<Output = Option<Option<Bytes>>> + Send + use<> {
+        let (state, key, own) = (self.state.clone(), self.flight.key().clone(), self.own);
+        async move { state.caches.last_good(&key, &own, state.cache_deadline()).await }
     }
 
     /// The load gave a value, or an absence: caches it as far as nothing happened to the key meanwhile, gives it to those

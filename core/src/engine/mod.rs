@@ -33,6 +33,7 @@ mod periodic;
 mod read;
 mod relay;
 mod schema;
+mod source_breaker;
 mod sql;
 mod state;
 mod status;

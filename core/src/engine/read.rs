@@ -143,8 +143,10 @@ impl State {
             .run("waiting for a place among source queries", permit)
             .await?
             .map_err(|_| Error::closed())?;
+        let pass = self.source_breaker.enter()?;
         self.counters.source_loads.inc();
         let rows = self.store.query(task, deadline).await;
+        self.source_breaker.leave(&pass, rows.as_ref().err());
         rows.inspect_err(|_| self.counters.source_errors.inc())
     }
 

@@ -10,7 +10,9 @@ use super::batched::CachesFollow;
 use super::calls::Calls;
 use super::families::Families;
 use super::relay::Relay;
+use super::source_breaker::SourceBreaker;
 use crate::base::backoff::Backoff;
+use crate::base::breaker::Breaker;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
@@ -43,6 +45,7 @@ pub(super) struct State {
     /// What is loaded anew while it is fresh; nobody waits for these.
     pub(super) refreshing: Loader,
     pub(super) source_permits: Semaphore,
+    pub(super) source_breaker: SourceBreaker,
     /// Families of keys that were missed and have no source.
     pub(super) unsourced: Families,
     pub(super) store: Arc<dyn Store>,
@@ -127,7 +130,9 @@ impl State {
             connect_timeout: config.connect_timeout,
         };
         let statement_time = config.connect_timeout;
-        let caches = Arc::new(Caches::new(settings, redis, clock.clone(), counters.clone()));
+        let (failures, pause, time) = (config.breaker_failures, config.breaker_pause, clock.clone());
+        let breaker = || Breaker::new(failures, pause, time.clone());
+        let caches = Arc::new(Caches::new(settings, redis, breaker(), clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
         let follower =
@@ -162,6 +167,7 @@ impl State {
             relay,
             follower,
             ids: Ids::new(store.clone(), clock, config.id_grant, statement_time),
+            source_breaker: SourceBreaker::new(breaker(), counters.clone()),
             source_permits: Semaphore::new(config.source_concurrency),
             counters,
             calls: Arc::default(),

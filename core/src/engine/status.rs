@@ -63,6 +63,12 @@ pub struct Stats {
     pub refreshes: u64,
     /// Loads that callers of `get_or_load` ran.
     pub caller_loads: u64,
+    /// Times that a server was left alone because it had failed `breaker_failures` times in a row.
+    pub breaker_openings: u64,
+    /// Whether the cache's Redis is asked: "closed" if it is, "open" if it is left alone, "half_open" during the trial.
+    pub redis_breaker: &'static str,
+    /// The same of PostgreSQL, for sources.
+    pub source_breaker: &'static str,
     /// Keys of which other processes said that they have changed.
     pub invalidations_received: u64,
     /// Times that the connection on which this process hears the others was lost.
@@ -252,6 +258,9 @@ impl State {
             stale_served: counters.stale_served.get(),
             refreshes: counters.refreshes.get(),
             caller_loads: counters.caller_loads.get(),
+            breaker_openings: counters.breaker_openings.get(),
+            redis_breaker: self.caches.breaker().word(),
+            source_breaker: self.source_breaker.state().word(),
             invalidations_received: counters.invalidations_received.get(),
             bus_losses: counters.bus_losses.get(),
             outbox_relayed: counters.outbox_relayed.get(),

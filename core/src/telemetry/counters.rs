@@ -94,6 +94,8 @@ pub struct Counters {
     pub lease_waits: Counter,
     /// Reads that were given the last good value because the source failed or took too long.
     pub stale_served: Counter,
+    /// Times that a server was left alone because it kept failing.
+    pub breaker_openings: Counter,
     /// Loads that callers ran with a loader of their own.
     pub caller_loads: Counter,
     /// Values that were loaded anew before they ended.

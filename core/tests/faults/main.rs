@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod bounds;
+mod breakers;
 mod cancelled;
 mod closing;
 mod commit;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::base::breaker::Breaker;
 use crate::base::{Clock, Deadline};
 use crate::cache::header::{Content, L2Entry, Span};
 use crate::cache::{CacheSettings, Caches, Fence, LifeRules, Lookup, Miss, SourceLife, Stays, Whose};
@@ -47,7 +48,8 @@ fn process_of(database: &str, redis: Option<&Redis>, space: &str) -> Process {
 
 fn process_with(life: LifeRules, database: &str, redis: Option<&Redis>, space: &str) -> Process {
     let (clock, counters) = (Clock::manual(0), Arc::new(Counters::default()));
-    let caches = Caches::new(settings_of(space, life), redis.cloned(), clock.clone(), counters.clone());
+    let caches =
+        Caches::new(settings_of(space, life), redis.cloned(), never(), clock.clone(), counters.clone());
     caches.belong_to(database);
     caches.trust_forever();
     Process { caches, clock, counters }
@@ -62,6 +64,10 @@ fn settings_of(space: &str, life: LifeRules) -> CacheSettings {
         lease_wait: Duration::from_millis(200),
         connect_timeout: Duration::from_secs(2),
     }
+}
+
+fn never() -> Breaker {
+    Breaker::new(0, Duration::ZERO, Clock::manual(0))
 }
 
 fn soon() -> Deadline {
@@ -403,7 +409,7 @@ async fn before_the_database_is_known_l2_is_as_if_away() {
     let (clock, counters) = (Clock::manual(0), Arc::new(Counters::default()));
     let settings = settings_of(&space, one.caches.life);
     let early = Process {
-        caches: Caches::new(settings, Some(redis), clock.clone(), counters.clone()),
+        caches: Caches::new(settings, Some(redis), never(), clock.clone(), counters.clone()),
         clock,
         counters,
     };
