@@ -63,7 +63,9 @@ export async function runSoftly(
 
 /** @internal Loads a value anew that is still fresh, in the background. */
 export function renew(engine: EngineHandle, load: LoadHandle, loader: () => Promise<Loaded> | Loaded): void {
-  run(engine, load, loader).catch((error: unknown) => log("warn", `a loader failed in the background: ${cause(error)}`));
+  run(engine, load, loader).catch((error: unknown) =>
+    log("warn", `a loader failed in the background: ${cause(error)}`),
+  );
 }
 
 function cause(error: unknown): string {

@@ -210,6 +210,22 @@ export interface Stats {
   unparsableMisses: number;
   /** Values and absences that were cached after a source was read. */
   cacheFills: number;
+  /** Values and absences of a source that were not cached: the key was being written, or another process was loading it. */
+  fillsRefused: number;
+  /** Reads that waited for another process's load of the same key. */
+  leaseWaits: number;
+  /** Keys of which other processes said that they have changed. */
+  invalidationsReceived: number;
+  /** Times that the connection on which this process hears the others was lost. */
+  busLosses: number;
+  /** Keys that this process dropped for transactions which had been committed while Redis was away. */
+  outboxRelayed: number;
+  /** Whether the other processes are heard, so that the caches are read. */
+  coherent: boolean;
+  /** From the sending of a message on the bus to its coming back, in milliseconds: half of them took no longer. */
+  busP50Ms: number;
+  /** The same for 999 of a thousand. */
+  busP999Ms: number;
   /** Reads that were given the last good value: the source or loader failed, or took longer than its soft timeout. */
   staleServed: number;
   /** Values that were loaded anew before they ended. */

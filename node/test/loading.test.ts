@@ -57,7 +57,8 @@ test.each([
   await zm.del("k");
   let runs = 0;
   const load = () => ((runs += 1), data);
-  for (let n = 0; n < 2; n += 1) expect(text(await zm.getOrLoad("k", load, { ttl: "10m", absentTtl: 5_000 }))).toBe(kept);
+  for (let n = 0; n < 2; n += 1)
+    expect(text(await zm.getOrLoad("k", load, { ttl: "10m", absentTtl: 5_000 }))).toBe(kept);
   expect(runs).toBe(1);
   await zm.cacheOnly("k", "now");
   expect(text(await zm.getOrLoad("k", load))).toBe("now");

@@ -23,6 +23,7 @@ __all__ = [
     "Completions",
     "Counter",
     "Engine",
+    "Load",
     "Map",
     "Migrations",
     "OnConflict",

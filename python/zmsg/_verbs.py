@@ -2,8 +2,8 @@
 
 Both doors are made from this class. :class:`zmsg.Zmsg` awaits a future of its event loop where a verb waits;
 :class:`zmsg.sync.Zmsg` blocks there, so that its coroutines end at their first step (see ``sync.py``). A verb therefore
-awaits nothing but ``_wait``, ``_load`` and verbs of this class by name (``Verbs.get(self, …)``). ``sync.pyi`` is generated from
-this file by ``tools/sync_stub.py``, and a test holds it to that.
+awaits nothing but ``_wait``, ``_load`` and verbs of this class by name (``Verbs.get(self, …)``). ``sync.pyi`` is
+generated from this file by ``tools/sync_stub.py``, and a test holds it to that.
 """
 
 from __future__ import annotations
@@ -146,8 +146,8 @@ class Verbs:
         """The bytes under ``key``; if nobody has them, what ``loader()`` gives, which is cached.
 
         Of all calls for a key at the same time, in all processes on one Redis, one runs its loader, and the others get
-        what it gave. ``None`` is an absence, and cached as one (``absent_ttl``). Nothing is cached if the key is written
-        or dropped while the loader runs, be it by the loader itself. A loader must not load its own key.
+        what it gave. ``None`` is an absence, and cached as one (``absent_ttl``). Nothing is cached if the key is
+        written or dropped while the loader runs, be it by the loader itself. A loader must not load its own key.
 
         With ``stale_ttl``, or the setting of that name, the last good value is given when the loader raises, or takes
         longer than ``soft_timeout``; it goes on then. ``timeout`` is for the wait for another call's loader, not for
@@ -451,8 +451,8 @@ class Verbs:
         ``?``\\ s in order. One column comes back as its bytes, several as one JSON object.
 
         ``stale_ttl``: how long a value is kept past its life, and given if the source fails, or takes longer than
-        ``soft_timeout``. ``refresh_ahead``: in which last part of its life a value is loaded anew, 0 to 0.9. Each is the
-        setting (``source_soft_timeout`` for the second) if it is not given, and off with 0.
+        ``soft_timeout``. ``refresh_ahead``: in which last part of its life a value is loaded anew, 0 to 0.9. Each is
+        the setting (``source_soft_timeout`` for the second) if it is not given, and off with 0.
         """
         self._engine.source(pattern, task, (ttl, absent_ttl, stale_ttl, soft_timeout), refresh_ahead)
 

@@ -220,6 +220,22 @@ class Stats:
     """Misses of keys that a source covers but whose parts do not parse; such keys are absent."""
     cache_fills: int
     """Values and absences that were cached after a source was read."""
+    fills_refused: int
+    """Values and absences of a source that were not cached: the key was being written, or another process loaded it."""
+    lease_waits: int
+    """Reads that waited for another process's load of the same key."""
+    invalidations_received: int
+    """Keys of which other processes said that they have changed."""
+    bus_losses: int
+    """Times that the connection on which this process hears the others was lost."""
+    outbox_relayed: int
+    """Keys that this process dropped for transactions which had been committed while Redis was away."""
+    coherent: bool
+    """Whether the other processes are heard, so that the caches are read."""
+    bus_p50_ms: float
+    """From the sending of a message on the bus to its coming back, in milliseconds: half of them took no longer."""
+    bus_p999_ms: float
+    """The same for 999 of a thousand."""
     stale_served: int
     """Reads that were given the last good value: the source or loader failed, or took longer than its soft timeout."""
     refreshes: int
@@ -229,7 +245,7 @@ class Stats:
     breaker_openings: int
     """Times that a server was left alone because it had failed ``breaker_failures`` times in a row."""
     redis_breaker: str
-    """Whether the cache's Redis is asked: "closed" if it is, "open" if it is left alone, "half_open" during the trial."""
+    """Whether the cache's Redis is asked: "closed" if it is, "open" if it is left alone, "half_open" in the trial."""
     source_breaker: str
     """The same of PostgreSQL, for sources."""
     cache_writes: int

