@@ -2,8 +2,8 @@
 
 use std::panic::AssertUnwindSafe;
 
-use napi::Result;
 use napi::bindgen_prelude::External;
+use napi::{Either, Result};
 use napi_derive::napi;
 use parking_lot::Mutex;
 use zmsg_core::engine::{LoadGuard, LoadOptions};
@@ -12,7 +12,7 @@ use zmsg_core::error::{Error, ErrorKind, Result as CoreResult};
 use crate::engine::{Call, Data, Engine, bytes};
 use crate::errors::to_js;
 use crate::replies::Reply;
-use crate::times::{Time, delay, duration, ttl};
+use crate::times::{delay, duration, ttl};
 
 /// A guard of the core. What JavaScript forgets without a result goes to somebody who waits.
 pub struct Load(AssertUnwindSafe<Mutex<Option<LoadGuard>>>);
@@ -32,10 +32,10 @@ impl Load {
 /// How long what is loaded lives.
 #[napi(object)]
 pub struct Life {
-    pub ttl: Time,
-    pub absent_ttl: Time,
-    pub stale_ttl: Time,
-    pub soft_timeout: Time,
+    pub ttl: Option<Either<f64, String>>,
+    pub absent_ttl: Option<Either<f64, String>>,
+    pub stale_ttl: Option<Either<f64, String>>,
+    pub soft_timeout: Option<Either<f64, String>>,
 }
 
 impl Life {
