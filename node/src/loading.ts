@@ -46,6 +46,7 @@ export async function runSoftly(
   return new Promise((resolve, reject) => {
     const onAbort = () => {
       native.loadGiveUp(load);
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- the reason is the caller's own
       reject(signal?.reason);
     };
     const soft = softMs === undefined ? undefined : setTimeout(() => void orLastGood().catch(() => undefined), softMs);
