@@ -142,7 +142,7 @@ async fn a_duty_that_was_dropped_goes_to_the_next_one_in_any_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_load_keeps_its_lease() {
     let scene = Scene::new().await;
-    let setup = scene.setup.clone().with("lease_wait", "100ms");
+    let setup = scene.setup.clone().with("lease_wait", "1s");
     let (zmsg, other) = (setup.open().await, setup.open().await);
     let guard = duty(&zmsg, "a").await;
     // Who waited in vain loads for itself, without the right to fill.
