@@ -3,8 +3,9 @@
 //!
 //! `docs/architecture.md` in the repository has the map of the rooms and the invariants.
 
-#![recursion_limit = "256"]
 #![deny(unsafe_code)]
+// `json!` takes a step for each word of a long object, such as that of the settings.
+#![recursion_limit = "256"]
 
 pub mod base;
 mod batch;

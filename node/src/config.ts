@@ -56,6 +56,10 @@ export interface Settings {
   poolSize?: number;
   /** Source queries in flight at once. Default 32. */
   sourceConcurrency?: number;
+  /** Keys that a Bloom filter is first made for. Default 1,000,000. */
+  bloomCapacity?: number;
+  /** Of the keys that do not exist, the part that a Bloom filter lets through. Default 0.01. */
+  bloomErrorRate?: number;
   /** Whether `open` succeeds when a server is away. Default false. */
   startDegraded?: boolean;
   /** Whether the engine's own tables migrate themselves at open. Default true. */

@@ -37,6 +37,7 @@ export type { Loaded } from "./loading";
 export { Migrations } from "./migrations";
 export { OnConflict, Task, sql, type PreparedTask, type Rendered, type TaskLike, type Tasks } from "./sql";
 export type {
+  BloomFigures,
   CacheAndDelayOptions,
   CacheAndStoreOptions,
   CacheOptions,

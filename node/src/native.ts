@@ -76,6 +76,7 @@ export interface NativeLastGood {
 export interface NativeDelay {
   ttl: NativeTime;
   invalidates: readonly string[];
+  bloomKeys: readonly string[];
   delay: NativeTime;
   opId: string | undefined;
   coalesce: boolean;
@@ -120,6 +121,7 @@ export interface Native {
   loadFail(engine: EngineHandle, call: NativeCall, load: LoadHandle, cause: string): void;
   loadLastGood(engine: EngineHandle, call: NativeCall, load: LoadHandle): void;
   loadGiveUp(load: LoadHandle): void;
+  dbHit(engine: EngineHandle, call: NativeCall, key: string): void;
   getMany(engine: EngineHandle, call: NativeCall, keys: string[]): void;
   cacheOnly(engine: EngineHandle, call: NativeCall, key: string, data: Uint8Array | string, ttl: NativeTime): void;
   cacheAndStore(
@@ -130,6 +132,7 @@ export interface Native {
     tasks: TaskHandle,
     ttl: NativeTime,
     invalidates: readonly string[],
+    bloomKeys: readonly string[],
   ): void;
   /** `null` if it needs waiting: nothing was accepted, and `cacheAndPeriodicStore` is the way. */
   periodicNow(engine: EngineHandle, key: string | null, tasks: TaskHandle): AcceptedHandle | null;
@@ -141,6 +144,7 @@ export interface Native {
     tasks: TaskHandle,
     ttl: NativeTime,
     invalidates: readonly string[],
+    bloomKeys: readonly string[],
   ): void;
   cacheAndDelayStore(
     engine: EngineHandle,
@@ -175,6 +179,7 @@ export interface Native {
     key: string | null,
     tasks: TaskHandle,
     invalidates: readonly string[],
+    bloomKeys: readonly string[],
   ): void;
   sqlExec(engine: EngineHandle, call: NativeCall, tasks: TaskHandle): void;
   query(engine: EngineHandle, call: NativeCall, task: TaskHandle): void;
@@ -186,6 +191,8 @@ export interface Native {
     task: TaskHandle,
     life: NativeLife,
     refreshAhead: number | undefined,
+    bloom: boolean,
+    keys: TaskHandle | undefined,
   ): void;
   health(engine: EngineHandle, call: NativeCall): void;
   stats(engine: EngineHandle): string;

@@ -3,6 +3,7 @@
 import type { CallOptions } from "./calls";
 import type { Duration, Settings } from "./config";
 import type { Logger } from "./log";
+import type { TaskLike } from "./sql";
 import type { Row } from "./values";
 
 /** What {@link Zmsg.open} takes beside settings. */
@@ -38,6 +39,11 @@ export interface DeadLettersOptions extends CallOptions {
 export interface StoreOptions extends CallOptions {
   /** Further keys that the task changes; they are dropped from every cache after the commit. */
   invalidates?: readonly string[];
+  /**
+   * Further keys of rows that the task makes, for the Bloom filters of their families, which would say that there is no
+   * such row; they are dropped from every cache as well.
+   */
+  bloomKeys?: readonly string[];
 }
 
 /** Options of a write to the database and the cache. */
@@ -65,8 +71,8 @@ export interface DelayOptions extends StoreOptions {
 export interface CacheAndDelayOptions extends CacheOptions, DelayOptions {}
 
 /**
- * What became of a wish to take a delayed write back. `"cancelled"`: it will not run. `"started"`: a worker has it.
- * `"unknown"`: it is not in the queue; it has ended, or never was.
+ * What became of a wish to take a delayed write back. `"cancelled"`: it will not run. `"started"`: a worker has
+ * begun it, now or before. `"unknown"`: it is not in the queue; it has ended, or never was.
  */
 export type Cancelled = "cancelled" | "started" | "unknown";
 
@@ -89,6 +95,10 @@ export interface LifeOptions {
 export interface SourceOptions extends LifeOptions {
   /** In which last part of its life a value is loaded anew, 0 (never) to 0.9. Default: the configuration's `refreshAhead`. */
   refreshAhead?: number;
+  /** Give the family a Bloom filter, which answers for keys that do not exist before the database is asked. */
+  bloom?: boolean;
+  /** With `bloom`: the query that gives every key of the family, whole and as text. */
+  keys?: TaskLike;
 }
 
 /** Options of a load by a function of one's own. `timeout` is for the wait for another call's loader. */
@@ -186,6 +196,27 @@ export interface Health {
   tiers: TierHealth[];
 }
 
+/** The Bloom filter of one source. */
+export interface BloomFigures {
+  /** The pattern of the source. */
+  pattern: string;
+  /**
+   * `"building"`: there is none yet, every key may exist. `"serving"`: it answers. `"open"`: a writer could not reach it,
+   * every key may exist until it is built anew. `"lost"`: Redis does not have it as it should be; it is built anew.
+   */
+  state: "building" | "serving" | "open" | "lost";
+  /** Counts the times that it was built. */
+  generation: number;
+  /** Keys that it is made for. */
+  capacity: number;
+  /** The part of its bits that are set, as last seen. */
+  fill: number;
+  /** Of keys that do not exist, the part that is "maybe", as the fill says. */
+  errorRate: number;
+  /** Questions that this process answered with "no". */
+  noes: number;
+}
+
 /** The engine's own figures since it was opened. Counts only grow; those from `pendingCells` on are of this moment. */
 export interface Stats {
   /** Reads and peeks answered by process memory, cached absences included. */
@@ -210,10 +241,15 @@ export interface Stats {
   unparsableMisses: number;
   /** Values and absences that were cached after a source was read. */
   cacheFills: number;
-  /** Values and absences of a source that were not cached: the key was being written, or another process was loading it. */
+  /**
+   * Values and absences of a source that were not cached: the key was being written, or another process was
+   * loading it.
+   */
   fillsRefused: number;
   /** Reads that waited for another process's load of the same key. */
   leaseWaits: number;
+  /** Changes of a key that the other processes were told of. */
+  invalidationsSent: number;
   /** Keys of which other processes said that they have changed. */
   invalidationsReceived: number;
   /** Times that the connection on which this process hears the others was lost. */
@@ -322,6 +358,10 @@ export interface Stats {
   queueP50Ms: number;
   /** The same for 99 of a hundred. */
   queueP99Ms: number;
+  /** Keys that a Bloom filter said "no" to in this process, for `get`, `getMany` and `dbHit`. */
+  bloomNoes: number;
+  /** The Bloom filters of the declared sources. */
+  bloom: BloomFigures[];
   /** Values and absences in process memory. */
   l1Entries: number;
   /** Bytes in process memory, keys and overhead counted. */

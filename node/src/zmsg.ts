@@ -51,14 +51,14 @@ import { decodeOne, decodeRows, type Int8Format, type Row } from "./values";
 // The options that each kind of verb knows.
 const GET = new Set(["timeout", "signal", "required"]);
 const CACHE = new Set(["timeout", "signal", "ttl"]);
-const STORE = new Set(["timeout", "signal", "invalidates"]);
-const CACHE_AND_STORE = new Set(["timeout", "signal", "ttl", "invalidates"]);
+const STORE = new Set(["timeout", "signal", "invalidates", "bloomKeys"]);
+const CACHE_AND_STORE = new Set(["timeout", "signal", "ttl", "invalidates", "bloomKeys"]);
 const DELAY = new Set([...STORE, "delay", "opId", "coalesce", "taskTimeout"]);
 const CACHE_AND_DELAY = new Set([...DELAY, "ttl"]);
 const DEAD_LETTERS = new Set([...CALL, "after", "limit"]);
 const LIFE = ["ttl", "absentTtl", "staleTtl", "softTimeout"];
 const LOAD = new Set([...CALL, ...LIFE]);
-const SOURCE = new Set([...LIFE, "refreshAhead"]);
+const SOURCE = new Set([...LIFE, "refreshAhead", "bloom", "keys"]);
 
 /**
  * An open engine: reads from process memory, then Redis, then PostgreSQL; writes to PostgreSQL and the caches, at once,
@@ -222,6 +222,15 @@ export class Zmsg implements AsyncDisposable {
   }
 
   /**
+   * Whether the database may have the key. `false` is certain: no committed write of zmsg has made such a row. `true` is
+   * not: the key's family has no Bloom filter, or it is being built, or cannot be reached, or the key is one of the
+   * `bloomErrorRate`.
+   */
+  dbHit(key: string, options?: CallOptions): Promise<boolean> {
+    return this.#start<boolean>(options, CALL, (call) => native.dbHit(this.#engine, call, checkedText(key, "key")));
+  }
+
+  /**
    * The value if process memory has it right now, without I/O. Treat the Buffer as read-only: today it is a copy, and
    * a later version may hand out shared memory.
    */
@@ -261,6 +270,7 @@ export class Zmsg implements AsyncDisposable {
         tasksHandle(tasks),
         checkedTime(options?.ttl, "ttl"),
         checkedTexts(options?.invalidates ?? [], "invalidates"),
+        checkedTexts(options?.bloomKeys ?? [], "bloomKeys"),
       ),
     );
     return committed<T>(done, this.#int8);
@@ -423,6 +433,7 @@ export class Zmsg implements AsyncDisposable {
         keyOrNull(key),
         tasksHandle(tasks),
         checkedTexts(options?.invalidates ?? [], "invalidates"),
+        checkedTexts(options?.bloomKeys ?? [], "bloomKeys"),
       ),
     );
     return committed<T>(done, this.#int8);
@@ -469,17 +480,23 @@ export class Zmsg implements AsyncDisposable {
    * Tells `get` how to read a key family from the database: `zm.source("feed_*", sql("SELECT content FROM feeds WHERE
    * id = ?"))`, or by parts: `"user:{uid:int}:post:{pid}"`. One column comes back as its bytes, several as one JSON
    * object. The longest literal prefix wins.
+   *
+   * `bloom: true, keys: sql("SELECT id FROM feeds")` gives the family a Bloom filter, which answers for keys that do not
+   * exist before the database is asked.
    */
   source(pattern: string, task: TaskLike, options?: SourceOptions): void {
     checkOptions(options, SOURCE);
     const family = checkedText(pattern, "pattern");
     const life = lifeOf(options);
-    const ahead = options?.refreshAhead;
-    if (ahead !== undefined && typeof ahead !== "number") {
-      throw new TaskError(`refreshAhead is a number from 0 to 0.9, not ${typeof ahead}`);
+    const { refreshAhead, bloom, keys } = options ?? {};
+    if (refreshAhead !== undefined && typeof refreshAhead !== "number") {
+      throw new TaskError(`refreshAhead is a number from 0 to 0.9, not ${typeof refreshAhead}`);
     }
-    const handle = taskHandle(task);
-    throwing(() => native.source(this.#engine, family, handle, life, ahead));
+    if (bloom !== undefined && typeof bloom !== "boolean") {
+      throw new TaskError(`bloom is true or false, not ${typeof bloom}`);
+    }
+    const [handle, query] = [taskHandle(task), keys === undefined ? undefined : taskHandle(keys)];
+    throwing(() => native.source(this.#engine, family, handle, life, refreshAhead, bloom === true, query));
   }
 
   /** Loads every `*.sql` of a directory in name order; nothing runs until `migrate()`. */
@@ -532,6 +549,7 @@ export class Zmsg implements AsyncDisposable {
         tasksHandle(tasks),
         checkedTime(options?.ttl, "ttl"),
         checkedTexts(options?.invalidates ?? [], "invalidates"),
+        checkedTexts(options?.bloomKeys ?? [], "bloomKeys"),
       ),
     );
     return this.#accepted(accepted);
@@ -559,6 +577,7 @@ function delayOf(options: CacheAndDelayOptions | undefined): NativeDelay {
   return {
     ttl: checkedTime(options?.ttl, "ttl"),
     invalidates: checkedTexts(options?.invalidates ?? [], "invalidates"),
+    bloomKeys: checkedTexts(options?.bloomKeys ?? [], "bloomKeys"),
     delay: checkedTime(options?.delay, "delay"),
     opId: opId === undefined ? undefined : checkedText(opId, "opId"),
     coalesce: coalesce === true,

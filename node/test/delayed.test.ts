@@ -170,6 +170,42 @@ describe("waiting", () => {
   });
 });
 
+describe("without the queue's Redis", () => {
+  // Nobody listens there.
+  const gone = { addr: "127.0.0.1:1", worker: false };
+  const degraded = { startDegraded: true, connectTimeout: "300ms", redisTimeout: "200ms" };
+
+  test("fallback: sync runs the write at once, and no second time when the queue has it as well", async () => {
+    const key = newKey();
+    const falling = await at.open({ ...degraded, queue: { ...gone, fallback: "sync" } });
+    const named = { delay: "1h", opId: `once-${key}` };
+    const receipt = await falling.cacheAndDelayStore(key, "now", effect(key, "at once"), named);
+    expect(receipt).toMatchObject({ opId: named.opId, durability: "postgres", cached: true });
+    await receipt.done(soon);
+    expect(await effects(key)).toEqual(["at once"]);
+    expect(await falling.getText(key)).toBe("now");
+    const late = await zm.cacheAndDelayStore(key, null, effect(key, "at once"), { ...named, delay: 0 });
+    await late.done(soon);
+    expect(await effects(key)).toEqual(["at once"]);
+    const refused = falling.cacheAndDelayStore(key, "never", sql("UPDATE effects SET what = NULL"), named);
+    expect((await refused).opId).toBe(named.opId);
+    const dead = falling.cacheAndDelayStore(key, "never", sql("UPDATE effects SET what = NULL"));
+    expect(await rejection(dead)).toMatchObject({ code: "store", sqlstate: "23502" });
+    expect(await falling.getText(key)).not.toBe("never");
+    await falling.close();
+  });
+
+  test("without the fallback it fails, and names its operation", async () => {
+    const key = newKey();
+    const plain = await at.open({ ...degraded, queue: gone });
+    const error = await rejection(plain.cacheAndDelayStore(key, "now", effect(key, "never"), { delay: 0 }));
+    expect(error).toBeInstanceOf(QueueError);
+    expect(error).toMatchObject({ retryable: true, opId: expect.any(String) as string });
+    expect(await effects(key)).toEqual([]);
+    await plain.close();
+  });
+});
+
 test("the figures of the queue", async () => {
   const key = newKey();
   await zm.pauseQueue();

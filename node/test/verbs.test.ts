@@ -349,6 +349,8 @@ describe("configuration", () => {
     redisTimeout: true,
     poolSize: true,
     sourceConcurrency: true,
+    bloomCapacity: true,
+    bloomErrorRate: true,
     startDegraded: true,
     autoMigrate: true,
     idGrant: true,

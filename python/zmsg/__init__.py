@@ -42,6 +42,7 @@ from .errors import (
 )
 from .errors import TimeoutError as TimeoutError
 from .results import (
+    BloomFigures,
     DeadLetter,
     ExecResult,
     FlushReport,
@@ -56,6 +57,7 @@ from .results import (
 )
 
 __all__ = [
+    "BloomFigures",
     "CacheError",
     "ClosedError",
     "CommitUnknownError",

@@ -11,9 +11,10 @@ _Number: TypeAlias = int | float | Decimal | Bind
 # The completions and the future of a call's loop, or None to block.
 _Port: TypeAlias = tuple[Completions, Any] | None
 _Time: TypeAlias = Any
-# ttl, invalidates, delay, op_id, coalesce, task_timeout
+# ttl, absent_ttl, stale_ttl, soft_timeout
 _Life: TypeAlias = tuple[_Time, _Time, _Time, _Time]
-_Delay: TypeAlias = tuple[_Time, Iterable[str] | None, _Time, str | None, bool, _Time]
+# ttl, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout
+_Delay: TypeAlias = tuple[_Time, Iterable[str] | None, Iterable[str] | None, _Time, str | None, bool, _Time]
 _Runnable: TypeAlias = Task | Counter | Slice | Map
 _Tasks: TypeAlias = Any
 
@@ -241,6 +242,7 @@ class Engine:
     def get(self, key: str, timeout: _Time, port: _Port) -> Any: ...
     def get_required(self, key: str, timeout: _Time, port: _Port) -> Any: ...
     def get_or_begin(self, key: str, life: _Life, timeout: _Time, port: _Port) -> Any: ...
+    def db_hit(self, key: str, timeout: _Time, port: _Port) -> Any: ...
     def get_many(self, keys: Iterable[str], timeout: _Time, port: _Port) -> Any: ...
     def cache_only(self, key: str, data: Any, ttl: _Time, timeout: _Time, port: _Port) -> Any: ...
     def cache_and_store(
@@ -250,10 +252,13 @@ class Engine:
         task: _Tasks,
         ttl: _Time,
         invalidates: Iterable[str] | None,
+        bloom_keys: Iterable[str] | None,
         timeout: _Time,
         port: _Port,
     ) -> Any: ...
-    def periodic_now(self, key: str | None, task: _Tasks, invalidates: Iterable[str] | None) -> Receipt | None: ...
+    def periodic_now(
+        self, key: str | None, task: _Tasks, invalidates: Iterable[str] | None, bloom_keys: Iterable[str] | None
+    ) -> Receipt | None: ...
     def cache_and_periodic_store(
         self,
         key: str | None,
@@ -261,6 +266,7 @@ class Engine:
         task: _Tasks,
         ttl: _Time,
         invalidates: Iterable[str] | None,
+        bloom_keys: Iterable[str] | None,
         timeout: _Time,
         port: _Port,
     ) -> Any: ...
@@ -279,12 +285,26 @@ class Engine:
     def drop_dead(self, id: int, timeout: _Time, port: _Port) -> Any: ...
     def delete(self, key: str, timeout: _Time, port: _Port) -> Any: ...
     def del_store(
-        self, key: str | None, task: _Tasks, invalidates: Iterable[str] | None, timeout: _Time, port: _Port
+        self,
+        key: str | None,
+        task: _Tasks,
+        invalidates: Iterable[str] | None,
+        bloom_keys: Iterable[str] | None,
+        timeout: _Time,
+        port: _Port,
     ) -> Any: ...
     def sql_exec(self, task: _Tasks, timeout: _Time, port: _Port) -> Any: ...
     def query(self, task: _Runnable, timeout: _Time, port: _Port) -> Any: ...
     def next_id(self, prefix: str | None = None) -> Any: ...
-    def source(self, pattern: str, task: _Runnable, life: _Life, refresh_ahead: float | None) -> None: ...
+    def source(
+        self,
+        pattern: str,
+        task: _Runnable,
+        life: _Life,
+        refresh_ahead: float | None,
+        bloom: bool,
+        keys: _Runnable | None,
+    ) -> None: ...
     def load_dir(self, path: str | os.PathLike[str]) -> Migrations: ...
     def load(self, path: str | os.PathLike[str]) -> Migrations: ...
     def load_sql(self, text: str, name: str) -> Migrations: ...

@@ -33,6 +33,7 @@ from .results import (
     health_from,
     read,
     report_from,
+    stats_from,
 )
 
 Data: TypeAlias = bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any] | int | float | bool
@@ -243,16 +244,18 @@ class Verbs:
         *,
         ttl: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
         """Runs the task (a list in one transaction), then caches ``data`` under ``key``, after the COMMIT.
 
         ``key=None`` concerns no key, ``data=None`` leaves the cached value to be invalidated. ``invalidates`` names
-        further keys that the task changes. A failed statement leaves no trace in any cache; a failed cache is told by
-        ``receipt.cached`` and never raised.
+        further keys that the task changes, ``bloom_keys`` further keys of rows that it makes, for the Bloom filters of
+        their families; both are dropped from the caches. A failed statement leaves no trace in any cache; a failed
+        cache is told by ``receipt.cached`` and never raised.
         """
         method = self._engine.cache_and_store
-        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, timeout))
+        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, bloom_keys, timeout))
 
     async def cache_and_periodic_store(
         self,
@@ -262,6 +265,7 @@ class Verbs:
         *,
         ttl: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
         """Accepts the task for the next flush, and caches ``data`` under ``key`` at once.
@@ -275,11 +279,11 @@ class Verbs:
             OverloadedError: there was no room within ``overload_timeout``; nothing was accepted.
         """
         if data is None and ttl is None and timeout is None:
-            receipt = self._periodic_now(key, task, invalidates)
+            receipt = self._periodic_now(key, task, invalidates, bloom_keys)
             if receipt is not None:
                 return self._receipt(receipt)
         method = self._engine.cache_and_periodic_store
-        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, timeout))
+        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, bloom_keys, timeout))
 
     async def cache_and_delay_store(
         self,
@@ -293,6 +297,7 @@ class Verbs:
         coalesce: bool = False,
         task_timeout: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
         """Accepts the task for the queue in Redis, and caches ``data`` under ``key`` at once.
@@ -310,7 +315,7 @@ class Verbs:
             TaskError: the task cannot run later: it reads, or has RETURNING, or is a template; or an option is refused.
             QueueError: Redis did not accept it, or nobody knows: a call with the same ``op_id`` finds out.
         """
-        options = (ttl, invalidates, delay, op_id, coalesce, task_timeout)
+        options = (ttl, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout)
         method = self._engine.cache_and_delay_store
         return self._receipt(await self._wait(method, key, data, task, options, timeout))
 
@@ -324,10 +329,11 @@ class Verbs:
         coalesce: bool = False,
         task_timeout: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
         """As :meth:`cache_and_delay_store`, but ``key`` is dropped from every cache, now and again after the COMMIT."""
-        options = (None, invalidates, delay, op_id, coalesce, task_timeout)
+        options = (None, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout)
         return self._receipt(await self._wait(self._engine.del_delay_store, key, task, options, timeout))
 
     async def cancel_delayed(
@@ -335,8 +341,8 @@ class Verbs:
     ) -> Literal["cancelled", "started", "unknown"]:
         """Takes back a delayed write that no worker has begun.
 
-        ``"cancelled"``: it will not run, and its ``done()`` raises ``QueueError``. ``"started"``: a worker has it.
-        ``"unknown"``: it is not in the queue; it has ended, or never was.
+        ``"cancelled"``: it will not run, and its ``done()`` raises ``QueueError``. ``"started"``: a worker has begun
+        it, now or before. ``"unknown"``: it is not in the queue; it has ended, or never was.
         """
         word: Literal["cancelled", "started", "unknown"] = await self._wait(self._engine.cancel_delayed, op_id, timeout)
         return word
@@ -418,10 +424,16 @@ class Verbs:
         await self._wait(self._engine.delete, key, timeout)
 
     async def del_store(
-        self, key: str | None, task: Tasks, *, invalidates: Iterable[str] | None = None, timeout: Span | None = None
+        self,
+        key: str | None,
+        task: Tasks,
+        *,
+        invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
+        timeout: Span | None = None,
     ) -> Receipt:
         """Runs the task (a list in one transaction), then drops ``key`` from every cache."""
-        return self._receipt(await self._wait(self._engine.del_store, key, task, invalidates, timeout))
+        return self._receipt(await self._wait(self._engine.del_store, key, task, invalidates, bloom_keys, timeout))
 
     # ---- SQL ------------------------------------------------------------------------------------------------------
 
@@ -434,6 +446,15 @@ class Verbs:
         rows: list[Row] = await self._wait(self._engine.query, task, timeout)
         return rows
 
+    async def db_hit(self, key: str, *, timeout: Span | None = None) -> bool:
+        """Whether the database may have ``key``.
+
+        ``False`` is certain: no committed write of zmsg has made such a row. ``True`` is not: the key's family has no
+        Bloom filter, or it is being built, or cannot be reached, or the key is one of the ``bloom_error_rate``.
+        """
+        may: bool = await self._wait(self._engine.db_hit, key, timeout)
+        return may
+
     def source(
         self,
         pattern: str,
@@ -444,6 +465,8 @@ class Verbs:
         stale_ttl: Span | None = None,
         soft_timeout: Span | None = None,
         refresh_ahead: float | None = None,
+        bloom: bool = False,
+        keys: Runnable | None = None,
     ) -> None:
         """Tells ``get`` how to read a key family from the database.
 
@@ -453,8 +476,12 @@ class Verbs:
         ``stale_ttl``: how long a value is kept past its life, and given if the source fails, or takes longer than
         ``soft_timeout``. ``refresh_ahead``: in which last part of its life a value is loaded anew, 0 to 0.9. Each is
         the setting (``source_soft_timeout`` for the second) if it is not given, and off with 0.
+
+        ``bloom=True`` gives the family a Bloom filter, which answers for keys that do not exist before the database is
+        asked. ``keys`` is the query that gives every key of the family, whole and as text.
         """
-        self._engine.source(pattern, task, (ttl, absent_ttl, stale_ttl, soft_timeout), refresh_ahead)
+        life = (ttl, absent_ttl, stale_ttl, soft_timeout)
+        self._engine.source(pattern, task, life, refresh_ahead, bloom, keys)
 
     def load_dir(self, path: str | os.PathLike[str]) -> Migrations:
         """The ``*.sql`` files of a directory in name order, to be applied by ``migrate()``."""
@@ -485,7 +512,7 @@ class Verbs:
 
     def stats(self) -> Stats:
         """The engine's own figures. No I/O."""
-        return read(Stats, json.loads(self._engine.stats()))
+        return stats_from(json.loads(self._engine.stats()))
 
     async def close(self) -> None:
         """Ends what is in flight, stops the engine and gives its node id back. Closing twice is fine."""

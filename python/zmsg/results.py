@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ._native import Receipt as NativeReceipt
 from ._ports import wait
 from .config import Span
 
 __all__ = [
+    "BloomFigures",
     "CellValue",
     "DeadLetter",
     "ExecResult",
@@ -195,6 +196,28 @@ class MigrationReport:
 
 
 @dataclass(frozen=True, slots=True)
+class BloomFigures:
+    """The Bloom filter of one source."""
+
+    pattern: str
+    """The pattern of the source."""
+    state: Literal["building", "serving", "open", "lost"]
+    """``"building"``: there is none yet, every key may exist. ``"serving"``: it answers. ``"open"``: a writer could not
+    reach it, every key may exist until it is built anew. ``"lost"``: Redis does not have it as it should be; it is
+    built anew."""
+    generation: int
+    """Counts the times that it was built."""
+    capacity: int
+    """Keys that it is made for."""
+    fill: float
+    """The part of its bits that are set, as last seen."""
+    error_rate: float
+    """Of keys that do not exist, the part that is "maybe", as the fill says."""
+    noes: int
+    """Questions that this process answered with "no"."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """The engine's own figures, counted since it was opened."""
 
@@ -221,9 +244,12 @@ class Stats:
     cache_fills: int
     """Values and absences that were cached after a source was read."""
     fills_refused: int
-    """Values and absences of a source that were not cached: the key was being written, or another process loaded it."""
+    """Values and absences of a source that were not cached: the key was being written, or another process was
+    loading it."""
     lease_waits: int
     """Reads that waited for another process's load of the same key."""
+    invalidations_sent: int
+    """Changes of a key that the other processes were told of."""
     invalidations_received: int
     """Keys of which other processes said that they have changed."""
     bus_losses: int
@@ -328,6 +354,10 @@ class Stats:
     no longer."""
     queue_p99_ms: float
     """The same for 99 of a hundred."""
+    bloom_noes: int
+    """Keys that a Bloom filter said "no" to in this process, for `get`, `get_many` and `db_hit`."""
+    bloom: tuple[BloomFigures, ...]
+    """The Bloom filters of the declared sources."""
     l1_entries: int
     """Values and absences in L1."""
     l1_bytes: int
@@ -343,6 +373,11 @@ class Stats:
 def health_from(told: Mapping[str, Any]) -> Health:
     """From what the engine tells as JSON."""
     return Health(ok=told["ok"], tiers=tuple(read(TierHealth, tier) for tier in told["tiers"]))
+
+
+def stats_from(told: Mapping[str, Any]) -> Stats:
+    """From what the engine tells as JSON."""
+    return read(Stats, {**told, "bloom": tuple(read(BloomFigures, filter) for filter in told["bloom"])})
 
 
 def report_from(told: Mapping[str, Any]) -> MigrationReport:

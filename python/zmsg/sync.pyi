@@ -111,6 +111,7 @@ class Zmsg:
         *,
         ttl: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt: ...
     def cache_and_periodic_store(
@@ -121,6 +122,7 @@ class Zmsg:
         *,
         ttl: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt: ...
     def cache_and_delay_store(
@@ -135,6 +137,7 @@ class Zmsg:
         coalesce: bool = False,
         task_timeout: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt: ...
     def del_delay_store(
@@ -147,6 +150,7 @@ class Zmsg:
         coalesce: bool = False,
         task_timeout: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt: ...
     def cancel_delayed(
@@ -162,10 +166,17 @@ class Zmsg:
     def drop_dead(self, id: int, *, timeout: Span | None = None) -> None: ...
     def delete(self, key: str, *, timeout: Span | None = None) -> None: ...
     def del_store(
-        self, key: str | None, task: Tasks, *, invalidates: Iterable[str] | None = None, timeout: Span | None = None
+        self,
+        key: str | None,
+        task: Tasks,
+        *,
+        invalidates: Iterable[str] | None = None,
+        bloom_keys: Iterable[str] | None = None,
+        timeout: Span | None = None,
     ) -> Receipt: ...
     def sql_exec(self, task: Tasks, *, timeout: Span | None = None) -> ExecResult: ...
     def query(self, task: Runnable, *, timeout: Span | None = None) -> list[Row]: ...
+    def db_hit(self, key: str, *, timeout: Span | None = None) -> bool: ...
     def source(
         self,
         pattern: str,
@@ -176,6 +187,8 @@ class Zmsg:
         stale_ttl: Span | None = None,
         soft_timeout: Span | None = None,
         refresh_ahead: float | None = None,
+        bloom: bool = False,
+        keys: Runnable | None = None,
     ) -> None: ...
     def load_dir(self, path: str | os.PathLike[str]) -> Migrations: ...
     def load(self, path: str | os.PathLike[str]) -> Migrations: ...

@@ -90,6 +90,46 @@ child_of(lambda: print(zm.closed))
     check(done, "grandchild True", "True [{'one': 1}]", "True")
 
 
+def test_a_forked_child_uses_the_queue_and_that_of_the_parent_goes_on(program: Program) -> None:
+    done = program(
+        FORK
+        + """
+zm = zmsg.sync.Zmsg.open()
+zm.sql_exec(sql("CREATE TABLE t (n serial PRIMARY KEY, what text NOT NULL)"))
+def add(what, **options):
+    return zm.cache_and_delay_store("k", None, sql("INSERT INTO t (what) VALUES (?)", what), **options)
+
+add("before", delay=0).done(timeout="10s")
+waiting = add("waiting", delay="500ms")
+
+def work():
+    # Behind what the parent had accepted, whoever runs that.
+    add("child", delay=0).done(timeout="10s")
+    try:
+        waiting.done()
+    except zmsg.ClosedError:
+        pass
+    left = add("left", delay="200ms")
+    zm.close()
+
+child_of(work)
+def opens():
+    other = zmsg.sync.Zmsg.open()
+    task = sql("INSERT INTO t (what) VALUES (?)", "opened")
+    other.cache_and_delay_store("k", None, task, delay=0).done(timeout="10s")
+    other.close()
+
+child_of(opens)
+waiting.done(timeout="10s")
+add("after", delay=0).done(timeout="10s")
+print([row["what"] for row in zm.query(sql("SELECT what FROM t ORDER BY n"))])
+print(zm.dead_letters())
+zm.close()
+"""
+    )
+    check(done, "['before', 'waiting', 'child', 'left', 'opened', 'after']", "[]")
+
+
 def test_a_child_of_asyncio_runs_its_own_loop(program: Program) -> None:
     done = program(
         FORK

@@ -1,5 +1,5 @@
 //! The core beside the raw crates, measured in one run. Prints a table and writes one JSON line per figure to the file
-//! named by the first argument; a second one, `memory`, `aggregate`, `queue` or the name of a verb, leaves out the rest.
+//! named by the first argument; a second one, `memory`, `aggregate`, `queue`, `coherence` or the name of a verb, leaves out the rest.
 //!
 //! Servers come from ZMSG_POSTGRES_DSN, ZMSG_REDIS_ADDR and ZMSG_QUEUE__ADDR; it works in a schema and a namespace of its own.
 
@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod aggregate;
+mod coherence;
 mod measure;
 mod memory;
 mod queue;
@@ -34,6 +35,9 @@ async fn run() -> Result<(), servers::Failure> {
     }
     if only.is_empty() || only == "queue" {
         queue::measure(&servers, &mut lines).await?;
+    }
+    if only.is_empty() || only == "coherence" {
+        coherence::measure(&servers, &mut lines).await?;
     }
     servers.measure(&only, &mut lines).await?;
     println!("{:<38} {:>10}  {:<34} {:>7}  {:>10}", "operation", "zmsg", "raw", "ratio", "target");

@@ -122,6 +122,17 @@ pub fn sync_pair(calls: u32, mut ours: impl FnMut(u32), mut peer: impl FnMut(u32
     (median(samples.0), median(samples.1))
 }
 
+/// Nanoseconds per call of an asynchronous batch, which does `calls` calls.
+pub async fn asynchronous<A: Future<Output = ()>>(calls: u32, mut work: impl FnMut() -> A) -> f64 {
+    let mut samples = Vec::new();
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        work().await;
+        samples.push(began.elapsed().as_nanos() as f64 / f64::from(calls));
+    }
+    median(samples)
+}
+
 /// Nanoseconds per call of two asynchronous batches in turn; a batch does `calls` calls.
 pub async fn async_pair<A: Future<Output = ()>, B: Future<Output = ()>>(
     calls: u32,

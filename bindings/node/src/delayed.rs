@@ -15,6 +15,7 @@ use crate::times::{delay, duration, ttl};
 pub struct Delay {
     pub ttl: Option<Either<f64, String>>,
     pub invalidates: Vec<String>,
+    pub bloom_keys: Vec<String>,
     pub delay: Option<Either<f64, String>>,
     pub op_id: Option<String>,
     pub coalesce: bool,
@@ -24,7 +25,11 @@ pub struct Delay {
 impl Delay {
     fn options(self) -> Result<DelayOptions> {
         Ok(DelayOptions {
-            write: WriteOptions { ttl: ttl(&self.ttl, "ttl")?, invalidates: self.invalidates },
+            write: WriteOptions {
+                ttl: ttl(&self.ttl, "ttl")?,
+                invalidates: self.invalidates,
+                bloom_keys: self.bloom_keys,
+            },
             delay: delay(&self.delay, "delay")?,
             op_id: self.op_id,
             coalesce: self.coalesce,

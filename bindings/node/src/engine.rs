@@ -144,6 +144,11 @@ pub fn get(engine: &External<Engine>, call: Call, key: String, required: bool) -
 }
 
 #[napi(catch_unwind)]
+pub fn db_hit(engine: &External<Engine>, call: Call, key: String) -> Result<()> {
+    engine.start(call, |zmsg| async move { zmsg.db_hit(&key).await.map(Reply::Bool) })
+}
+
+#[napi(catch_unwind)]
 pub fn get_many(engine: &External<Engine>, call: Call, keys: Vec<String>) -> Result<()> {
     engine.start(call, |zmsg| async move { zmsg.get_many(&keys).await.map(Reply::Many) })
 }
@@ -167,6 +172,7 @@ pub fn cache_only(engine: &External<Engine>, call: Call, key: String, data: Data
 }
 
 #[napi(catch_unwind)]
+#[allow(clippy::too_many_arguments, reason = "they are the verb's; napi makes a second function of it")]
 pub fn cache_and_store(
     engine: &External<Engine>,
     call: Call,
@@ -175,8 +181,9 @@ pub fn cache_and_store(
     tasks: &External<TaskList>,
     life: Time,
     invalidates: Vec<String>,
+    bloom_keys: Vec<String>,
 ) -> Result<()> {
-    let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates };
+    let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates, bloom_keys };
     let (data, tasks) = (data.map(bytes), tasks.all());
     engine.start(call, |zmsg| async move {
         zmsg.cache_and_store(key.as_deref(), data, tasks, options)
@@ -197,8 +204,9 @@ pub fn del_store(
     key: Option<String>,
     tasks: &External<TaskList>,
     invalidates: Vec<String>,
+    bloom_keys: Vec<String>,
 ) -> Result<()> {
-    let options = WriteOptions { invalidates, ..WriteOptions::default() };
+    let options = WriteOptions { invalidates, bloom_keys, ..WriteOptions::default() };
     let tasks = tasks.all();
     engine.start(call, |zmsg| async move {
         zmsg.del_store(key.as_deref(), tasks, options).await.map(|done| Reply::Receipt(done, texts(&zmsg)))
@@ -237,9 +245,12 @@ pub fn source(
     task: &External<TaskList>,
     life: Life,
     refresh_ahead: Option<f64>,
+    bloom: bool,
+    keys: Option<&External<TaskList>>,
 ) -> Result<()> {
     let LoadOptions { ttl, absent_ttl, stale_ttl, soft_timeout } = life.options()?;
-    let options = SourceOptions { ttl, absent_ttl, stale_ttl, refresh_ahead, soft_timeout };
+    let keys = keys.map(|keys| keys.one("keys")).transpose()?;
+    let options = SourceOptions { ttl, absent_ttl, stale_ttl, refresh_ahead, soft_timeout, bloom, keys };
     engine.zmsg.source(&pattern, task.one("source")?, options).map_err(to_js)
 }
 

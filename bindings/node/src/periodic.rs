@@ -38,6 +38,7 @@ pub fn periodic_now(
 }
 
 #[napi(catch_unwind)]
+#[allow(clippy::too_many_arguments, reason = "they are the verb's; napi makes a second function of it")]
 pub fn cache_and_periodic_store(
     engine: &External<Engine>,
     call: Call,
@@ -46,8 +47,9 @@ pub fn cache_and_periodic_store(
     tasks: &External<TaskList>,
     life: Time,
     invalidates: Vec<String>,
+    bloom_keys: Vec<String>,
 ) -> Result<()> {
-    let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates };
+    let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates, bloom_keys };
     let (data, tasks) = (data.map(bytes), tasks.all());
     engine.start(call, |zmsg| async move {
         zmsg.cache_and_periodic_store(key.as_deref(), data, tasks, options).await.map(Reply::Accepted)

@@ -37,6 +37,8 @@ pub enum Reply {
     Receipt(Receipt, Texts),
     /// A write that is applied later.
     Accepted(Receipt),
+    /// Yes or no.
+    Bool(bool),
     /// One of a few words.
     Word(&'static str),
     /// One value, or its absence.
@@ -78,6 +80,7 @@ impl Reply {
             Reply::Value(Some(value), texts) => into.set(index, single(env, &value, texts)?),
             Reply::Letters(letters) => into.set(index, letters_of(env, &letters)?),
             Reply::Json(text) => into.set(index, text),
+            Reply::Bool(answer) => into.set(index, answer),
             Reply::Word(word) => into.set(index, word),
             Reply::Exec(result, texts) => {
                 let mut object = Object::new(env)?;

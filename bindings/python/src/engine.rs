@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBool, PyBytes, PyDict};
 use serde::Serialize;
 use zmsg_core::engine::{self as core, Zmsg};
 use zmsg_core::error::{Error, Result};
@@ -142,6 +142,18 @@ impl Engine {
         self.call(py, port, timeout, call, loading::begun)
     }
 
+    #[pyo3(signature = (key, timeout, port))]
+    fn db_hit(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let key = key.0.to_owned();
+        self.call(py, port, timeout, |engine| async move { engine.db_hit(&key).await }, boolean)
+    }
+
     #[pyo3(signature = (keys, timeout, port))]
     fn get_many(
         &self,
@@ -178,7 +190,7 @@ impl Engine {
     ) -> PyResult<Object> {
         let nothing = || Error::task("cache_only needs data; None would leave the cache as it is");
         let (key, data) = (key.0.to_owned(), to_data(data)?.ok_or_else(nothing).or_raise(py)?);
-        let options = write_options(ttl.as_ref(), None)?;
+        let options = write_options(ttl.as_ref(), None, None)?;
         self.call(
             py,
             port,
@@ -188,7 +200,7 @@ impl Engine {
         )
     }
 
-    #[pyo3(signature = (key, data, task, ttl, invalidates, timeout, port))]
+    #[pyo3(signature = (key, data, task, ttl, invalidates, bloom_keys, timeout, port))]
     #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
     fn cache_and_store(
         &self,
@@ -198,24 +210,26 @@ impl Engine {
         task: &Bound<'_, PyAny>,
         ttl: Option<Bound<'_, PyAny>>,
         invalidates: Option<Bound<'_, PyAny>>,
+        bloom_keys: Option<Bound<'_, PyAny>>,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
         let (key, data, tasks) = (key.map(|key| key.0.to_owned()), to_data(data)?, tasks_of(task)?);
-        let options = write_options(ttl.as_ref(), invalidates.as_ref())?;
+        let options = write_options(ttl.as_ref(), invalidates.as_ref(), bloom_keys.as_ref())?;
         let call =
             |engine: Zmsg| async move { engine.cache_and_store(key.as_deref(), data, tasks, options).await };
         self.call(py, port, timeout, call, receipt)
     }
 
     /// Accepts tasks for the next flush if that needs no waiting: a receipt, or `None` if it does.
-    #[pyo3(signature = (key, task, invalidates))]
+    #[pyo3(signature = (key, task, invalidates, bloom_keys))]
     fn periodic_now(
         &self,
         py: Python<'_>,
         key: Option<Key<'_>>,
         task: &Bound<'_, PyAny>,
         invalidates: Option<&Bound<'_, PyAny>>,
+        bloom_keys: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<Receipt>> {
         let (list, one);
         let tasks = match list_of(task)? {
@@ -228,7 +242,7 @@ impl Engine {
                 std::slice::from_ref(&one)
             }
         };
-        let options = write_options(None, invalidates)?;
+        let options = write_options(None, invalidates, bloom_keys)?;
         let key = key.map(|key| key.0);
         let accepted = self.0.look(py, |engine| match engine.opened() {
             Some(engine) => caught(|| engine.periodic_now(key, tasks, &options)),
@@ -237,7 +251,7 @@ impl Engine {
         Ok(accepted.or_raise(py)?.map(Receipt::new))
     }
 
-    #[pyo3(signature = (key, data, task, ttl, invalidates, timeout, port))]
+    #[pyo3(signature = (key, data, task, ttl, invalidates, bloom_keys, timeout, port))]
     #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
     fn cache_and_periodic_store(
         &self,
@@ -247,11 +261,12 @@ impl Engine {
         task: &Bound<'_, PyAny>,
         ttl: Option<Bound<'_, PyAny>>,
         invalidates: Option<Bound<'_, PyAny>>,
+        bloom_keys: Option<Bound<'_, PyAny>>,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
         let (key, data, tasks) = (key.map(|key| key.0.to_owned()), to_data(data)?, tasks_of(task)?);
-        let options = write_options(ttl.as_ref(), invalidates.as_ref())?;
+        let options = write_options(ttl.as_ref(), invalidates.as_ref(), bloom_keys.as_ref())?;
         let call = |engine: Zmsg| async move {
             engine.cache_and_periodic_store(key.as_deref(), data, tasks, options).await
         };
@@ -414,18 +429,19 @@ impl Engine {
         self.call(py, port, timeout, |engine| async move { engine.del(&key).await }, none)
     }
 
-    #[pyo3(signature = (key, task, invalidates, timeout, port))]
+    #[pyo3(signature = (key, task, invalidates, bloom_keys, timeout, port))]
     fn del_store(
         &self,
         py: Python<'_>,
         key: Option<Key<'_>>,
         task: &Bound<'_, PyAny>,
         invalidates: Option<Bound<'_, PyAny>>,
+        bloom_keys: Option<Bound<'_, PyAny>>,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
         let (key, tasks) = (key.map(|key| key.0.to_owned()), tasks_of(task)?);
-        let options = write_options(None, invalidates.as_ref())?;
+        let options = write_options(None, invalidates.as_ref(), bloom_keys.as_ref())?;
         let call = |engine: Zmsg| async move { engine.del_store(key.as_deref(), tasks, options).await };
         self.call(py, port, timeout, call, receipt)
     }
@@ -482,7 +498,8 @@ impl Engine {
         })
     }
 
-    #[pyo3(signature = (pattern, task, life, refresh_ahead))]
+    #[pyo3(signature = (pattern, task, life, refresh_ahead, bloom, keys))]
+    #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
     fn source(
         &self,
         py: Python<'_>,
@@ -490,8 +507,11 @@ impl Engine {
         task: &Bound<'_, PyAny>,
         life: Life<'_>,
         refresh_ahead: Option<Bound<'_, PyAny>>,
+        bloom: bool,
+        keys: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let (task, options) = (task_of(task)?, source_options(&life, refresh_ahead.as_ref())?);
+        let options = source_options(&life, refresh_ahead.as_ref(), bloom, keys.as_ref())?;
+        let task = task_of(task)?;
         let engine = self.0.current(py)?;
         guarded(py, || engine.declare(pattern.0, task, options))
     }
@@ -559,6 +579,10 @@ impl Migrations {
 
 fn none(py: Python<'_>, _nothing: ()) -> PyResult<Object> {
     Ok(py.None())
+}
+
+fn boolean(py: Python<'_>, value: bool) -> PyResult<Object> {
+    Ok(PyBool::new(py, value).to_owned().into_any().unbind())
 }
 
 fn optional_bytes(py: Python<'_>, value: Option<Bytes>) -> PyResult<Object> {

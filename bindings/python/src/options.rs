@@ -125,14 +125,17 @@ fn argument_of<'a>(object: &'a Bound<'_, PyAny>, option: &str) -> PyResult<TimeA
 pub(crate) fn write_options(
     ttl: Option<&Bound<'_, PyAny>>,
     invalidates: Option<&Bound<'_, PyAny>>,
+    bloom_keys: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<WriteOptions> {
     let invalidates = invalidates.map(keys_of).transpose()?.unwrap_or_default();
-    Ok(WriteOptions { ttl: ttl_of(ttl)?, invalidates })
+    let bloom_keys = bloom_keys.map(keys_of).transpose()?.unwrap_or_default();
+    Ok(WriteOptions { ttl: ttl_of(ttl)?, invalidates, bloom_keys })
 }
 
-/// The options of a delayed write as the verbs hand them over: `ttl`, `invalidates`, `delay`, `op_id`, `coalesce`,
-/// `task_timeout`.
+/// The options of a delayed write as the verbs hand them over: `ttl`, `invalidates`, `bloom_keys`, `delay`, `op_id`,
+/// `coalesce`, `task_timeout`.
 pub(crate) type Delay<'py> = (
+    Option<Bound<'py, PyAny>>,
     Option<Bound<'py, PyAny>>,
     Option<Bound<'py, PyAny>>,
     Option<Bound<'py, PyAny>>,
@@ -143,7 +146,7 @@ pub(crate) type Delay<'py> = (
 
 /// The options of a delayed write.
 pub(crate) fn delay_options(given: &Delay<'_>) -> PyResult<DelayOptions> {
-    let (ttl, invalidates, delay, op_id, coalesce, task_timeout) = given;
+    let (ttl, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout) = given;
     let py = coalesce.py();
     let delay = delay.as_ref().map(|object| delay_of(object, "delay"));
     let op_id = op_id.as_ref().map(|object| Ok::<_, PyErr>(text_of(object, "op_id")?.to_owned()));
@@ -152,7 +155,7 @@ pub(crate) fn delay_options(given: &Delay<'_>) -> PyResult<DelayOptions> {
         return Err(task_error(py, format!("coalesce must be a bool, not {name}")));
     };
     Ok(DelayOptions {
-        write: write_options(ttl.as_ref(), invalidates.as_ref())?,
+        write: write_options(ttl.as_ref(), invalidates.as_ref(), bloom_keys.as_ref())?,
         delay: delay.transpose()?,
         op_id: op_id.transpose()?,
         coalesce,
@@ -164,10 +167,13 @@ pub(crate) fn delay_options(given: &Delay<'_>) -> PyResult<DelayOptions> {
 pub(crate) fn source_options(
     life: &Life<'_>,
     refresh_ahead: Option<&Bound<'_, PyAny>>,
+    bloom: bool,
+    keys: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<SourceOptions> {
     let LoadOptions { ttl, absent_ttl, stale_ttl, soft_timeout } = load_options(life)?;
     let refresh_ahead = refresh_ahead.map(|object| fraction_of(object, "refresh_ahead")).transpose()?;
-    Ok(SourceOptions { ttl, absent_ttl, stale_ttl, refresh_ahead, soft_timeout })
+    let keys = keys.map(task_of).transpose()?;
+    Ok(SourceOptions { ttl, absent_ttl, stale_ttl, refresh_ahead, soft_timeout, bloom, keys })
 }
 
 /// How long what is loaded lives, as the verbs hand it over: `ttl`, `absent_ttl`, `stale_ttl`, `soft_timeout`.

@@ -49,8 +49,14 @@ pub const CRASH_POINTS: &[CrashPoint] = &[
     point("queue.before_enqueue", "a delayed write was accepted by its verb and Redis does not know it"),
     point("queue.after_enqueue", "Redis has a delayed write and its caller was not told"),
     point("queue.after_claim", "delayed writes are leased and none of them has begun"),
+    point("queue.after_begin", "Redis knows that delayed writes are begun and their transaction is not"),
     point("queue.after_effect", "the statements of delayed writes were sent and their COMMIT was not"),
     point("queue.after_commit", "delayed writes are committed and nobody knows yet"),
+    point("bloom.before_publish", "a new generation of a filter is in Redis and nobody knows it"),
+    point("bloom.after_publish", "writers add to a generation that has nothing of the rows before"),
+    point("bloom.mid_scan", "a page of the keys of a family was read and nothing of it is in Redis"),
+    point("bloom.after_merge", "a generation has every key and does not answer yet"),
+    point("bloom.after_flip", "a generation answers and the one before is still in Redis"),
     point("queue.before_ack", "the caches know of committed delayed writes and the queue does not"),
 ];
 

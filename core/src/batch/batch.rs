@@ -64,6 +64,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// The keys that it changes.
+    pub(super) fn keys_changed(&self) -> Vec<Arc<str>> {
+        self.keys.keys().cloned().collect()
+    }
+
     pub(super) fn new(number: u64, lo: u64) -> Batch {
         Batch {
             number,

@@ -21,7 +21,7 @@ const INSERT_BYTES: usize = 1 << 20;
 
 /// Some thousands at a time, in the order of their ids.
 const OF_STREAM: &str = "SELECT id, op_id, sqlstate, message FROM zmsg_dead \
-     WHERE id > ? AND starts_with(op_id, ?) ORDER BY id LIMIT 5000";
+     WHERE id > ? AND path = 'batch' AND starts_with(op_id, ?) ORDER BY id LIMIT 5000";
 
 /// Names an operation in receipts, logs and dead letters.
 pub(crate) fn op_id(stream: Stream, sequence: u64) -> String {

@@ -203,7 +203,8 @@ impl Shared {
         deadline: Deadline,
     ) -> Result<Applied, Trouble> {
         let gives_up = self.stuck.gives_up(stream, batch.lo, self.clock.mono_ms());
-        let flight = Flight { store: &*self.store, stream, batch, gives_up, deadline };
+        let (hooks, keys) = (&*self.hooks, &batch.keys_changed());
+        let flight = Flight { store: &*self.store, stream, batch, hooks, keys, gives_up, deadline };
         let flown = flush::flush(flight, &self.tables, log).await;
         match &flown {
             Err(Trouble::Again(error)) => self.stuck.failed(stream, batch.lo, error, self.clock.mono_ms()),
@@ -245,8 +246,7 @@ impl Shared {
 
     /// Drops what a batch changed from the caches, unless they hold what was accepted last.
     pub(super) async fn tell_caches(&self, batch: &Batch, version: u64) {
-        let keys = batch.keys.keys().cloned().collect();
-        self.hooks.committed(keys, version).await;
+        self.hooks.committed(batch.keys_changed(), version).await;
     }
 
     /// For each key the digest of the value that came with the last operation that is not settled yet.

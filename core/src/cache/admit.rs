@@ -114,8 +114,8 @@ impl Caches {
             tokio::time::sleep(self.lease_wait / 2).await;
             let Some(l2) = &self.l2 else { continue };
             let deadline = Deadline::after(self.lease_wait / 2);
-            let held = misses.iter().filter_map(|(key, miss)| match &miss.permit {
-                Permit::Lease(lease) => Some(l2.hold(key, lease, self.lease_wait, deadline)),
+            let held = misses.iter().filter_map(|(_, miss)| match &miss.permit {
+                Permit::Lease(lease) => Some(l2.hold(lease, self.lease_wait, deadline)),
                 _ => None,
             });
             if let Some(error) = join_all(held).await.into_iter().find_map(Result::err) {
@@ -125,9 +125,9 @@ impl Caches {
     }
 
     /// A load failed: whoever waits may be the next one to ask.
-    pub(crate) async fn give_up(&self, key: &Arc<str>, miss: &Miss, deadline: Deadline) {
+    pub(crate) async fn give_up(&self, _key: &Arc<str>, miss: &Miss, deadline: Deadline) {
         if let (Some(l2), Permit::Lease(lease)) = (&self.l2, &miss.permit)
-            && let Err(error) = l2.hold(key, lease, Duration::ZERO, deadline).await
+            && let Err(error) = l2.hold(lease, Duration::ZERO, deadline).await
         {
             log::debug!("a lease could not be given back: {error}");
         }
@@ -151,7 +151,7 @@ impl Caches {
         };
         let keeps = match (&self.l2, &miss.permit) {
             (Some(l2), Permit::Lease(lease)) => {
-                let filled = l2.fill(key, lease, data.clone(), life, deadline).await;
+                let filled = l2.fill(lease, data.clone(), life, deadline).await;
                 // What Redis does not take stays in this process, which still hears of changes for as long as it reads L1.
                 filled.inspect_err(|error| self.note_failure(error)).unwrap_or(true)
             }

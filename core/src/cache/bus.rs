@@ -26,21 +26,22 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::base::backoff::Backoff;
 use crate::base::service::StopSignal;
 use crate::base::{Clock, Deadline, random};
+use crate::cache::generation::Generation;
 use crate::cache::l1::L1;
 use crate::cache::loader::Loader;
 use crate::cache::trust::Trust;
 use crate::error::{Error, ErrorKind, Result};
-use crate::redis::{Redis, Subscription};
+use crate::redis::{Redis, Server, Subscription};
 use crate::telemetry::{Counters, Histogram};
 
 const CHANGE: u8 = 1;
@@ -100,7 +101,10 @@ pub(crate) struct Bus {
     connect_timeout: Duration,
     pub(super) lag: Histogram,
     before: OnceLock<BeforeListening>,
-    listening: AtomicBool,
+    generation: Arc<Generation>,
+    /// The number of the connection to Redis whose server is known to be up to date; 0 while this process does not listen.
+    valid: AtomicU64,
+    server: watch::Receiver<Server>,
     /// The database is known, or trust has come.
     moved: Notify,
     failure: Mutex<Option<Error>>,
@@ -114,6 +118,7 @@ pub(crate) type BeforeListening =
 pub(crate) struct BusParts {
     pub(crate) redis: Redis,
     pub(crate) address: Arc<Address>,
+    pub(crate) generation: Arc<Generation>,
     pub(crate) l1: L1,
     pub(crate) loader: Loader,
     pub(crate) trust: Arc<Trust>,
@@ -126,7 +131,19 @@ pub(crate) struct BusParts {
 impl Bus {
     /// Deaf.
     pub(crate) fn new(parts: BusParts) -> Bus {
-        let BusParts { redis, address, l1, loader, trust, clock, counters, bound, connect_timeout } = parts;
+        let BusParts {
+            redis,
+            address,
+            generation,
+            l1,
+            loader,
+            trust,
+            clock,
+            counters,
+            bound,
+            connect_timeout,
+        } = parts;
+        let server = redis.server();
         Bus {
             redis,
             address,
@@ -139,7 +156,9 @@ impl Bus {
             connect_timeout,
             lag: Histogram::default(),
             before: OnceLock::new(),
-            listening: AtomicBool::new(false),
+            valid: AtomicU64::new(0),
+            server,
+            generation,
             moved: Notify::new(),
             failure: Mutex::new(None),
         }
@@ -154,15 +173,16 @@ impl Bus {
         let _ = self.before.set(hook);
     }
 
-    /// Whether this process hears the others.
+    /// Whether this process hears the others, and talks to the server that it heard of.
     pub(crate) fn is_heard(&self) -> bool {
-        self.listening.load(Ordering::Acquire) && self.trust.holds(self.clock.mono_ms())
+        let valid = self.valid.load(Ordering::Acquire);
+        valid != 0 && valid == self.server.borrow().number && self.trust.holds(self.clock.mono_ms())
     }
 
     #[cfg(test)]
     pub(crate) fn trust_forever(&self) {
         self.trust.forever();
-        self.listening.store(true, Ordering::Release);
+        self.valid.store(self.server.borrow().number.max(1), Ordering::Release);
     }
 
     /// Waits for trust.
@@ -195,7 +215,7 @@ impl Bus {
                 ended = self.session(&mut backoff) => ended,
             };
             // Nothing is heard any more. L1 goes on until the bound has passed; Redis may be another one when it is back.
-            self.listening.store(false, Ordering::Release);
+            self.valid.store(0, Ordering::Release);
             log::debug!("the bus of invalidations was lost: {ended}");
             *self.failure.lock() = Some(ended);
             tokio::select! {
@@ -224,19 +244,35 @@ impl Bus {
         // to it before anybody reads there.
         self.loader.forget_all();
         self.l1.clear();
-        if let Some(before) = self.before.get()
-            && let Err(error) = before(Deadline::after(self.connect_timeout)).await
-        {
+        if let Err(error) = self.validate().await {
             return error;
         }
-        self.listening.store(true, Ordering::Release);
         let error = self.listen(channel, &mut heard, backoff).await;
         self.counters.bus_losses.inc();
         error
     }
 
+    /// Sees to it that what is read on the connection to Redis is what every process was told: of a server that was
+    /// restarted or replaced nothing is, and of one that was away not before it heard what it has missed.
+    async fn validate(&self) -> Result<()> {
+        let deadline = Deadline::after(self.connect_timeout);
+        loop {
+            self.redis.ping(deadline).await?;
+            let number = self.server.borrow().number;
+            self.generation.renew(deadline).await?;
+            if let Some(before) = self.before.get() {
+                before(deadline).await?;
+            }
+            if self.server.borrow().number == number {
+                self.valid.store(number, Ordering::Release);
+                self.moved.notify_waiters();
+                return Ok(());
+            }
+        }
+    }
+
     async fn listen(&self, channel: &str, heard: &mut Subscription, backoff: &mut Backoff) -> Error {
-        let mut beats = Beats::default();
+        let (mut beats, mut server) = (Beats::default(), self.server.clone());
         let mut sending = None;
         let pause = self.bound / BEATS;
         let mut next_beat = tokio::time::interval(pause);
@@ -267,6 +303,14 @@ impl Bus {
                     let message = self.address.message(BEAT, &beats.next(&self.clock));
                     let within = Deadline::after(self.bound);
                     sending = Some(Box::pin(async move { self.redis.publish(channel, &message, within).await }));
+                }
+                changed = server.changed() => {
+                    if changed.is_err() {
+                        return away("the engine is gone");
+                    }
+                    if let Err(error) = self.validate().await {
+                        return error;
+                    }
                 }
                 sent = async { match &mut sending { Some(sending) => sending.await, None => Ok(()) } },
                     if sending.is_some() =>

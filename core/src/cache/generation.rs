@@ -4,14 +4,17 @@
 //! versions count from somewhere else, are misses. Until it is known which database this is, L2 is as if it were away.
 //! The generation is read with the first command and again, beside a read or before a write,
 //! once it is a second old: that tells of a new one within about a second, and keeps a Redis that evicts the least recently used
-//! from evicting just this key. If it is gone all the same, what this process knew is put back.
+//! from evicting just this key. If it is gone, or was made by another run of the server, it is a new one: what a server holds
+//! that was emptied, restarted or replaced may be older than what others have been told.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::watch;
+
 use crate::base::{Clock, Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
-use crate::redis::{Redis, SetOptions};
+use crate::redis::{Redis, Script, Server};
 
 const RENEW_AFTER_MS: u64 = 1_000;
 
@@ -25,13 +28,16 @@ pub(super) struct Generation {
     /// 0 while it is not known.
     known: AtomicU64,
     asked_ms: AtomicU64,
+    script: Script,
+    server: watch::Receiver<Server>,
 }
 
 impl Generation {
     /// Not known yet; it will lie under `prefix` and the name of the database.
     pub(super) fn new(redis: Redis, clock: Clock, prefix: String) -> Generation {
         let (known, asked_ms) = (AtomicU64::new(0), AtomicU64::new(0));
-        Generation { redis, clock, prefix, key: OnceLock::new(), known, asked_ms }
+        let (script, server) = (Script::new(include_str!("scripts/generation.lua")), redis.server());
+        Generation { redis, clock, prefix, key: OnceLock::new(), known, asked_ms, script, server }
     }
 
     /// Says which database the entries belong to; the first answer holds.
@@ -80,33 +86,22 @@ impl Generation {
     /// Asks again.
     pub(super) async fn renew(&self, deadline: Deadline) -> Result<u64> {
         self.asked_ms.store(self.clock.mono_ms(), Ordering::Relaxed);
-        let current = match self.read(deadline).await? {
-            Some(current) => current,
-            None => self.publish(deadline).await?,
+        let new = random::word().max(1).to_string();
+        let mut server = self.server.borrow().clone();
+        let number = loop {
+            let args = [server.run.as_bytes(), new.as_bytes()];
+            let number = self.redis.eval_bytes(&self.script, &[self.key()?], &args, deadline).await?;
+            // Asked on a connection that was made just now, it was asked for the run before.
+            let asked = std::mem::replace(&mut server, self.server.borrow().clone());
+            if asked.number == server.number {
+                break number;
+            }
         };
-        self.known.store(current, Ordering::Release);
-        Ok(current)
-    }
-
-    async fn read(&self, deadline: Deadline) -> Result<Option<u64>> {
-        let text = self.redis.get(self.key()?, deadline).await?;
-        Ok(text.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok()).filter(|&number| number != 0))
-    }
-
-    /// Publishes one, unless another process was faster: then that one holds.
-    async fn publish(&self, deadline: Deadline) -> Result<u64> {
-        let mine = Some(self.known()).filter(|&known| known != 0).unwrap_or_else(|| random::word().max(1));
-        let text = mine.to_string();
-        let mut options = SetOptions { px: None, only_new: true };
-        if self.redis.set(self.key()?, text.as_bytes(), options, deadline).await? {
-            return Ok(mine);
+        let number = std::str::from_utf8(&number).ok().and_then(|it| it.parse().ok()).unwrap_or(0);
+        if number == 0 {
+            return Err(Error::new(ErrorKind::Cache, "Redis holds a generation that is no number"));
         }
-        if let Some(theirs) = self.read(deadline).await? {
-            return Ok(theirs);
-        }
-        // Something else lies there.
-        options.only_new = false;
-        self.redis.set(self.key()?, text.as_bytes(), options, deadline).await?;
-        Ok(mine)
+        self.known.store(number, Ordering::Release);
+        Ok(number)
     }
 }

@@ -159,7 +159,7 @@ fn marked_until(behind: &[u8]) -> Option<u64> {
 }
 
 /// FNV-1a, 64 bits. Source: Fowler, Noll, Vo, "FNV hash", RFC 9923.
-fn checksum(bytes: &[u8]) -> u64 {
+pub(in crate::cache) fn checksum(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))

@@ -72,7 +72,7 @@ pub(crate) struct L2 {
     redis: Redis,
     clock: RedisClock,
     keys: Keyspace,
-    generation: Generation,
+    generation: Arc<Generation>,
     scripts: Scripts,
     address: Arc<Address>,
     left_alone: Arc<LeftAlone>,
@@ -84,12 +84,16 @@ impl L2 {
     pub(crate) fn new(
         redis: Redis,
         namespace: &str,
-        (address, left_alone, clock, counters): (Arc<Address>, Arc<LeftAlone>, Clock, Arc<Counters>),
+        address: Arc<Address>,
+        generation: Arc<Generation>,
+        left_alone: Arc<LeftAlone>,
+        clock: Clock,
+        counters: Arc<Counters>,
     ) -> L2 {
         let keys = Keyspace::new(namespace);
         L2 {
-            clock: RedisClock::new(redis.clone(), clock.clone()),
-            generation: Generation::new(redis.clone(), clock, keys.engine("generation")),
+            clock: RedisClock::new(redis.clone(), clock),
+            generation,
             scripts: Scripts::new(),
             address,
             left_alone,
@@ -159,7 +163,6 @@ impl L2 {
     /// Sets what a source gave, if the lease lived all the time; says whether it did.
     pub(crate) async fn fill(
         &self,
-        key: &str,
         lease: &Lease,
         data: Option<Bytes>,
         life: Life,
@@ -167,19 +170,13 @@ impl L2 {
     ) -> Result<bool> {
         let content = data.map_or(Content::Absent, Content::Value);
         let (entry, px) = self.entry(content, life, 0, deadline).await?;
-        self.run(&self.scripts.fill, key, &lease.full, &[&lease.record, &entry, &px], deadline).await
+        self.run_quietly(&self.scripts.fill, &lease.full, &[&lease.record, &entry, &px], deadline).await
     }
 
     /// Keeps a lease for `life` from now on; no life gives it back. Says whether it was still there.
-    pub(crate) async fn hold(
-        &self,
-        key: &str,
-        lease: &Lease,
-        life: Duration,
-        deadline: Deadline,
-    ) -> Result<bool> {
+    pub(crate) async fn hold(&self, lease: &Lease, life: Duration, deadline: Deadline) -> Result<bool> {
         let life = life.as_millis().to_string();
-        self.run(&self.scripts.hold, key, &lease.full, &[&lease.record, life.as_bytes()], deadline).await
+        self.run_quietly(&self.scripts.hold, &lease.full, &[&lease.record, life.as_bytes()], deadline).await
     }
 
     /// A writer begins: it counts as gone after `life`.
@@ -265,7 +262,19 @@ impl L2 {
         self.redis.ping(deadline).await
     }
 
-    /// Runs a script about one key whose answer is whether.
+    /// Runs a script about one key that tells nobody, whose answer is whether.
+    async fn run_quietly(
+        &self,
+        script: &Script,
+        full: &str,
+        args: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let args: Vec<&[u8]> = [&b""[..], b""].into_iter().chain(args.iter().copied()).collect();
+        Ok(self.redis.eval_int(script, &[full], &args, deadline).await? > 0)
+    }
+
+    /// Runs a script about one key that tells the other processes of it, whose answer is whether.
     async fn run(
         &self,
         script: &Script,
@@ -275,6 +284,7 @@ impl L2 {
         deadline: Deadline,
     ) -> Result<bool> {
         let (channel, message) = (self.address.channel()?, self.address.change_of(key));
+        self.counters.invalidations_sent.inc();
         let args: Vec<&[u8]> =
             [channel.as_bytes(), &message].into_iter().chain(args.iter().copied()).collect();
         self.left_alone.enter(Use::Change)?;

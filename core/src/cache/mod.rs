@@ -29,6 +29,7 @@
 
 mod admit;
 mod answer;
+mod bloom;
 mod bus;
 mod epochs;
 mod fence;
@@ -49,6 +50,8 @@ mod stale;
 mod tests;
 mod trust;
 
+pub use bloom::BloomFigures;
+pub(crate) use bloom::{Filters, Wanted};
 pub(crate) use epochs::Epoch;
 pub(crate) use fence::Fence;
 pub(crate) use l1::L1Stats;
@@ -71,6 +74,7 @@ use crate::cache::admit::Permit;
 use crate::cache::answer::{Answer, Found};
 use crate::cache::bus::{Address, BeforeListening, Bus, BusParts};
 use crate::cache::epochs::Epochs;
+use crate::cache::generation::Generation;
 use crate::cache::l1::L1;
 use crate::cache::l2::L2;
 pub(crate) use crate::cache::l2::Stays;
@@ -162,10 +166,14 @@ impl Caches {
             L1::new(settings.l1_max_cost, epochs.clone(), trust.clone(), clock.clone(), counters.clone());
         let loader = Loader::new(counters.clone());
         let address = Arc::new(Address::new(Keyspace::new(&settings.namespace).engine("bus")));
-        let bus = redis.clone().map(|redis| {
-            Arc::new(Bus::new(BusParts {
-                redis,
+        let space = Keyspace::new(&settings.namespace).engine("generation");
+        let left_alone = Arc::new(LeftAlone::new(breaker, counters.clone()));
+        let of_redis = |redis| {
+            let generation = Arc::new(Generation::new(Redis::clone(&redis), clock.clone(), space));
+            let bus = Arc::new(Bus::new(BusParts {
+                redis: redis.clone(),
                 address: address.clone(),
+                generation: generation.clone(),
                 l1: l1.clone(),
                 loader: loader.clone(),
                 trust,
@@ -173,13 +181,13 @@ impl Caches {
                 counters: counters.clone(),
                 bound: settings.coherence_bound,
                 connect_timeout: settings.connect_timeout,
-            }))
-        });
-        let left_alone = Arc::new(LeftAlone::new(breaker, counters.clone()));
-        let l2 = redis.map(|redis| {
-            let parts = (address, left_alone.clone(), clock.clone(), counters.clone());
-            L2::new(redis, &settings.namespace, parts)
-        });
+            }));
+            let (left_alone, clock, counters) = (left_alone.clone(), clock.clone(), counters.clone());
+            let address = address.clone();
+            let l2 = L2::new(redis, &settings.namespace, address, generation, left_alone, clock, counters);
+            (l2, bus)
+        };
+        let (l2, bus) = redis.map(of_redis).unzip();
         Caches {
             l1,
             l2,

@@ -8,7 +8,7 @@
 //! Of the patterns that fit a key, the one with the longest literal prefix counts, then the one with more literal text.
 //! Two patterns that fit the same keys for their shape are refused when the second is declared.
 
-mod pattern;
+pub(super) mod pattern;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +44,8 @@ pub(crate) struct Source {
     task: Task,
     /// How long its results are kept.
     pub(crate) life: SourceLife,
+    /// Whether its family has a Bloom filter.
+    pub(crate) bloom: bool,
     told_oversized: AtomicBool,
 }
 
@@ -91,12 +93,12 @@ impl SourceTable {
     /// # Errors
     /// `Task` for a pattern that is none, for one that another has already, and for a task whose open placeholders are
     /// not as many as the pattern's parts.
-    pub(crate) fn declare(&self, pattern: &str, task: Task, life: SourceLife) -> Result<()> {
+    pub(crate) fn declare(&self, pattern: &str, task: Task, life: SourceLife, bloom: bool) -> Result<()> {
         let open = task.open_placeholders();
-        self.add(pattern, task, open, life)
+        self.add(pattern, task, open, life, bloom)
     }
 
-    fn add(&self, pattern: &str, task: Task, open: usize, life: SourceLife) -> Result<()> {
+    fn add(&self, pattern: &str, task: Task, open: usize, life: SourceLife, bloom: bool) -> Result<()> {
         let pattern = Pattern::parse(pattern)?;
         let parts = pattern.arguments();
         if parts != open {
@@ -114,7 +116,7 @@ impl SourceTable {
             )));
         }
         let mut all: Vec<_> = table.iter().cloned().collect();
-        all.push(Arc::new(Source { pattern, task, life, told_oversized: AtomicBool::new(false) }));
+        all.push(Arc::new(Source { pattern, task, life, bloom, told_oversized: AtomicBool::new(false) }));
         all.sort_by_key(|source| std::cmp::Reverse(source.pattern.rank()));
         *table = all.into();
         Ok(())
@@ -156,7 +158,13 @@ mod tests {
     }
 
     fn add(table: &SourceTable, pattern: &str, text: &str) -> Result<()> {
-        table.add(pattern, sql("SELECT 1", &[]).unwrap(), text.matches('?').count(), SourceLife::default())
+        table.add(
+            pattern,
+            sql("SELECT 1", &[]).unwrap(),
+            text.matches('?').count(),
+            SourceLife::default(),
+            false,
+        )
     }
 
     fn found(table: &SourceTable, key: &str) -> String {
@@ -202,7 +210,7 @@ mod tests {
         }
         let error = add(&table, "x:{a}:{b}", "SELECT ?").unwrap_err();
         assert!(error.to_string().contains("gives 2 value(s), the task has 1 open"), "{error}");
-        table.declare("site", sql("SELECT 1", &[]).unwrap(), SourceLife::default()).unwrap();
+        table.declare("site", sql("SELECT 1", &[]).unwrap(), SourceLife::default(), false).unwrap();
         assert_eq!(found(&table, "site"), "site 0");
     }
 }

@@ -135,6 +135,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("redis_timeout", Form::Duration(1, 10 * MINUTE), "", "1s", "Time of one Redis command before the cache counts as away and the read goes to the database."),
     setting("pool_size", Form::Integer(1, 10_000), "connections", "10", "PostgreSQL connections of this process; further calls wait for one."),
     setting("source_concurrency", Form::Integer(1, 100_000), "queries", "32", "Source queries in flight at once; further misses wait, so that a cold cache cannot flood the database."),
+    setting("bloom_capacity", Form::Integer(1, 100_000_000), "keys", "1000000", "Keys that a Bloom filter is first made for; a fuller one is built anew for twice as many."),
+    setting("bloom_error_rate", Form::Fraction(0.5), "", "0.01", "Of the keys that do not exist, the part that a Bloom filter lets through to the database, at least 0.000001; a tenth of it costs half as many bits again."),
     setting("start_degraded", Form::Switch, "", "false", "Whether open succeeds although a server is away."),
     setting("auto_migrate", Form::Switch, "", "true", "Whether the engine's own tables are created and migrated at open."),
     setting("id_grant", Form::Duration(1_000, DAY), "", "10m", "How long ids can be made without reaching PostgreSQL."),

@@ -94,6 +94,10 @@ pub struct Config {
     pub pool_size: usize,
     /// Source queries in flight at once. Default 32.
     pub source_concurrency: usize,
+    /// Keys that a Bloom filter is first made for. Default 1,000,000.
+    pub bloom_capacity: u64,
+    /// Of the keys that do not exist, the part that a Bloom filter lets through. Default 0.01.
+    pub bloom_error_rate: f64,
     /// Whether `open` succeeds when a server is away. Default false.
     pub start_degraded: bool,
     /// Whether the engine's own tables migrate themselves at open. Default true.
@@ -231,6 +235,8 @@ impl Config {
             redis_timeout: none,
             pool_size: 0,
             source_concurrency: 0,
+            bloom_capacity: 0,
+            bloom_error_rate: 0.0,
             start_degraded: false,
             auto_migrate: false,
             id_grant: none,
@@ -294,6 +300,8 @@ impl Config {
             "redis_timeout" => self.redis_timeout = given.duration()?,
             "pool_size" => self.pool_size = given.size()?,
             "source_concurrency" => self.source_concurrency = given.size()?,
+            "bloom_capacity" => self.bloom_capacity = given.integer()?,
+            "bloom_error_rate" => self.bloom_error_rate = error_rate(given)?,
             "start_degraded" => self.start_degraded = given.switch()?,
             "auto_migrate" => self.auto_migrate = given.switch()?,
             "id_grant" => self.id_grant = given.duration()?,
@@ -378,6 +386,8 @@ impl Config {
             "redis_timeout": show_duration(self.redis_timeout),
             "pool_size": self.pool_size,
             "source_concurrency": self.source_concurrency,
+            "bloom_capacity": self.bloom_capacity,
+            "bloom_error_rate": self.bloom_error_rate,
             "done_retention": show_duration(self.done_retention),
             "start_degraded": self.start_degraded,
             "auto_migrate": self.auto_migrate,
@@ -415,6 +425,15 @@ impl Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Config {}", self.describe())
+    }
+}
+
+/// Below a millionth a key would have more bits than are good for anything.
+fn error_rate(given: &Given) -> Result<f64> {
+    match given.fraction()? {
+        rate if rate >= 1e-6 => Ok(rate),
+        _ => Err(Error::config("bloom_error_rate has to be a number from 0.000001 to 0.5, as 0.01")
+            .with("source", &given.origin)),
     }
 }
 

@@ -10,9 +10,9 @@ use futures_util::future::join_all;
 use crate::base::Deadline;
 use crate::base::service::{Services, StopSignal};
 use crate::batch::{Gate, WeakBatcher};
-use crate::cache::{Caches, Stays};
+use crate::cache::{Caches, Filters, Stays};
 use crate::error::Result;
-use crate::store::{BatchHooks, DelayedKey, QueueHooks, Store, outbox};
+use crate::store::{BatchHooks, DelayedKey, KeyHooks, QueueHooks, Store, outbox};
 
 /// Keys that Redis is told of at once.
 const AT_ONCE: usize = 500;
@@ -26,6 +26,7 @@ pub(super) struct CachesFollow(Arc<Inner>);
 struct Inner {
     caches: Arc<Caches>,
     store: Arc<dyn Store>,
+    filters: Arc<Filters>,
     gate: Arc<Gate>,
     /// Knows the last values of aggregated writes. Weak, as it holds this.
     batcher: OnceLock<WeakBatcher>,
@@ -46,12 +47,13 @@ impl CachesFollow {
     pub(super) fn new(
         caches: Arc<Caches>,
         store: Arc<dyn Store>,
+        filters: Arc<Filters>,
         gate: Arc<Gate>,
         services: &Arc<Services>,
         redis_timeout: Duration,
     ) -> CachesFollow {
         let (batcher, services) = (OnceLock::new(), Arc::downgrade(services));
-        CachesFollow(Arc::new(Inner { caches, store, gate, batcher, services, redis_timeout }))
+        CachesFollow(Arc::new(Inner { caches, store, filters, gate, batcher, services, redis_timeout }))
     }
 
     /// Says who knows the last values.
@@ -164,6 +166,17 @@ async fn tell_again(inner: Weak<Inner>, mut keys: Vec<Changed>, mut stop: StopSi
         "Redis was not told that {} keys have changed: it may serve them until they expire",
         keys.len()
     );
+}
+
+#[async_trait]
+impl KeyHooks for CachesFollow {
+    async fn prepare(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<()> {
+        self.0.filters.prepare(keys, deadline).await
+    }
+
+    async fn before_commit(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<()> {
+        self.0.filters.admit(keys, deadline).await
+    }
 }
 
 #[async_trait]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::filters::MOST_TRIES;
 use super::{DeadLetter, Zmsg};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::BatchHooks;
@@ -117,13 +118,18 @@ impl Zmsg {
         crate::base::service::detached(async move {
             let (_call, state) = (call, &zmsg.state);
             state.own_tables(deadline).await?;
-            match dead_letters::retry(&*state.store, id, read, deadline).await? {
-                Retried::Done { keys, version } => {
-                    let keys = keys.into_iter().map(Arc::from).collect();
-                    BatchHooks::committed(&state.follower, keys, version).await;
-                    Ok(Ran::Done)
+            let mut tries = 0;
+            loop {
+                match dead_letters::retry(&*state.store, id, read, &state.follower, deadline).await? {
+                    Retried::Done { keys, version } => {
+                        let keys = keys.into_iter().map(Arc::from).collect();
+                        BatchHooks::committed(&state.follower, keys, version).await;
+                        return Ok(Ran::Done);
+                    }
+                    Retried::Refused(error) => return Ok(Ran::Refused(error)),
+                    Retried::NotYet(error) if tries == MOST_TRIES => return Err(error),
+                    Retried::NotYet(_) => tries += 1,
                 }
-                Retried::Refused(error) => Ok(Ran::Refused(error)),
             }
         })
         .await

@@ -141,10 +141,11 @@ impl Zmsg {
         key: Option<&str>,
         entry: Entry,
         tasks: Vec<Task>,
-        options: DelayOptions,
+        mut options: DelayOptions,
     ) -> Result<Receipt> {
+        options.write = options.write.with_bloom_keys_named();
         self.check_delayed(verb, key, &tasks, &options)?;
-        self.queue(verb)?.durability()?;
+        self.queue(verb)?;
         let (zmsg, call, deadline) = (self.clone(), self.enter()?, self.deadline());
         let key = key.map(str::to_owned);
         service::detached(async move {
@@ -176,9 +177,9 @@ impl Zmsg {
             named,
         };
         // Until PostgreSQL was reached nobody knows whose queue this is.
-        state.own_tables(deadline).await?;
+        state.own_tables(deadline).await.map_err(|error| error.with_op_id(&op_id))?;
         match queue.accept(&delayed, deadline).await {
-            Ok(Accepted { ticket, sequence }) => {
+            Ok(Accepted { ticket, sequence, durability }) => {
                 let cached = match (key, entry, sequence) {
                     (Some(key), Entry::Value(data), Some(sequence)) => {
                         let change = state.caches.begin(&[key]);
@@ -190,7 +191,7 @@ impl Zmsg {
                 if let Err(error) = &cached {
                     log::warn!("the caches could not follow a delayed write: {error}");
                 }
-                Ok(Receipt::delayed(ticket, queue.durability()?, cached.is_ok()))
+                Ok(Receipt::delayed(ticket, durability, cached.is_ok()))
             }
             Err(error)
                 if error.kind() == ErrorKind::Queue && state.config.queue.fallback == QueueFallback::Sync =>

@@ -135,6 +135,7 @@ impl State {
                 },
             }
         }
+        let wanted = self.leave_out_absent(wanted, &mut done, deadline).await;
         let mut queries = Vec::with_capacity(wanted.len());
         let asked = join_all(wanted.into_iter().map(|query| async {
             let asked = self.caches.ask_once(query.guard.key(), &query.miss, deadline).await;
@@ -156,6 +157,31 @@ impl State {
         });
         done.extend(join_all(waited).await);
         done
+    }
+
+    /// Leaves out the keys of which a Bloom filter says that no row has them: one question for all of one source.
+    async fn leave_out_absent(
+        &self,
+        queries: Vec<Query>,
+        done: &mut Vec<(Arc<str>, Result<Loaded>)>,
+        deadline: Deadline,
+    ) -> Vec<Query> {
+        let asks = |query: &Query| query.source.bloom && query.miss.error.is_none();
+        let (mut asked, mut left): (Vec<Query>, Vec<Query>) = queries.into_iter().partition(asks);
+        asked.sort_by(|a, b| a.source.pattern().cmp(b.source.pattern()));
+        while let Some(pattern) = asked.last().map(|query| query.source.pattern().to_owned()) {
+            let from = asked.partition_point(|query| query.source.pattern() < pattern.as_str());
+            let family = asked.split_off(from);
+            let keys: Vec<Arc<str>> = family.iter().map(|query| query.guard.key().clone()).collect();
+            let may_exist = self.may_exist(&pattern, &keys, deadline).await;
+            for (query, may) in family.into_iter().zip(may_exist) {
+                match may {
+                    true => left.push(query),
+                    false => done.push(land(query.guard, Ok(None))),
+                }
+            }
+        }
+        left
     }
 
     /// All queries in one flight on one connection.

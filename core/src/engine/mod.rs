@@ -2,7 +2,7 @@
 //! database, the ids and the figures live in their own rooms.
 //!
 //! ```text
-//! get     L1 ─miss─▶ one flight per key ─▶ L2 ─miss─▶ source (PostgreSQL) ─▶ fill L2 and L1
+//! get     L1 ─miss─▶ one flight per key ─▶ L2 ─miss─▶ Bloom filter ─maybe─▶ source (PostgreSQL) ─▶ fill L2 and L1
 //!                                            ╰ or the caller's own loader      ╰ failed, slow: the last good value
 //! write   PostgreSQL ─COMMIT─▶ caches            (`order.rs`, the only place that says so)
 //! batch   accepted ─▶ value cached … COMMIT ─▶ keys dropped from the caches   (`periodic.rs`, `batched.rs`)
@@ -24,6 +24,7 @@ mod delayed;
 mod failsafe;
 mod families;
 mod fenced;
+mod filters;
 mod get_or_load;
 mod ids;
 mod limits;
@@ -50,6 +51,7 @@ use calls::Call;
 use state::State;
 
 pub use crate::batch::FlushReport;
+pub use crate::cache::BloomFigures;
 pub use crate::queue::Cancelled;
 pub use crate::store::dead_letters::DeadLetter;
 pub use crate::store::migrations::MigrationReport;

@@ -19,8 +19,8 @@
 //! and whoever dies in between leaves nothing old. If Redis cannot be told, `on_cache_down` decides: `strict` fails here,
 //! `available` commits along with a row in the outbox, from which any process drops the keys.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,7 +32,7 @@ use super::state::State;
 use crate::base::Deadline;
 use crate::cache::{Fence, Settle};
 use crate::config::{OnCacheDown, Ttl};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Rendered;
 use crate::store::{CommitHooks, ExecResult, Outcome, outbox};
 
@@ -50,7 +50,8 @@ pub(super) struct CacheAfterCommit {
     caller: Caller,
     /// The end of the call: no COMMIT is sent after it.
     deadline: Deadline,
-    fence: OnceLock<Fence>,
+    /// Of this run of the transaction and those it is repeated by, until one of them is known to have left nothing.
+    fence: Mutex<Option<Arc<Fence>>>,
     under_way: Mutex<Option<UnderWay>>,
     cached: AtomicBool,
 }
@@ -85,7 +86,7 @@ impl CacheAfterCommit {
             keys,
             caller,
             deadline,
-            fence: OnceLock::new(),
+            fence: Mutex::new(None),
             under_way: Mutex::new(None),
             cached: AtomicBool::new(false),
         }
@@ -102,6 +103,10 @@ impl CacheAfterCommit {
         self.keys.split_at(written)
     }
 
+    fn fence(&self) -> Option<Arc<Fence>> {
+        self.fence.lock().clone()
+    }
+
     fn begin(&self) -> UnderWay {
         let (caches, (written, dropped)) = (&self.state.caches, self.split());
         let written = (!written.is_empty()).then(|| caches.begin(written));
@@ -111,16 +116,17 @@ impl CacheAfterCommit {
     async fn apply(&self, under_way: UnderWay) -> Result<()> {
         let UnderWay { written, dropped } = under_way;
         let (caches, deadline) = (&self.state.caches, self.state.cache_deadline());
-        let Some(fence) = self.fence.get() else {
-            // What was committed along says it to every process; this one's own memory at least is told now.
-            let changes = written.into_iter().chain([dropped]);
-            return self.state.drop_all(changes.collect()).await;
+        let Some(fence) = self.fence() else {
+            // What was committed along says it to every process, this one included. Redis is not waited for again.
+            drop((written, dropped));
+            let why = "Redis could not be told of the write; what it holds under the keys is dropped once it is reached";
+            return if self.keys.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Cache, why)) };
         };
-        let dropping = caches.leave_nothing(fence, dropped, deadline);
+        let dropping = caches.leave_nothing(&fence, dropped, deadline);
         let writing = async {
             match (written, &self.entry) {
                 (Some(change), Some((_, Some(data)))) => {
-                    caches.leave_value(fence, change, data.clone(), self.ttl, deadline).await
+                    caches.leave_value(&fence, change, data.clone(), self.ttl, deadline).await
                 }
                 _ => Ok(()),
             }
@@ -133,12 +139,8 @@ impl CacheAfterCommit {
     async fn doubt(&self, under_way: UnderWay) -> Result<()> {
         let UnderWay { written, dropped } = under_way;
         self.state.drop_again_later(self.keys.clone());
-        let changes: Vec<Settle> = written.into_iter().chain([dropped]).collect();
-        let Some(fence) = self.fence.get() else { return self.state.drop_all(changes).await };
-        let deadline = self.state.cache_deadline();
-        let drops =
-            changes.into_iter().map(|change| self.state.caches.leave_nothing(fence, change, deadline));
-        futures_util::future::join_all(drops).await.into_iter().collect()
+        // The fence stays until it ends by itself: the COMMIT may become visible late.
+        self.state.drop_all(written.into_iter().chain([dropped]).collect()).await
     }
 }
 
@@ -146,12 +148,15 @@ impl CacheAfterCommit {
 impl CommitHooks for CacheAfterCommit {
     async fn before_tasks(&self, _run: u32) -> Result<()> {
         self.caller.check_waits()?;
-        if self.fence.get().is_some() || self.keys.is_empty() {
+        if self.fence().is_some() || self.keys.is_empty() {
             return Ok(());
         }
         let life = self.deadline.remaining() + FENCE_GUARD;
-        match self.state.caches.fence(&self.keys, life, self.state.cache_deadline()).await {
-            Ok(fence) => drop(self.fence.set(fence)),
+        // The other half of the caller's time is for the database.
+        let deadline =
+            Deadline::after(self.deadline.remaining() / 2).at_most(self.state.config.redis_timeout);
+        match self.state.caches.fence(&self.keys, life, deadline).await {
+            Ok(fence) => *self.fence.lock() = Some(Arc::new(fence)),
             Err(error) if self.state.config.on_cache_down == OnCacheDown::Strict => return Err(error),
             Err(error) => log::debug!("a write goes on without a fence: {error}"),
         }
@@ -163,7 +168,7 @@ impl CommitHooks for CacheAfterCommit {
         let earlier = self.under_way.lock().take();
         earlier.into_iter().for_each(UnderWay::call_off);
         *self.under_way.lock() = Some(self.begin());
-        let unfenced = self.fence.get().is_none() && !self.keys.is_empty();
+        let unfenced = self.fence().is_none() && !self.keys.is_empty();
         Ok(unfenced.then(|| outbox::entry(&self.keys)))
     }
 
@@ -172,8 +177,9 @@ impl CommitHooks for CacheAfterCommit {
         let done = match (outcome, under_way) {
             (Outcome::Aborted(_), under_way) => {
                 under_way.into_iter().for_each(UnderWay::call_off);
-                if let Some(fence) = self.fence.get() {
-                    self.state.caches.lift(fence, &self.keys, self.state.cache_deadline()).await;
+                let lifted = self.fence.lock().take();
+                if let Some(fence) = lifted {
+                    self.state.caches.lift(&fence, &self.keys, self.state.cache_deadline()).await;
                 }
                 Ok(())
             }

@@ -37,7 +37,7 @@ impl Zmsg {
         tasks: impl Into<Tasks>,
         options: WriteOptions,
     ) -> Result<Receipt> {
-        let tasks = tasks.into().0;
+        let (tasks, options) = (tasks.into().0, options.with_bloom_keys_named());
         match data {
             None => match self.periodic_now(key, &tasks, &options)? {
                 Some(receipt) => Ok(receipt),
@@ -59,6 +59,14 @@ impl Zmsg {
         tasks: &[Task],
         options: &WriteOptions,
     ) -> Result<Option<Receipt>> {
+        let named;
+        let options = match options.bloom_keys.is_empty() {
+            true => options,
+            false => {
+                named = options.clone().with_bloom_keys_named();
+                &named
+            }
+        };
         self.check_periodic(key, tasks, options)?;
         let _call = self.enter()?;
         let keys = Keys { key, invalidates: &options.invalidates };

@@ -9,7 +9,7 @@ use super::limits::check_key;
 use super::state::State;
 use super::{SourceOptions, Zmsg};
 use crate::base::Deadline;
-use crate::cache::{Loaded, Lookup, Match, Miss, Source, first_row_bytes};
+use crate::cache::{Filters, Loaded, Lookup, Match, Miss, Source, first_row_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Task;
 use crate::value::{Row, Value};
@@ -19,12 +19,27 @@ impl Zmsg {
     /// `"user:{uid:int}:post:{pid}"` with a `?` for each part. The longest literal prefix wins.
     ///
     /// # Errors
-    /// `Task` for a pattern that cannot be read or fits the same keys as another, and for a task whose `?` are not as
-    /// many as the pattern's parts. `Closed`.
+    /// `Task` for a pattern that cannot be read or fits the same keys as another, for a task whose `?` are not as
+    /// many as the pattern's parts, and for one of `bloom` and `keys` without the other. `Closed`.
     pub fn source(&self, pattern: &str, task: Task, options: SourceOptions) -> Result<()> {
         let _call = self.enter()?;
         let life = life_of(&options)?;
-        self.state.sources.declare(pattern, task, life)
+        match (options.bloom, options.keys) {
+            (true, Some(keys)) => {
+                Filters::check_keys(pattern, &keys)?;
+                self.state.sources.declare(pattern, task, life, true)?;
+                self.state.filters.declare(pattern, keys);
+                Ok(())
+            }
+            (true, None) => Err(Error::task(format!(
+                "source {pattern:?}: bloom needs keys, the query that gives every key of the family, as sql(\"SELECT id FROM \
+                 feeds\")"
+            ))),
+            (false, Some(_)) => Err(Error::task(format!(
+                "source {pattern:?}: keys are for a Bloom filter; give bloom as well"
+            ))),
+            (false, None) => self.state.sources.declare(pattern, task, life, false),
+        }
     }
 
     /// What L1 holds right now: `Some(Some(bytes))` a value, `Some(None)` a cached absence, `None` nothing. No I/O.
@@ -101,6 +116,13 @@ impl State {
             Need::Answer(answer) => return answer,
             Need::Query(source, task) => (source, task),
         };
+        // With Redis away the filter is, too, and would cost the same time again.
+        if source.bloom
+            && miss.error.is_none()
+            && self.may_exist(source.pattern(), &[key], deadline).await == [false]
+        {
+            return Ok(None);
+        }
         let miss = match self.caches.admit(key, miss, deadline).await {
             Lookup::Hit(data) | Lookup::Ahead(data, _) => return Ok(data),
             Lookup::Miss(miss) => miss,

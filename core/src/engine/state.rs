@@ -16,7 +16,7 @@ use crate::base::breaker::Breaker;
 use crate::base::service::{Services, StopSignal};
 use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
-use crate::cache::{CacheSettings, Caches, LifeRules, Loader, Settle, SourceTable};
+use crate::cache::{CacheSettings, Caches, Filters, LifeRules, Loader, Settle, SourceTable, Wanted};
 use crate::config::{Config, Ttl};
 use crate::error::{Error, Result};
 use crate::id::Ids;
@@ -44,6 +44,7 @@ pub(super) struct State {
     pub(super) sources: Arc<SourceTable>,
     /// What is loaded anew while it is fresh; nobody waits for these.
     pub(super) refreshing: Loader,
+    pub(super) filters: Arc<Filters>,
     pub(super) source_permits: Semaphore,
     pub(super) source_breaker: SourceBreaker,
     /// Families of keys that were missed and have no source.
@@ -99,6 +100,7 @@ impl State {
             return Err(error);
         }
         state.ids.start(&state.services);
+        state.filters.start(&state.services);
         state.batcher.start(&state.services);
         if let Some(queue) = &state.queue {
             queue.start(&state.services);
@@ -132,11 +134,23 @@ impl State {
         let statement_time = config.connect_timeout;
         let (failures, pause, time) = (config.breaker_failures, config.breaker_pause, clock.clone());
         let breaker = || Breaker::new(failures, pause, time.clone());
+        let wanted = Wanted { capacity: config.bloom_capacity, error_rate: config.bloom_error_rate };
+        let aside = PostgresSettings { pool_size: 1, lazy: true, ..PostgresSettings::from(&config) };
+        let aside = Arc::new(PostgresStore::connect(aside).await?);
+        let filters =
+            Filters::new(store.clone(), aside, redis.clone(), &config.namespace, wanted, clock.clone());
+        let filters = Arc::new(filters);
         let caches = Arc::new(Caches::new(settings, redis, breaker(), clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
-        let follower =
-            CachesFollow::new(caches.clone(), store.clone(), gate.clone(), &services, config.redis_timeout);
+        let follower = CachesFollow::new(
+            caches.clone(),
+            store.clone(),
+            filters.clone(),
+            gate.clone(),
+            &services,
+            config.redis_timeout,
+        );
         let relay =
             Arc::new(Relay { store: store.clone(), follower: follower.clone(), counters: counters.clone() });
         // Weak: the caches hold this, and the relay holds them.
@@ -173,6 +187,7 @@ impl State {
             calls: Arc::default(),
             sources: caches.sources(),
             refreshing: Loader::new(Arc::default()),
+            filters,
             unsourced: Families::default(),
             store,
             services,
@@ -243,7 +258,8 @@ impl State {
         }
         // While PostgreSQL can be reached: then the services, which would try it too.
         self.batcher.close(deadline).await;
-        self.services.stop(deadline).await;
+        // A tenth of the time is for giving back what does not end within the rest.
+        self.services.stop(Deadline::after(deadline.remaining() * 9 / 10)).await;
         if let Some(queue) = &self.queue {
             queue.close(deadline).await;
         }
@@ -251,6 +267,7 @@ impl State {
         if let Err(error) = self.ids.close(deadline.at_most(self.config.connect_timeout)).await {
             log::warn!("the node id could not be given back and will be free once its grant ends: {error}");
         }
+        self.filters.close().await;
         self.store.close().await;
     }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Zmsg;
 use super::state::State;
+use crate::cache::BloomFigures;
 use crate::error::Result;
 
 /// Reachability of one server.
@@ -69,6 +70,8 @@ pub struct Stats {
     pub redis_breaker: &'static str,
     /// The same of PostgreSQL, for sources.
     pub source_breaker: &'static str,
+    /// Changes of a key that the other processes were told of.
+    pub invalidations_sent: u64,
     /// Keys of which other processes said that they have changed.
     pub invalidations_received: u64,
     /// Times that the connection on which this process hears the others was lost.
@@ -161,6 +164,10 @@ pub struct Stats {
     pub queue_p50_ms: f64,
     /// The same for 99 of a hundred.
     pub queue_p99_ms: f64,
+    /// Keys that this process was told a "no" for by a Bloom filter, by `get`, `get_many` and `db_hit`.
+    pub bloom_noes: u64,
+    /// The Bloom filters of the declared sources.
+    pub bloom: Vec<BloomFigures>,
     /// Values and absences in L1.
     pub l1_entries: u64,
     /// Bytes in L1, keys and overhead counted.
@@ -206,6 +213,7 @@ impl State {
     fn stats(&self) -> Stats {
         let (counters, pool, l1) = (&self.counters, self.store.pool_stats(), self.caches.l1_stats());
         let batch = self.batcher.stats();
+        let bloom = self.filters.figures();
         let queue = self.queue.as_ref().map(crate::queue::Queue::stats).unwrap_or_default();
         let (operations, rows) = (counters.batch_operations.get(), counters.batch_rows.get());
         Stats {
@@ -261,6 +269,7 @@ impl State {
             breaker_openings: counters.breaker_openings.get(),
             redis_breaker: self.caches.breaker().word(),
             source_breaker: self.source_breaker.state().word(),
+            invalidations_sent: counters.invalidations_sent.get(),
             invalidations_received: counters.invalidations_received.get(),
             bus_losses: counters.bus_losses.get(),
             outbox_relayed: counters.outbox_relayed.get(),
@@ -273,6 +282,8 @@ impl State {
             l2_undecodable: counters.l2_undecodable.get(),
             l1_evictions: counters.l1_evictions.get(),
             l1_refused: counters.l1_refused.get(),
+            bloom_noes: bloom.iter().map(|figures| figures.noes).sum(),
+            bloom,
             l1_entries: l1.entries,
             l1_bytes: l1.bytes,
             pool_size: pool.size as u64,

@@ -45,6 +45,17 @@ pub struct WriteOptions {
     pub ttl: Option<Ttl>,
     /// Further keys that the task changes; they are dropped from the caches after the commit.
     pub invalidates: Vec<String>,
+    /// Further keys of rows that the task makes. Their families' Bloom filters have to know them before the commit, or would
+    /// say that there is no such row. They are dropped from the caches as well, where their absence may be remembered.
+    pub bloom_keys: Vec<String>,
+}
+
+impl WriteOptions {
+    /// What is done with both is the same.
+    pub(super) fn with_bloom_keys_named(mut self) -> WriteOptions {
+        self.invalidates.append(&mut self.bloom_keys);
+        self
+    }
 }
 
 /// Options of a source.
@@ -54,6 +65,10 @@ pub struct SourceOptions {
     pub ttl: Option<Ttl>,
     /// Life of an absence; `None` is `absent_ttl`.
     pub absent_ttl: Option<Duration>,
+    /// Whether the family has a Bloom filter, which answers for keys that do not exist before the database is asked.
+    pub bloom: bool,
+    /// With `bloom`: the query that gives every key of the family, whole and as text, in its first column.
+    pub keys: Option<Task>,
     /// How long a value is kept past its life for the case that the source fails; `None` is the setting, zero is not.
     pub stale_ttl: Option<Duration>,
     /// In which last part of its life a value is loaded anew, 0 to 0.9; `None` is the setting, 0 is never.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::caller::Caller;
+use super::filters::Announced;
 use super::limits::{check_data, check_key};
 use super::order::CacheAfterCommit;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
@@ -21,9 +22,9 @@ impl Zmsg {
     pub async fn cache_only(&self, key: &str, data: Bytes, options: WriteOptions) -> Result<()> {
         check_key(&self.state.config, key)?;
         check_data(&self.state.config, key, &data)?;
-        if !options.invalidates.is_empty() {
+        if !options.invalidates.is_empty() || !options.bloom_keys.is_empty() {
             return Err(Error::task(
-                "cache_only takes no invalidates: it runs no task; use del for other keys",
+                "cache_only takes no invalidates and no bloom_keys: it runs no task; use del for other keys",
             ));
         }
         let (zmsg, key, deadline) = (self.clone(), key.to_owned(), self.deadline());
@@ -101,16 +102,17 @@ impl Zmsg {
         tasks: Vec<Task>,
         options: WriteOptions,
     ) -> Result<Receipt> {
-        let config = &self.state.config;
+        let (config, options) = (&self.state.config, options.with_bloom_keys_named());
         for key in key.into_iter().chain(options.invalidates.iter().map(String::as_str)) {
             check_key(config, key)?;
         }
+        let keys = key.map(str::to_owned).into_iter().chain(options.invalidates.iter().cloned()).collect();
         let (caller, waiting) = Caller::new();
         let entry = key.map(|key| (key.to_owned(), data.as_ref().map(own)));
         let (state, deadline) = (self.state.clone(), self.deadline());
         let hooks = CacheAfterCommit::new(state, entry, options.ttl, options.invalidates, caller, deadline);
         let hooks = Arc::new(hooks);
-        let receipt = service::detached(self.clone().transact(tasks, hooks, deadline)).await;
+        let receipt = service::detached(self.clone().transact(tasks, keys, hooks, deadline)).await;
         drop(waiting);
         receipt
     }
@@ -118,13 +120,23 @@ impl Zmsg {
     async fn transact(
         self,
         tasks: Vec<Task>,
+        keys: Vec<String>,
         hooks: Arc<CacheAfterCommit>,
         deadline: Deadline,
     ) -> Result<Receipt> {
         let _call = self.enter()?;
         self.state.own_tables(deadline).await?;
         let op_id = random::operation_id();
-        let outcome = self.state.store.transact(&tasks, hooks.clone(), deadline).await;
+        let announced = Arc::new(Announced::new(hooks.clone(), self.state.filters.clone(), keys));
+        let mut tries = 0;
+        let outcome = loop {
+            announced.prepare(deadline).await.map_err(|error| error.with_op_id(&op_id))?;
+            let outcome = self.state.store.transact(&tasks, announced.clone(), deadline).await;
+            tries += 1;
+            if outcome.is_ok() || !announced.may_try_again(tries) {
+                break outcome;
+            }
+        };
         let total = outcome.map_err(|error| error.with_op_id(&op_id))?.total();
         Ok(Receipt::committed(op_id, total, hooks.cached()))
     }

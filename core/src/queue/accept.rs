@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::answers::{Cancelled, Enqueued, New};
 use super::body::Body;
-use super::lanes::{Cancelled, New};
 use super::wait::{Ticket, Where};
 use super::{Queue, Shared, effect};
 use crate::base::Deadline;
@@ -36,6 +36,8 @@ pub(crate) struct Accepted {
     pub(crate) ticket: Ticket,
     /// Of two operations of one key the later one has the higher number; none if it was done before.
     pub(crate) sequence: Option<u64>,
+    /// What it survives.
+    pub(crate) durability: &'static str,
 }
 
 impl Queue {
@@ -60,33 +62,19 @@ impl Queue {
             delay: delayed.delay,
             coalesce: delayed.coalesce,
         };
-        if delayed.coalesce && delayed.named && shared.was_done(delayed.op_id, deadline).await? {
+        let of_this = |error: Error| error.with_op_id(delayed.op_id);
+        if delayed.coalesce
+            && delayed.named
+            && shared.was_done(delayed.op_id, deadline).await.map_err(of_this)?
+        {
             // It would take the place of another one and then find that nothing is left to do.
-            return Ok(Accepted { ticket: shared.ticket(delayed), sequence: None });
+            let (ticket, durability) = (shared.ticket(delayed), "postgres");
+            return Ok(Accepted { ticket, sequence: None, durability });
         }
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
         crash!("queue.before_enqueue");
-        let mut maybe_sent = false;
-        let enqueued = loop {
-            let known = shared.known_sequence();
-            match shared.lanes.enqueue(&new, known, deadline).await {
-                Ok(enqueued) => break enqueued,
-                Err(error)
-                    if error.kind() == ErrorKind::Queue && backoff.tries() < 3 && !deadline.passed() =>
-                {
-                    maybe_sent |= !error.unsent();
-                    let pause = tokio::time::sleep(backoff.next_delay());
-                    deadline.run("accepting a delayed write", pause).await?;
-                }
-                Err(error) => {
-                    let error = if maybe_sent || !error.unsent() { in_doubt(error) } else { error };
-                    return Err(error.with_op_id(delayed.op_id));
-                }
-            }
-        };
+        let (durability, enqueued) = shared.enqueue(&new, deadline).await.map_err(of_this)?;
         crash!("queue.after_enqueue");
         shared.used.store(true, Ordering::Relaxed);
-        shared.note_standing(&enqueued.standing);
         if enqueued.new {
             shared.waiting.begun(delayed.op_id);
         }
@@ -94,7 +82,8 @@ impl Queue {
             shared.waiting.ended(&replaced, Err(replaced_by(delayed.op_id)), Where::Elsewhere);
         }
         shared.wake_in(delayed.delay);
-        Ok(Accepted { ticket: shared.ticket(delayed), sequence: Some(enqueued.standing.sequence) })
+        let sequence = Some(enqueued.standing.sequence);
+        Ok(Accepted { ticket: shared.ticket(delayed), sequence, durability })
     }
 
     /// Runs an operation that Redis did not take; gives the number of its transaction, or none if it was done before. What
@@ -103,7 +92,7 @@ impl Queue {
         effect::run_now(&self.0, delayed.op_id, &body_of(delayed), deadline).await
     }
 
-    /// Takes back an operation that no worker has.
+    /// Takes back an operation that no worker has begun.
     pub(crate) async fn cancel(&self, op_id: &str, deadline: Deadline) -> Result<Cancelled> {
         let (cancelled, entry) = self.0.lanes.cancel(op_id, deadline).await?;
         if let Some((key, sequence)) = entry {
@@ -119,6 +108,36 @@ impl Queue {
 }
 
 impl Shared {
+    /// Sends it, a few times if there is no answer.
+    async fn enqueue(&self, new: &New<'_>, deadline: Deadline) -> Result<(&'static str, Enqueued)> {
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+        let mut maybe_sent = false;
+        loop {
+            let error = match self.enqueue_once(new, deadline).await {
+                Ok(enqueued) => return Ok(enqueued),
+                Err(error) => error,
+            };
+            maybe_sent |= !error.unsent();
+            let doubt = |error| if maybe_sent { in_doubt(error) } else { error };
+            if error.kind() != ErrorKind::Queue || backoff.tries() >= 3 || deadline.passed() {
+                return Err(doubt(error));
+            }
+            let pause = tokio::time::sleep(backoff.next_delay());
+            // Its time is up: the error that was there says more.
+            deadline.run("accepting a delayed write", pause).await.map_err(|_| doubt(error))?;
+        }
+    }
+
+    async fn enqueue_once(&self, new: &New<'_>, deadline: Deadline) -> Result<(&'static str, Enqueued)> {
+        let check = self.server.check();
+        let durability =
+            deadline.run("asking the queue's Redis", check).await.map_err(Error::with_unsent)??;
+        let asked = self.asks();
+        let enqueued = self.lanes.enqueue(new, asked.sequence, deadline).await?;
+        self.note_standing(&enqueued.standing, asked);
+        Ok((durability, enqueued))
+    }
+
     fn ticket(self: &Arc<Shared>, delayed: &Delayed<'_>) -> Ticket {
         let keys = delayed.key.into_iter().chain(delayed.invalidates.iter().map(String::as_str));
         let keys = keys.map(Arc::from).collect();

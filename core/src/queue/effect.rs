@@ -1,7 +1,8 @@
 //! From leased operations to their effect in PostgreSQL, which each has once.
 //!
 //! ```text
-//! BEGIN ─▶ INSERT INTO zmsg_done, giving back what is new ─▶ the statements of those ─▶ version ─▶ COMMIT ─▶ caches ─▶ settled
+//! begun ─▶ BEGIN ─▶ INSERT INTO zmsg_done, giving back what is new ─▶ the statements of those ─▶ version ─▶ COMMIT
+//!                                                                                           settled ◀─ caches ◀──╯
 //! ```
 //! Whoever is given an operation again finds its row and leaves it alone; one whose COMMIT is still under way is waited for
 //! by the INSERT. Many operations share a transaction. What goes wrong in it is found by halving: a refusal makes a dead
@@ -11,16 +12,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Shared;
+use super::answers::{Claimed, How};
 use super::body::Body;
-use super::lanes::{Claimed, How};
+use super::burial::{bury, dead, failed};
 use super::wait::Where;
-use super::{PATH, Shared};
 use crate::base::backoff::Backoff;
 use crate::base::crash::crash;
 use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Rendered;
-use crate::store::dead_letters::{Letter, insert};
 use crate::store::{Access, CommitFailure, DelayedKey, StepFailure, Transaction};
 use crate::value::Value;
 
@@ -32,10 +33,7 @@ const MOST_CRASHES: u32 = 3;
 const AT_ONCE: u32 = 5;
 /// How long it may take to find out whether the server is there.
 const PING: Duration = Duration::from_secs(2);
-/// Bounds of the pause before an operation that failed runs again.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// The same for what was not its fault.
+/// The longest pause before what failed through no fault of its own runs again.
 const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Writes the rows and gives back the operations that had none.
@@ -44,7 +42,7 @@ const DONE: &str = "INSERT INTO zmsg_done (op_id, dead) SELECT op_id, $2::bool F
 /// A worker that was stopped in the middle holds its locks no longer than its leases.
 const IDLE: &str = "SELECT set_config('idle_in_transaction_session_timeout', $1::text, true)";
 const VERSION: &str = "SELECT nextval('zmsg_ver')";
-const IS_DEAD: &str = "SELECT dead FROM zmsg_done WHERE op_id = $1::text";
+const ARE_DEAD: &str = "SELECT op_id FROM zmsg_done WHERE op_id = ANY($1::text[]) AND dead";
 const WAS_REFUSED: &str = "the delayed write of this op_id was refused before";
 
 /// One operation with what it says.
@@ -58,10 +56,12 @@ struct Committed {
     version: u64,
     /// The operations that had not had their effect before.
     new: HashSet<String>,
+    /// Those that were dead before.
+    dead: HashSet<String>,
 }
 
 /// Why a group had no effect, as far as is known.
-enum Trouble {
+pub(super) enum Trouble {
     /// The database refused something of it, and would again.
     Refused(Error),
     /// It failed in a way that usually passes and may be its own fault: a lock, a conflict, its time.
@@ -75,6 +75,17 @@ enum Trouble {
 /// Runs operations of different lanes, and settles each.
 pub(super) async fn run(shared: &Shared, claimed: Vec<Claimed>, now_ms: u64) {
     crash!("queue.after_claim");
+    if shared.is_stopping() {
+        return give_back(shared, &claimed, Duration::ZERO).await;
+    }
+    let claimed = match shared.begin(claimed).await {
+        Ok(claimed) => claimed,
+        Err((claimed, error)) => {
+            log::debug!("delayed writes are not begun without Redis: {error}");
+            return give_back(shared, &claimed, Duration::ZERO).await;
+        }
+    };
+    crash!("queue.after_begin");
     let mut group = Vec::with_capacity(claimed.len());
     for claimed in claimed {
         match refused_unseen(shared, &claimed, now_ms) {
@@ -172,10 +183,17 @@ fn is_stale(error: &Error) -> bool {
 async fn together(shared: &Shared, group: &[Operation]) -> Result<Committed, Trouble> {
     let time = group.iter().map(|it| it.body.timeout.unwrap_or(shared.settings.task_timeout)).max();
     let deadline = Deadline::after(time.unwrap_or(shared.settings.task_timeout));
+    let keys: Vec<Arc<str>> = group.iter().flat_map(|it| keys_of(&it.body, None)).map(|it| it.key).collect();
+    shared.hooks.prepare(&keys, deadline).await.map_err(Trouble::Away)?;
     let begun = shared.store.begin(Access::Any, deadline).await;
     let mut transaction = begun.map_err(|failure| Trouble::Away(error_of(failure)))?;
     match within(shared, group, &mut *transaction).await {
         Ok(committed) => {
+            if let Err(error) = shared.hooks.before_commit(&keys, deadline).await {
+                transaction.roll_back().await;
+                // Not its fault: it is given back, and the next try finds the way open.
+                return Err(Trouble::Away(error));
+            }
             transaction.commit().await.map_err(|failure| match failure {
                 CommitFailure::Refused(error) => Trouble::Refused(error),
                 CommitFailure::Again(error) => trouble(StepFailure::Again(error)),
@@ -206,6 +224,12 @@ async fn within(
     let ids = group.iter().map(|it| it.claimed.op_id.as_str());
     let first = transaction.run(&[idle(shared), done(ids, false)]).await;
     let new: HashSet<String> = first.map_err(trouble)?[1].rows.iter().filter_map(text).collect();
+    let mut dead = HashSet::new();
+    if new.len() < group.len() {
+        let ids = group.iter().map(|it| it.claimed.op_id.as_str()).filter(|op_id| !new.contains(*op_id));
+        let found = transaction.run(&[are_dead(ids)]).await.map_err(trouble)?;
+        dead.extend(found[0].rows.iter().filter_map(text));
+    }
     let wanted = group.iter().filter(|it| new.contains(&it.claimed.op_id));
     let statements: Vec<Rendered> = wanted.flat_map(|it| it.body.statements.iter().cloned()).collect();
     for flight in statements.chunks(FLIGHT) {
@@ -218,17 +242,21 @@ async fn within(
             Some(Value::Int(version)) => version.unsigned_abs(),
             _ => 0,
         };
-    Ok(Committed { version, new })
+    Ok(Committed { version, new, dead })
 }
 
-fn idle(shared: &Shared) -> Rendered {
+pub(super) fn idle(shared: &Shared) -> Rendered {
     let milliseconds = shared.settings.lease.as_millis().to_string();
     Rendered { sql: IDLE.into(), params: [Value::text(milliseconds.as_str())].into() }
 }
 
-fn done<'a>(ids: impl Iterator<Item = &'a str>, dead: bool) -> Rendered {
+pub(super) fn done<'a>(ids: impl Iterator<Item = &'a str>, dead: bool) -> Rendered {
     let params = [Value::List(ids.map(Value::text).collect()), Value::Bool(dead)];
     Rendered { sql: DONE.into(), params: params.into() }
+}
+
+pub(super) fn are_dead<'a>(ids: impl Iterator<Item = &'a str>) -> Rendered {
+    Rendered { sql: ARE_DEAD.into(), params: [Value::List(ids.map(Value::text).collect())].into() }
 }
 
 fn text(row: &crate::value::Row) -> Option<String> {
@@ -238,7 +266,7 @@ fn text(row: &crate::value::Row) -> Option<String> {
     }
 }
 
-fn trouble(failure: StepFailure) -> Trouble {
+pub(super) fn trouble(failure: StepFailure) -> Trouble {
     match failure {
         StepFailure::Refused { error, .. } => Trouble::Refused(error),
         StepFailure::Again(error) => {
@@ -255,7 +283,7 @@ fn trouble(failure: StepFailure) -> Trouble {
     }
 }
 
-fn error_of(failure: StepFailure) -> Error {
+pub(super) fn error_of(failure: StepFailure) -> Error {
     match failure {
         StepFailure::Again(error) | StepFailure::Refused { error, .. } => error,
     }
@@ -263,7 +291,7 @@ fn error_of(failure: StepFailure) -> Error {
 
 /// After the COMMIT: caches, then Redis, then whoever waits.
 async fn finish(shared: &Shared, group: Vec<Operation>, committed: Committed, now_ms: u64) {
-    let Committed { version, new } = committed;
+    let Committed { version, new, dead } = committed;
     let mut keys = Vec::new();
     for Operation { claimed, body } in &group {
         // A value that came with a repeated call is older than what the first one has done.
@@ -277,7 +305,8 @@ async fn finish(shared: &Shared, group: Vec<Operation>, committed: Committed, no
         let late = Duration::from_millis(now_ms.saturating_sub(claimed.due_ms));
         shared.latency.record(late + shared.since(claimed));
     }
-    let ended: Vec<(&Claimed, How)> = group.iter().map(|it| (&it.claimed, How::Done)).collect();
+    let how = |it: &Operation| if dead.contains(&it.claimed.op_id) { How::Dead } else { How::Done };
+    let ended: Vec<(&Claimed, How)> = group.iter().map(|it| (&it.claimed, how(it))).collect();
     shared.settle(&ended).await;
     for Operation { claimed, .. } in &group {
         match new.contains(&claimed.op_id) {
@@ -289,90 +318,14 @@ async fn finish(shared: &Shared, group: Vec<Operation>, committed: Committed, no
 }
 
 /// The key of an operation, whose value may stay from `sequence` on, and the further ones that it changes.
-fn keys_of(body: &Body, sequence: Option<u64>) -> impl Iterator<Item = DelayedKey> {
+pub(super) fn keys_of(body: &Body, sequence: Option<u64>) -> impl Iterator<Item = DelayedKey> {
     let own = body.key.iter().map(move |key| (key, sequence));
     let all = own.chain(body.invalidates.iter().map(|key| (key, None)));
     all.map(|(key, sequence)| DelayedKey { key: Arc::from(key.as_str()), sequence })
 }
 
-/// Makes a dead letter of an operation. Its row is written with it: whoever has it as well finds it dead.
-async fn bury(shared: &Shared, claimed: &Claimed, error: Error) {
-    let error = error.with_op_id(&claimed.op_id);
-    match write_letter(shared, claimed, &error).await {
-        Ok(true) => {
-            log::warn!("a delayed write was refused and is a dead letter: {error}");
-            if let Ok(body) = Body::decode(&claimed.payload) {
-                // A value that was cached with it never comes true; one that was accepted later may.
-                shared.hooks.committed(keys_of(&body, Some(claimed.sequence + 1)).collect(), 0).await;
-            }
-            shared.settle(&[(claimed, How::Dead)]).await;
-            let told = dead(error.to_string(), error.sqlstate());
-            shared.waiting.ended(&claimed.op_id, Err(told), Where::Here);
-        }
-        // It had its effect, or is dead already: its row was there.
-        Ok(false) => {
-            if let Ok(body) = Body::decode(&claimed.payload) {
-                // Whoever ran it may have ended before it could tell the caches.
-                shared.hooks.committed(keys_of(&body, None).collect(), 0).await;
-            }
-            shared.settle(&[(claimed, How::Done)]).await;
-            shared.waiting.look_soon();
-        }
-        Err(away) => {
-            shared.note_away(&away);
-            give_back(shared, std::slice::from_ref(claimed), AWAY_PAUSE).await;
-        }
-    }
-}
-
-/// What whoever waits for a dead operation is told, by whichever process ran it.
-pub(super) fn dead(message: String, sqlstate: Option<&str>) -> Error {
-    let error = Error::new(ErrorKind::Store, message).with_retryable(false);
-    match sqlstate {
-        Some(code) => error.with_sqlstate(code),
-        None => error,
-    }
-}
-
-/// Whether the letter is new.
-async fn write_letter(shared: &Shared, claimed: &Claimed, error: &Error) -> Result<bool> {
-    let mut letter = Letter::new(PATH, claimed.op_id.clone(), error);
-    letter.tasks = claimed.payload.to_vec();
-    match Body::decode(&claimed.payload) {
-        Ok(body) => body.statements.iter().for_each(|it| letter.show(&it.sql, body.key.as_deref())),
-        Err(_) => letter.show("(unreadable)", None),
-    }
-    let deadline = Deadline::after(shared.settings.task_timeout);
-    let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
-    let first = transaction
-        .run(&[idle(shared), done([claimed.op_id.as_str()].into_iter(), true)])
-        .await
-        .map_err(error_of)?;
-    let new = !first[1].rows.is_empty();
-    if new {
-        transaction.run(&[insert(&[letter])]).await.map_err(error_of)?;
-    }
-    match transaction.commit().await {
-        Ok(()) => Ok(new),
-        Err(CommitFailure::Again(error) | CommitFailure::Refused(error) | CommitFailure::Unknown(error)) => {
-            Err(error)
-        }
-    }
-}
-
-/// A try that failed by its own fault, maybe: it runs again, later each time, and is dead in the end.
-async fn failed(shared: &Shared, claimed: &Claimed, error: Error) {
-    if claimed.errors >= shared.settings.retry_max {
-        return bury(shared, claimed, error).await;
-    }
-    log::debug!("a delayed write failed and is tried again: {error}");
-    let bound = FIRST_PAUSE.saturating_mul(1 << claimed.errors.min(20)).min(LONGEST_PAUSE);
-    let pause = Duration::from_nanos(random::below(bound.as_nanos() as u64 + 1));
-    shared.settle(&[(claimed, How::Error(pause))]).await;
-}
-
 /// Lets go of leases whose operations had no effect through no fault of theirs.
-async fn give_back(shared: &Shared, claimed: &[Claimed], pause: Duration) {
+pub(super) async fn give_back(shared: &Shared, claimed: &[Claimed], pause: Duration) {
     let ended: Vec<(&Claimed, How)> = claimed.iter().map(|it| (it, How::Again(pause))).collect();
     shared.settle(&ended).await;
 }
@@ -385,14 +338,33 @@ pub(super) async fn run_now(
     body: &Body,
     deadline: Deadline,
 ) -> Result<Option<u64>> {
+    let keys: Vec<Arc<str>> = keys_of(body, None).map(|it| it.key).collect();
+    let mut tries = 0;
+    loop {
+        shared.hooks.prepare(&keys, deadline).await?;
+        let mut turned_away = false;
+        let ran = try_now(shared, op_id, body, (&keys, &mut turned_away), deadline).await;
+        tries += 1;
+        if !turned_away || tries == AT_ONCE {
+            return ran;
+        }
+    }
+}
+
+/// Says also whether it was rolled back because something has to know of its keys first.
+async fn try_now(
+    shared: &Shared,
+    op_id: &str,
+    body: &Body,
+    (keys, turned_away): (&[Arc<str>], &mut bool),
+    deadline: Deadline,
+) -> Result<Option<u64>> {
     let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
     let first = transaction.run(&[done([op_id].into_iter(), false)]).await.map_err(error_of)?;
     if first[0].rows.is_empty() {
-        let row = Rendered { sql: IS_DEAD.into(), params: [Value::text(op_id)].into() };
-        let row = transaction.run(&[row]).await.map_err(error_of)?;
+        let found = transaction.run(&[are_dead([op_id].into_iter())]).await.map_err(error_of)?;
         transaction.roll_back().await;
-        let is_dead =
-            row.first().and_then(|it| it.rows.first()?.values.first().cloned()) == Some(Value::Bool(true));
+        let is_dead = !found[0].rows.is_empty();
         return if is_dead { Err(dead(WAS_REFUSED.to_owned(), None)) } else { Ok(None) };
     }
     let mut statements = body.statements.clone();
@@ -404,6 +376,11 @@ pub(super) async fn run_now(
             return Err(error_of(failure));
         }
     };
+    if let Err(error) = shared.hooks.before_commit(keys, deadline).await {
+        *turned_away = true;
+        transaction.roll_back().await;
+        return Err(error);
+    }
     transaction.commit().await.map_err(|failure| match failure {
         CommitFailure::Again(error) | CommitFailure::Refused(error) => error,
         CommitFailure::Unknown(error) => {

@@ -27,7 +27,7 @@ pub(super) async fn extend(shared: Arc<Shared>, mut stop: StopSignal) {
     let mut stopping = false;
     loop {
         // The leases of what is still running are extended for as long as it takes.
-        if stopping && !shared.works() && shared.held.lock().is_empty() {
+        if stopping && !shared.works() && shared.held.is_empty() {
             return;
         }
         tokio::select! {
@@ -38,7 +38,7 @@ pub(super) async fn extend(shared: Arc<Shared>, mut stop: StopSignal) {
             () = shared.released.notified(), if stopping => continue,
             () = tokio::time::sleep(every) => {}
         }
-        let held: Vec<(String, u64)> = shared.held_now();
+        let held: Vec<(String, u64)> = shared.held.now();
         for held in held.chunks(AT_ONCE) {
             match shared.lanes.extend(held, shared.settings.lease, Deadline::after(every)).await {
                 Ok(lost) if lost.is_empty() => {}

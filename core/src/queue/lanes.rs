@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::answers::{
+    Cancelled, Claimed, Claims, Depth, Enqueued, How, New, Standing, Wanted, claimed_of, number, unexpected,
+};
 use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::redis::{Keyspace, Redis, Script};
@@ -19,8 +22,6 @@ const PARTS: [&str; 9] =
     ["due", "suspects", "leased", "bodies", "runs", "tails", "nexts", "befores", "state"];
 /// The one queue of a namespace.
 const NAME: &str = "default";
-/// What lies before the lane in a body.
-const HEAD: usize = 35;
 
 /// A queue in Redis.
 pub(super) struct Lanes {
@@ -30,116 +31,12 @@ pub(super) struct Lanes {
     database: OnceLock<[u8; 16]>,
     enqueue: Script,
     claim: Script,
+    begin: Script,
     settle: Script,
     extend: Script,
     cancel: Script,
     look: Script,
     pause: Script,
-}
-
-/// What makes a queue the same one: of another epoch, or with a lower sequence, it has lost something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub epoch: Bytes,
-    pub sequence: u64,
-    /// The sequence is lower than one that was known before it was asked for.
-    pub lost: bool,
-}
-
-/// An operation that is to be accepted.
-pub(super) struct New<'a> {
-    pub op_id: &'a str,
-    /// Its key, empty for none.
-    pub lane: &'a str,
-    pub payload: &'a [u8],
-    pub delay: Duration,
-    pub coalesce: bool,
-}
-
-/// An operation that was accepted.
-pub(super) struct Enqueued {
-    /// It was not there already.
-    pub new: bool,
-    pub standing: Standing,
-    pub replaced: Option<String>,
-}
-
-/// An operation that this process has leased.
-#[derive(Debug, Clone)]
-pub(super) struct Claimed {
-    pub op_id: String,
-    /// The number of its lease.
-    pub attempt: u64,
-    /// Leases that ended without a word.
-    pub crashes: u32,
-    /// Tries that failed.
-    pub errors: u32,
-    /// When it was due first, in milliseconds of Redis' time.
-    pub due_ms: u64,
-    pub sequence: u64,
-    pub lane: Bytes,
-    pub payload: Bytes,
-}
-
-/// What a look for work gave.
-pub(super) struct Claims {
-    pub standing: Standing,
-    /// Until something is due or a lease ends.
-    pub wait: Option<Duration>,
-    /// Operations whose worker did not come back.
-    pub suspects: u64,
-    /// Further ones that are due.
-    pub due: u64,
-    /// Redis' time.
-    pub now_ms: u64,
-    pub claimed: Vec<Claimed>,
-}
-
-/// Which operations to lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
-    Due,
-    Suspect,
-}
-
-/// How a lease ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
-    Done,
-    Dead,
-    /// Runs again; counts towards the most errors.
-    Error(Duration),
-    /// Runs again; it was not its fault.
-    Again(Duration),
-}
-
-/// What became of a wish to take an operation back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancelled {
-    /// It will not run.
-    Yes,
-    /// A worker has it, or had it and it failed.
-    Started,
-    /// It is not in the queue: it has ended, or never was.
-    Unknown,
-}
-
-/// How a queue stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Depth {
-    pub all: u64,
-    pub scheduled: u64,
-    pub due: u64,
-    pub suspects: u64,
-    pub leased: u64,
-    pub oldest_due_ms: u64,
-    pub paused: bool,
-    pub done: u64,
-    pub retried: u64,
-    pub dead: u64,
-    pub replaced: u64,
-    pub cancelled: u64,
-    pub damaged: u64,
 }
 
 impl Lanes {
@@ -151,6 +48,7 @@ impl Lanes {
             database: OnceLock::new(),
             enqueue: script!("enqueue.lua"),
             claim: script!("claim.lua"),
+            begin: script!("begin.lua"),
             settle: script!("settle.lua"),
             extend: script!("extend.lua"),
             cancel: script!("cancel.lua"),
@@ -226,25 +124,10 @@ impl Lanes {
         })
     }
 
-    /// Ends leases; gives how many were still this process's.
-    pub(super) async fn settle(&self, ended: &[(&Claimed, How)], deadline: Deadline) -> Result<u64> {
-        let texts: Vec<[String; 2]> = ended
-            .iter()
-            .map(|(claimed, how)| [claimed.attempt.to_string(), how.delay_ms().to_string()])
-            .collect();
-        let mut args: Vec<&[u8]> = Vec::with_capacity(5 * ended.len());
-        for ((claimed, how), [attempt, delay]) in ended.iter().zip(&texts) {
-            args.extend([
-                claimed.op_id.as_bytes(),
-                attempt.as_bytes(),
-                &claimed.lane,
-                how.word(),
-                delay.as_bytes(),
-            ]);
-        }
-        let settled =
-            self.redis.eval_int(&self.settle, &self.keys(), &args, deadline).await.map_err(of_queue)?;
-        Ok(settled.unsigned_abs())
+    /// Says that the leased operations are begun; gives those that are no longer this process's, which must not be.
+    pub(super) async fn begin(&self, leased: &[Claimed], deadline: Deadline) -> Result<Vec<String>> {
+        let leases: Vec<(&str, u64)> = leased.iter().map(|it| (&*it.op_id, it.attempt)).collect();
+        self.not_held(&self.begin, &[], &leases, deadline).await
     }
 
     /// Extends leases; gives those that are no longer this process's.
@@ -255,13 +138,51 @@ impl Lanes {
         deadline: Deadline,
     ) -> Result<Vec<String>> {
         let lease = lease.as_millis().to_string();
-        let attempts: Vec<String> = held.iter().map(|(_, attempt)| attempt.to_string()).collect();
-        let mut args = vec![lease.as_bytes()];
-        for ((op_id, _), attempt) in held.iter().zip(&attempts) {
+        let leases: Vec<(&str, u64)> = held.iter().map(|(op_id, attempt)| (&**op_id, *attempt)).collect();
+        self.not_held(&self.extend, &[lease.as_bytes()], &leases, deadline).await
+    }
+
+    /// Runs a script about leases; gives those that are no longer this process's.
+    async fn not_held(
+        &self,
+        script: &Script,
+        first: &[&[u8]],
+        leases: &[(&str, u64)],
+        deadline: Deadline,
+    ) -> Result<Vec<String>> {
+        let epoch = self.epoch()?;
+        let attempts: Vec<String> = leases.iter().map(|(_, attempt)| attempt.to_string()).collect();
+        let mut args = vec![epoch.as_bytes()];
+        args.extend(first);
+        for ((op_id, _), attempt) in leases.iter().zip(&attempts) {
             args.extend([op_id.as_bytes(), attempt.as_bytes()]);
         }
-        let lost = self.list(&self.extend, &args, deadline).await?;
+        let answer = self.list(script, &args, deadline).await?;
+        self.check(&answer)?;
+        let [_, _, lost @ ..] = &answer[..] else { return Err(unexpected()) };
         Ok(lost.iter().map(|op_id| String::from_utf8_lossy(op_id).into_owned()).collect())
+    }
+
+    /// Ends leases; gives how many were still this process's.
+    pub(super) async fn settle(&self, ended: &[(&Claimed, How)], deadline: Deadline) -> Result<u64> {
+        let texts: Vec<[String; 2]> = ended
+            .iter()
+            .map(|(claimed, how)| [claimed.attempt.to_string(), how.delay_ms().to_string()])
+            .collect();
+        let epoch = self.epoch()?;
+        let mut args: Vec<&[u8]> = Vec::with_capacity(1 + 5 * ended.len());
+        args.push(epoch.as_bytes());
+        for ((claimed, how), [attempt, delay]) in ended.iter().zip(&texts) {
+            args.extend([
+                claimed.op_id.as_bytes(),
+                attempt.as_bytes(),
+                &claimed.lane,
+                how.word(),
+                delay.as_bytes(),
+            ]);
+        }
+        let settled = self.redis.eval_int(&self.settle, &self.keys(), &args, deadline).await;
+        u64::try_from(settled.map_err(of_queue)?).map_err(|_| self.of_another())
     }
 
     /// Takes an operation back; gives its key and its sequence if it had one and is taken back.
@@ -284,8 +205,10 @@ impl Lanes {
 
     /// How the queue stands, and which of these operations have not ended.
     pub(super) async fn look(&self, ops: &[String], deadline: Deadline) -> Result<(Depth, Vec<bool>)> {
-        let args: Vec<&[u8]> = ops.iter().map(String::as_bytes).collect();
+        let epoch = self.epoch()?;
+        let args: Vec<&[u8]> = std::iter::once(&epoch).chain(ops).map(String::as_bytes).collect();
         let answer = self.list(&self.look, &args, deadline).await?;
+        self.check(&answer)?;
         let numbers: Vec<u64> = answer.iter().map(number).collect::<Result<_>>()?;
         let [all, scheduled, due, suspects, leased, oldest_due_ms, paused, counted @ ..] = &numbers[..]
         else {
@@ -342,59 +265,6 @@ impl Lanes {
     async fn list(&self, script: &Script, args: &[&[u8]], deadline: Deadline) -> Result<Vec<Bytes>> {
         self.redis.eval_list(script, &self.keys(), args, deadline).await.map_err(of_queue)
     }
-}
-
-impl Claimed {
-    /// One of which only the lease is known, which is enough to give it back.
-    pub(super) fn only(op_id: String, attempt: u64) -> Claimed {
-        let (lane, payload) = (Bytes::new(), Bytes::new());
-        Claimed { op_id, attempt, crashes: 0, errors: 0, due_ms: 0, sequence: 0, lane, payload }
-    }
-}
-
-impl How {
-    fn word(self) -> &'static [u8] {
-        match self {
-            How::Done => b"done",
-            How::Dead => b"dead",
-            How::Error(_) => b"error",
-            How::Again(_) => b"again",
-        }
-    }
-
-    fn delay_ms(self) -> u128 {
-        match self {
-            How::Done | How::Dead => 0,
-            How::Error(delay) | How::Again(delay) => delay.as_millis(),
-        }
-    }
-}
-
-fn claimed_of(parts: &[Bytes]) -> Result<Claimed> {
-    let [op_id, attempt, crashes, errors, body] = parts else { return Err(unexpected()) };
-    let digits = |range: std::ops::Range<usize>| -> u64 {
-        let text = body.get(range).and_then(|it| std::str::from_utf8(it).ok());
-        text.and_then(|it| it.parse().ok()).unwrap_or(0)
-    };
-    let lane_end = body.len().min(HEAD + digits(30..HEAD) as usize);
-    Ok(Claimed {
-        op_id: String::from_utf8_lossy(op_id).into_owned(),
-        attempt: number(attempt)?,
-        crashes: number(crashes)?,
-        errors: number(errors)?,
-        due_ms: digits(0..13),
-        sequence: digits(14..30),
-        lane: body.slice(HEAD.min(body.len())..lane_end),
-        payload: body.slice(lane_end..),
-    })
-}
-
-fn number<N: std::str::FromStr>(text: &Bytes) -> Result<N> {
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected)
-}
-
-fn unexpected() -> Error {
-    Error::new(ErrorKind::Queue, "Redis answered a script of the queue with something else than it gives")
 }
 
 /// An error of the cache is one of the queue here.

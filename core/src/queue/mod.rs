@@ -3,21 +3,25 @@
 //! ```text
 //!               ╭──────── in line behind an earlier one of its key ────────╮
 //! accepted ─────┤                                                          ▼
-//!               ╰─▶ scheduled ── its time ──▶ due ── leased ──▶ running ──▶ done
-//!                       ▲                      ▲                  │ │ │
-//!                       │                      │   worker gone ───╯ │ ╰──▶ dead: refused, or too many tries
-//!                       │                      ╰── suspect, alone ◀─╯
-//!                       ╰──── failed: later each time
+//!               ╰─▶ scheduled ── its time ──▶ due ── leased ──▶ begun ──▶ done
+//!                       ▲                      ▲ ▲        │       │ │ │
+//!                       │                      │ ╰────────╯       │ │ ╰──▶ dead: refused, or too many tries
+//!                       │                      │    worker gone   │ │
+//!                       │                      ╰─ suspect, alone ◀╯ │
+//!                       ╰──── failed: later each time ◀─────────────╯
 //! ```
+//! A lease alone says nothing: its worker may have ended before it looked at the operation, or Redis' answer was lost. Only
+//! what it says it begins, right before the transaction, can be what killed it, and can no longer be taken back.
+//!
 //! May use `store`, `redis`, `sql`, `config`, `value`, `base`, `telemetry`, `error`. It knows no cache: what a commit does to
 //! the caches is a [`QueueHooks`](crate::store::QueueHooks) that the engine plugs in.
 //!
 //! | file | what it knows |
 //! |---|---|
 //! | `accept` | how an operation comes in, and how it is taken back |
-//! | `lanes`, `scripts/` | the moves, in Redis |
+//! | `lanes`, `answers`, `scripts/` | the moves, in Redis |
 //! | `body` | what an operation says |
-//! | `effect` | from leased operations to their effect, once |
+//! | `effect`, `burial` | from leased operations to their effect, once, or to a dead letter |
 //! | `worker`, `keeper` | when: the services |
 //! | `leases`, `losses`, `server` | what this process has, what Redis still has, and whether it is one to keep it |
 //! | `wait` | who waits for an operation's end |
@@ -30,7 +34,9 @@
 //! - All times are Redis' time, or time that passes.
 
 mod accept;
+mod answers;
 mod body;
+mod burial;
 mod effect;
 mod keeper;
 mod lanes;
@@ -42,7 +48,6 @@ mod tests;
 mod wait;
 mod worker;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -58,14 +63,16 @@ use crate::error::{Error, Result};
 use crate::redis::Redis;
 use crate::store::{QueueHooks, Store};
 use crate::telemetry::{Counters, Histogram};
-use lanes::{Claimed, Depth, How, Lanes};
+use answers::{Depth, How};
+use lanes::Lanes;
+use leases::Held;
 use losses::Known;
-use server::durability_of;
+use server::Server;
 use wait::Waiting;
 
 pub(crate) use accept::{Accepted, Delayed};
+pub use answers::Cancelled;
 pub(crate) use body::read_letter;
-pub use lanes::Cancelled;
 pub(crate) use wait::Ticket;
 
 /// Which way these dead letters came.
@@ -116,10 +123,8 @@ struct Shared {
     hooks: Arc<dyn QueueHooks>,
     counters: Arc<Counters>,
     clock: Clock,
-    /// What an accepted operation survives; an error if this Redis is not one to keep it.
-    durability: Result<&'static str>,
-    /// The attempt of each lease, and when it began.
-    held: Mutex<HashMap<String, (u64, u64)>>,
+    server: Server,
+    held: Held,
     waiting: Waiting,
     /// Leases have ended, or the worker has.
     released: Notify,
@@ -142,8 +147,8 @@ impl Queue {
     /// Checks that the Redis is one that keeps what it is given.
     ///
     /// # Errors
-    /// `Config` if it was named for the queue, may evict keys and the configuration does not allow that; `Queue` if it cannot
-    /// be asked.
+    /// `Config` if it was named for the queue, may evict keys and the configuration does not allow that; `Queue` if it
+    /// cannot be asked and `start_degraded` is not set.
     pub(crate) async fn open(
         config: &Config,
         redis: Redis,
@@ -152,12 +157,7 @@ impl Queue {
         counters: Arc<Counters>,
         clock: Clock,
     ) -> Result<Queue> {
-        let durability = match durability_of(&redis, config).await {
-            Err(error) if config.start_degraded && error.retryable() => Ok("redis"),
-            // Of a cache that was not named for this: only who writes with a delay is concerned.
-            Err(error) if config.queue.addr.is_none() && !error.retryable() => Err(error),
-            durability => Ok(durability?),
-        };
+        let server = Server::open(redis.clone(), config, clock.clone()).await?;
         let settings = Settings {
             lease: config.queue.lease,
             // Reads and synchronous writes need connections as well.
@@ -174,8 +174,8 @@ impl Queue {
             hooks,
             counters,
             clock,
-            durability,
-            held: Mutex::default(),
+            server,
+            held: Held::default(),
             waiting: Waiting::default(),
             released: Notify::new(),
             works: AtomicBool::new(config.queue.worker),
@@ -208,14 +208,6 @@ impl Queue {
         }
     }
 
-    /// What an accepted operation survives.
-    ///
-    /// # Errors
-    /// `Config` if the Redis may evict keys and the configuration does not allow that.
-    pub(crate) fn durability(&self) -> Result<&'static str> {
-        self.0.durability.clone()
-    }
-
     /// Says which database the operations are for. The queue of another one is not touched.
     pub(crate) fn belong_to(&self, database: [u8; 16]) {
         self.0.lanes.belong_to(database);
@@ -234,12 +226,10 @@ impl Queue {
         let shared = &self.0;
         shared.stops();
         shared.waiting.leave();
-        let held: Vec<(String, (u64, u64))> = shared.held.lock().drain().collect();
-        if held.is_empty() {
+        let claimed = shared.held.drain();
+        if claimed.is_empty() {
             return;
         }
-        let claimed = held.into_iter().map(|(op_id, (attempt, _))| Claimed::only(op_id, attempt));
-        let claimed: Vec<Claimed> = claimed.collect();
         let ended: Vec<_> = claimed.iter().map(|it| (it, How::Again(Duration::ZERO))).collect();
         if let Err(error) = shared.lanes.settle(&ended, deadline).await {
             log::warn!("{} delayed writes run elsewhere once their leases end: {error}", ended.len());

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::answers::{Cancelled, Claimed, How, New, Wanted};
 use super::body::Body;
-use super::lanes::{Cancelled, Claimed, How, Lanes, New, Wanted};
+use super::lanes::Lanes;
 use crate::base::{Deadline, random};
+use crate::error::ErrorKind;
 use crate::redis::testing::{connect, namespace};
 use crate::sql::Rendered;
 
@@ -40,10 +42,14 @@ impl Dice {
 struct Model {
     /// Of each lane the operations in their order, with whether each may be replaced; one without a key has its own lane.
     lanes: BTreeMap<String, VecDeque<(String, bool)>>,
-    /// Leased now, with the attempt and whether it had been leased before.
+    /// Leased now.
     leased: BTreeMap<String, Claimed>,
     /// Leased at some time.
-    begun: BTreeSet<String>,
+    had: BTreeSet<String>,
+    /// Begun at some time, with the attempt that did it last.
+    begun: BTreeMap<String, u64>,
+    /// What was begun when its lease ended without a word, how often.
+    crashes: BTreeMap<String, u32>,
     suspects: BTreeSet<String>,
     ended: BTreeSet<String>,
     next: u32,
@@ -62,6 +68,14 @@ impl Model {
     fn free(&self) -> BTreeSet<String> {
         let firsts = self.lanes.values().filter_map(|lane| lane.front()).map(|(op_id, _)| op_id.clone());
         firsts.filter(|op_id| !self.leased.contains_key(op_id) && !self.suspects.contains(op_id)).collect()
+    }
+
+    /// Its lease is gone and it has not ended.
+    fn wait_again(&mut self, op_id: &str) {
+        self.leased.remove(op_id);
+        if self.crashes.contains_key(op_id) {
+            self.suspects.insert(op_id.to_owned());
+        }
     }
 
     fn end(&mut self, op_id: &str) {
@@ -85,13 +99,14 @@ struct Run {
 
 impl Run {
     async fn step(&mut self) {
-        match self.dice.below(0..12) {
+        match self.dice.below(0..14) {
             0..4 => self.enqueue().await,
             4..6 => self.claim(Wanted::Due, LEASE).await,
             6 => self.claim(Wanted::Suspect, LEASE).await,
             // Its worker is never heard of again.
             7 => self.claim(Wanted::Due, ENDED).await,
             8..11 => self.settle().await,
+            11..13 => self.begin().await,
             _ => self.cancel().await,
         }
         self.check().await;
@@ -118,11 +133,13 @@ impl Run {
             return;
         }
         self.model.ended.remove(&op_id);
+        self.model.had.remove(&op_id);
         self.model.begun.remove(&op_id);
+        self.model.crashes.remove(&op_id);
         let name = Model::lane(key.as_deref(), &op_id);
         let lane = self.model.lanes.entry(name).or_default();
         let last = lane.back().cloned();
-        let replaced = last.filter(|(last, may)| coalesce && *may && !self.model.begun.contains(last));
+        let replaced = last.filter(|(last, may)| coalesce && *may && !self.model.had.contains(last));
         if let Some((replaced, _)) = &replaced {
             lane.pop_back();
             self.model.ended.insert(replaced.clone());
@@ -140,12 +157,37 @@ impl Run {
         assert!(claimed.iter().all(|op_id| from.contains(*op_id)), "{claimed:?} of {from:?}");
         for one in claims.claimed {
             self.model.suspects.remove(&one.op_id);
-            self.model.begun.insert(one.op_id.clone());
+            self.model.had.insert(one.op_id.clone());
+            assert_eq!(one.crashes, self.model.crashes.get(&one.op_id).copied().unwrap_or(0));
             self.model.leased.insert(one.op_id.clone(), one);
         }
         if lease == ENDED {
+            // Some of them die with what they have begun.
+            if self.dice.below(0..2) == 0 {
+                self.begin().await;
+            }
             self.expire().await;
         }
+    }
+
+    /// Begins some of what is leased, and something that is nobody's.
+    async fn begin(&mut self) {
+        let mut some: Vec<Claimed> = self.model.leased.values().cloned().collect();
+        some.retain(|_| self.dice.below(0..2) == 0);
+        let late =
+            self.model.leased.values().next().map(|it| Claimed { attempt: it.attempt - 1, ..it.clone() });
+        let gone = self.model.ended.first().map(|op_id| Claimed::only(op_id.clone(), 1));
+        let sent: Vec<Claimed> = some.iter().cloned().chain(late.clone()).chain(gone.clone()).collect();
+        if sent.is_empty() {
+            return;
+        }
+        // Twice, as when an answer was lost.
+        for _ in 0..2 {
+            let lost = self.lanes.begin(&sent, soon()).await.expect("Redis is there");
+            let expected: Vec<String> = late.iter().chain(&gone).map(|it| it.op_id.clone()).collect();
+            assert_eq!(lost, expected);
+        }
+        self.model.begun.extend(some.into_iter().map(|it| (it.op_id, it.attempt)));
     }
 
     /// The next look finds out, whatever it looks for.
@@ -163,8 +205,10 @@ impl Run {
         let lost = self.lanes.extend(&attempts, LEASE, soon()).await.expect("Redis is there");
         assert_eq!(depth.leased as usize, held.len() - lost.len());
         for op_id in lost {
-            self.model.leased.remove(&op_id);
-            self.model.suspects.insert(op_id);
+            if self.model.begun.get(&op_id) == Some(&self.model.leased[&op_id].attempt) {
+                *self.model.crashes.entry(op_id.clone()).or_default() += 1;
+            }
+            self.model.wait_again(&op_id);
         }
     }
 
@@ -183,9 +227,9 @@ impl Run {
         let stale = Claimed { attempt: one.attempt - 1, ..one.clone() };
         assert_eq!(self.lanes.settle(&[(&stale, how)], soon()).await.expect("Redis is there"), 0);
         assert_eq!(self.lanes.settle(&[(&one, how)], soon()).await.expect("Redis is there"), 1);
-        self.model.leased.remove(&one.op_id);
-        if matches!(how, How::Done | How::Dead) {
-            self.model.end(&one.op_id);
+        match how {
+            How::Done | How::Dead => self.model.end(&one.op_id),
+            How::Error(_) | How::Again(_) => self.model.wait_again(&one.op_id),
         }
     }
 
@@ -196,7 +240,7 @@ impl Run {
         let op_id = format!("op{}", self.dice.below(0..self.model.next));
         let expected = match () {
             () if !self.model.waiting().contains(&op_id) => Cancelled::Unknown,
-            () if self.model.begun.contains(&op_id) => Cancelled::Started,
+            () if self.model.begun.contains_key(&op_id) => Cancelled::Started,
             () if self.model.waiting().contains(&op_id) => Cancelled::Yes,
             () => Cancelled::Unknown,
         };
@@ -246,4 +290,86 @@ async fn random_moves_keep_each_lane_in_order_and_lose_nothing() {
         let (depth, _) = run.lanes.look(&[], soon()).await.expect("Redis is there");
         assert_eq!(depth.all, 0);
     }
+}
+
+/// One operation that is accepted, and the means to lease it.
+struct Single {
+    lanes: Lanes,
+}
+
+impl Single {
+    async fn new() -> Single {
+        let lanes = Lanes::new(connect().await, &namespace());
+        lanes.belong_to([7; 16]);
+        let single = Single { lanes };
+        single.accept("first").await;
+        single
+    }
+
+    async fn accept(&self, payload: &str) {
+        let payload = payload.as_bytes();
+        let new = New { op_id: "op", lane: "k", payload, delay: Duration::ZERO, coalesce: false };
+        assert!(self.lanes.enqueue(&new, 0, soon()).await.expect("Redis is there").new);
+    }
+
+    /// Leases it, for no longer than until the next look.
+    async fn lease(&self, wanted: Wanted) -> Vec<Claimed> {
+        // Redis counts milliseconds.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        self.lanes.claim(wanted, 1, ENDED, 0, soon()).await.expect("Redis is there").claimed
+    }
+}
+
+#[tokio::test]
+async fn a_lease_under_which_nothing_was_begun_ends_without_a_crash() {
+    let single = Single::new().await;
+    // Workers that died at once, or never had Redis' answer.
+    for _ in 0..5 {
+        let claimed = single.lease(Wanted::Due).await;
+        assert_eq!((claimed.len(), claimed[0].crashes), (1, 0));
+    }
+    let claimed = single.lease(Wanted::Due).await;
+    assert!(single.lanes.begin(&claimed, soon()).await.expect("Redis is there").is_empty());
+    assert_eq!(single.lease(Wanted::Due).await.len(), 0, "it runs alone from now on");
+    let claimed = single.lease(Wanted::Suspect).await;
+    assert_eq!(claimed[0].crashes, 1);
+    let claimed = single.lease(Wanted::Suspect).await;
+    assert_eq!(claimed[0].crashes, 1, "the second worker did not begin it, and it stays alone");
+}
+
+#[tokio::test]
+async fn a_worker_does_not_begin_what_was_taken_back_even_if_its_name_is_used_again() {
+    let single = Single::new().await;
+    let first = single.lanes.claim(Wanted::Due, 1, LEASE, 0, soon()).await.expect("Redis is there").claimed;
+    assert_eq!(single.lanes.cancel("op", soon()).await.expect("Redis is there").0, Cancelled::Yes);
+    single.accept("second").await;
+    let second = single.lanes.claim(Wanted::Due, 1, LEASE, 0, soon()).await.expect("Redis is there").claimed;
+    assert_eq!(second[0].payload, "second");
+    assert_eq!(single.lanes.begin(&first, soon()).await.expect("Redis is there"), ["op"]);
+    assert!(single.lanes.begin(&second, soon()).await.expect("Redis is there").is_empty());
+    assert_eq!(single.lanes.cancel("op", soon()).await.expect("Redis is there").0, Cancelled::Started);
+}
+
+#[tokio::test]
+async fn what_is_another_databases_is_neither_begun_nor_ended_nor_looked_at() {
+    let (redis, namespace) = (connect().await, namespace());
+    let [own, other] = [[7; 16], [8; 16]].map(|database| {
+        let lanes = Lanes::new(redis.clone(), &namespace);
+        lanes.belong_to(database);
+        lanes
+    });
+    let single = Single { lanes: own };
+    single.accept("first").await;
+    let leased = single.lanes.claim(Wanted::Due, 1, LEASE, 0, soon()).await.expect("Redis is there").claimed;
+    let held = [("op".to_owned(), leased[0].attempt)];
+    let refused = [
+        other.begin(&leased, soon()).await.map(drop),
+        other.extend(&held, LEASE, soon()).await.map(drop),
+        other.settle(&[(&leased[0], How::Done)], soon()).await.map(drop),
+        other.look(&["op".to_owned()], soon()).await.map(drop),
+    ];
+    for refused in refused {
+        assert_eq!(refused.expect_err("it is not theirs").kind(), ErrorKind::Config);
+    }
+    assert_eq!(single.lanes.settle(&[(&leased[0], How::Done)], soon()).await.expect("Redis is there"), 1);
 }

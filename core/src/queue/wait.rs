@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::Shared;
-use super::effect::dead;
+use super::burial::dead;
 use crate::base::Deadline;
 use crate::base::service::StopSignal;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,8 +26,11 @@ const LONGEST: Duration = Duration::from_millis(250);
 
 const LETTER_GONE: &str = "the delayed write was refused, and its dead letter was dropped";
 
-const DEAD: &str = "SELECT op_id, sqlstate, message FROM zmsg_dead WHERE op_id = ANY(?)";
-const DONE: &str = "SELECT op_id, dead FROM zmsg_done WHERE op_id = ANY(?)";
+const DONE: &str = "SELECT FROM zmsg_done WHERE op_id = ?";
+/// One question, so that a letter which is run again or dropped meanwhile is there or not, but not half. The newest letter of a
+/// name is last.
+const ENDS: &str = "SELECT op_id, dead, NULL::text, NULL::text, 0 AS id FROM zmsg_done WHERE op_id = ANY(?) UNION ALL \
+     SELECT op_id, true, sqlstate, message, id FROM zmsg_dead WHERE path = 'queue' AND op_id = ANY(?) ORDER BY id";
 
 /// See the head of this file.
 #[derive(Default)]
@@ -166,8 +169,7 @@ impl Waiting {
 impl Shared {
     /// Whether an operation has had its effect.
     pub(super) async fn was_done(&self, op_id: &str, deadline: Deadline) -> Result<bool> {
-        let ids = Value::List([Value::text(op_id)].into());
-        Ok(!self.store.query(&sql(DONE, [ids])?, deadline).await?.is_empty())
+        Ok(!self.store.query(&sql(DONE, [Value::text(op_id)])?, deadline).await?.is_empty())
     }
 
     async fn ask(&self) -> Result<()> {
@@ -175,8 +177,9 @@ impl Shared {
         for ops in self.waiting.awaited().chunks(AT_ONCE) {
             let (depth, there) = self.lanes.look(ops, deadline).await?;
             self.note_depth(depth);
-            let gone: Vec<String> =
-                ops.iter().zip(there).filter(|(_, there)| !there).map(|(op_id, _)| op_id.clone()).collect();
+            // What this process still has will be told by its worker, also if Redis has lost it meanwhile.
+            let gone = ops.iter().zip(there).filter(|(op_id, there)| !there && !self.held.contains(op_id));
+            let gone: Vec<String> = gone.map(|(op_id, _)| op_id.clone()).collect();
             if !gone.is_empty() {
                 self.tell_of(gone, deadline).await?;
             }
@@ -188,16 +191,17 @@ impl Shared {
     async fn tell_of(&self, gone: Vec<String>, deadline: Deadline) -> Result<()> {
         let ids = || Value::List(gone.iter().map(|op_id| Value::text(op_id.as_str())).collect());
         let mut told: HashMap<String, Result<()>> = HashMap::new();
-        for row in self.store.query(&sql(DONE, [ids()])?, deadline).await? {
-            if let [Value::Text(op_id), Value::Bool(is_dead)] = &row.values[..] {
-                let result = if *is_dead { Err(dead(LETTER_GONE.to_owned(), None)) } else { Ok(()) };
+        for row in self.store.query(&sql(ENDS, [ids(), ids()])?, deadline).await? {
+            let [Value::Text(op_id), Value::Bool(is_dead), code, message, _] = &row.values[..] else {
+                continue;
+            };
+            let code = if let Value::Text(code) = code { Some(&**code) } else { None };
+            let message = if let Value::Text(message) = message { message } else { LETTER_GONE };
+            // What had its effect may still have the letter of an earlier write of its name.
+            if !matches!(told.get(&**op_id), Some(Ok(()))) {
+                let result = if *is_dead { Err(dead(message.to_owned(), code)) } else { Ok(()) };
                 told.insert(op_id.to_string(), result);
             }
-        }
-        for row in self.store.query(&sql(DEAD, [ids()])?, deadline).await? {
-            let [Value::Text(op_id), code, Value::Text(message)] = &row.values[..] else { continue };
-            let code = if let Value::Text(code) = code { Some(&**code) } else { None };
-            told.insert(op_id.to_string(), Err(dead(message.to_string(), code)));
         }
         for op_id in gone {
             let result = told.remove(&op_id).unwrap_or_else(|| Err(taken_back()));

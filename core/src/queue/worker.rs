@@ -4,16 +4,16 @@
 //! looking ── something is due ──▶ leased ──▶ up to `concurrency` transactions at a time ──▶ looking
 //!    ╰── nothing ──▶ waits for the next due time, a write of this process, a quarter of a second
 //! ```
-//! An operation whose worker did not come back may have been what killed it. It runs in a transaction of its own, one such
-//! at a time, and after three times it is dead. What runs beside it goes on; if it dies with the worker, it is a suspect too
-//! from then on and never meets the killer again.
+//! An operation whose worker had begun it and did not come back may have been what killed it. It runs in a transaction of
+//! its own, one such at a time, and after three times it is dead. What runs beside it goes on; if it dies with the worker, it
+//! is a suspect too from then on and never meets the killer again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-use super::lanes::{Claimed, Claims, Wanted};
+use super::answers::{Claimed, Claims, Wanted};
 use super::{Shared, effect};
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
@@ -60,7 +60,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
                     shared.looks_again_in(pause);
                 }
                 Err(error) => {
-                    if error.kind() == ErrorKind::Config {
+                    // A cache's Redis was not named for a queue, and may never have one.
+                    if error.kind() == ErrorKind::Config && shared.server.is_named() {
                         shared.complain(&error);
                     }
                     log::debug!("the queue could not be looked into: {error}");
@@ -81,10 +82,11 @@ pub(super) async fn run(shared: Arc<Shared>, mut stop: StopSignal) {
 }
 
 async fn look(shared: &Shared, wanted: Wanted, most: usize) -> Result<Claims> {
+    shared.server.check().await?;
     let deadline = Deadline::after(shared.settings.lease / 2);
-    let known = shared.known_sequence();
-    let claims = shared.lanes.claim(wanted, most, shared.settings.lease, known, deadline).await?;
-    shared.note_standing(&claims.standing);
+    let asked = shared.asks();
+    let claims = shared.lanes.claim(wanted, most, shared.settings.lease, asked.sequence, deadline).await?;
+    shared.note_standing(&claims.standing, asked);
     shared.hold(&claims.claimed);
     Ok(claims)
 }

@@ -10,15 +10,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::redis::Redis;
 use crate::redis::link::Repeat;
 
-/// How a value is set.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct SetOptions {
-    /// Life in milliseconds; `None` is for ever.
-    pub(crate) px: Option<u64>,
-    /// Whether to leave a value that is there alone.
-    pub(crate) only_new: bool,
-}
-
 /// A Lua script, sent as its digest once the server knows it.
 pub(crate) struct Script {
     text: &'static str,
@@ -58,45 +49,6 @@ impl Redis {
         match self.send(&mget, Repeat::Safe, deadline).await? {
             Value::Array(mut values) if values.len() == 1 => Ok(values.pop().and_then(to_bytes)),
             other => Err(self.unexpected("MGET", &other)),
-        }
-    }
-
-    /// Sets a string; false if `only_new` and there was one.
-    pub(crate) async fn set(
-        &self,
-        key: &str,
-        value: &[u8],
-        options: SetOptions,
-        deadline: Deadline,
-    ) -> Result<bool> {
-        let mut set = cmd("SET");
-        set.arg(key).arg(value);
-        if options.only_new {
-            set.arg("NX");
-        }
-        if let Some(px) = options.px {
-            set.arg("PX").arg(px);
-        }
-        match self.send(&set, Repeat::Never, deadline).await? {
-            Value::Okay => Ok(true),
-            Value::Nil => Ok(false),
-            other => Err(self.unexpected("SET", &other)),
-        }
-    }
-
-    /// Deletes the keys; gives how many there were.
-    #[cfg(test)]
-    pub(crate) async fn delete(&self, keys: &[String], deadline: Deadline) -> Result<u64> {
-        if keys.is_empty() {
-            return Ok(0);
-        }
-        let mut del = cmd("DEL");
-        for key in keys {
-            del.arg(key);
-        }
-        match self.send(&del, Repeat::Safe, deadline).await? {
-            Value::Int(count) => Ok(count.max(0) as u64),
-            other => Err(self.unexpected("DEL", &other)),
         }
     }
 
@@ -216,7 +168,7 @@ impl Redis {
         }
     }
 
-    fn unexpected(&self, command: &str, answer: &Value) -> Error {
+    pub(super) fn unexpected(&self, command: &str, answer: &Value) -> Error {
         let shape = match answer {
             Value::Nil => "nil",
             Value::Int(_) => "a number",

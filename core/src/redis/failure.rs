@@ -90,20 +90,6 @@ fn describe(error: &RedisError) -> String {
     }
 }
 
-/// Whether the connection itself, rather than the command, may be what failed, though the crate does not see it.
-///
-/// The connection manager makes a new attempt only after an I/O error. A handshake that the server answered with an
-/// error ("max number of clients reached", a password that was being changed) it would repeat from memory for ever.
-pub(super) fn may_be_a_dead_handshake(error: &RedisError) -> bool {
-    match error.kind() {
-        Kind::AuthenticationFailed | Kind::RESP3NotSupported | Kind::Parse => true,
-        Kind::Server(_) | Kind::Extension => {
-            matches!(error.code(), Some("ERR" | "NOAUTH" | "WRONGPASS" | "DENIED"))
-        }
-        _ => false,
-    }
-}
-
 /// Whether the command certainly never left: there was no connection to send it on.
 pub(super) fn was_never_sent(error: &RedisError) -> bool {
     error.is_connection_refusal()

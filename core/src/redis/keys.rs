@@ -1,8 +1,9 @@
 //! The layout of the key space.
 //!
 //! ```text
-//! N:v:{.KEY}   a cached value            N:f:{.KEY}   its fence (reserved)
+//! N:v:{.KEY}   a key's record
 //! N:m:NAME     the engine's own            N:q:{.NAME}:PART   a part of a queue
+//!                                          N:b:{.NAME}:PART   a part of a Bloom filter
 //! ```
 //! The user's whole key is inside the hash tag, so everything that belongs to one key lies in one slot of a cluster. The
 //! dot keeps the tag from being empty, because an empty tag does not count and the letters before it would decide. A key
@@ -15,6 +16,7 @@ pub(crate) struct Keyspace {
     value_prefix: Box<str>,
     engine_prefix: Box<str>,
     queue_prefix: Box<str>,
+    bloom_prefix: Box<str>,
 }
 
 impl Keyspace {
@@ -25,6 +27,7 @@ impl Keyspace {
             value_prefix: format!("{namespace}:v:{{.").into(),
             engine_prefix: format!("{namespace}:m:").into(),
             queue_prefix: format!("{namespace}:q:").into(),
+            bloom_prefix: format!("{namespace}:b:").into(),
         }
     }
 
@@ -40,6 +43,11 @@ impl Keyspace {
     /// Where a part of a queue lies; all parts of one queue in one slot.
     pub(crate) fn queue(&self, name: &str, part: &str) -> String {
         format!("{}{{.{name}}}:{part}", self.queue_prefix)
+    }
+
+    /// Where a part of a family's Bloom filter lies; all parts of one family in one slot.
+    pub(crate) fn bloom(&self, family: &str, part: &str) -> String {
+        format!("{}{{.{family}}}:{part}", self.bloom_prefix)
     }
 
     /// Where something of the engine's own lies.
@@ -99,6 +107,7 @@ mod tests {
         assert_eq!(space.value("feed_1"), "zmsg:v:{.feed_1}");
         assert_eq!(space.engine("generation"), "zmsg:m:generation");
         assert_eq!(space.queue("default", "due"), "zmsg:q:{.default}:due");
+        assert_eq!(space.bloom("00ff", "1-2"), "zmsg:b:{.00ff}:1-2");
     }
 
     proptest! {

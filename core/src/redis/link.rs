@@ -4,21 +4,19 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use ::redis::aio::ConnectionLike;
 use ::redis::cluster::{ClusterClient, ClusterConfig};
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use ::redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value};
-use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::base::{Clock, Deadline};
 use crate::config::{RedisAddr, Secret};
 use crate::error::{Error, Result};
+use crate::redis::connection::{Connection, Server};
 use crate::redis::failure::{self, Failure};
 use crate::redis::{Redis, RedisSettings, address};
-
-/// Commands that can wait for the connection at once before senders wait for room; the crate's 50 is for less.
-const SEND_QUEUE: usize = 1_024;
 
 /// Whether a command whose connection was lost may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,23 +29,21 @@ pub(super) enum Repeat {
 
 pub(super) enum Link {
     Single(Box<Single>),
-    Cluster { connection: ClusterConnection, nodes: Vec<Client>, endpoint: String },
+    Cluster {
+        connection: ClusterConnection,
+        nodes: Vec<Client>,
+        server: watch::Sender<Server>,
+        endpoint: String,
+    },
 }
 
 pub(super) struct Single {
-    client: Client,
-    connect_timeout: Duration,
-    manager: Mutex<Managed>,
+    connection: Connection,
     /// Since when nothing was answered, on the monotonic clock; 0 if the last command was.
     silent_since_ms: AtomicU64,
     dead_after: Duration,
     clock: Clock,
     endpoint: String,
-}
-
-struct Managed {
-    manager: ConnectionManager,
-    made_at_ms: u64,
 }
 
 impl Link {
@@ -66,10 +62,19 @@ impl Link {
         }
     }
 
+    /// The server, as the last connection to it saw it. Of a cluster nothing is known but that it is there: its nodes come
+    /// and go one by one.
+    pub(super) fn server(&self) -> watch::Receiver<Server> {
+        match self {
+            Link::Single(single) => single.connection.server(),
+            Link::Cluster { server, .. } => server.subscribe(),
+        }
+    }
+
     /// The servers, each for itself.
     pub(super) fn clients(&self) -> &[Client] {
         match self {
-            Link::Single(single) => std::slice::from_ref(&single.client),
+            Link::Single(single) => std::slice::from_ref(single.connection.client()),
             Link::Cluster { nodes, .. } => nodes,
         }
     }
@@ -77,7 +82,7 @@ impl Link {
     /// Sends to whichever node the command's keys belong to.
     async fn send(&self, cmd: &Cmd) -> RedisResult<Value> {
         match self {
-            Link::Single(single) => single.manager().send_packed_command(cmd).await,
+            Link::Single(single) => single.connection.send(cmd).await,
             Link::Cluster { connection, .. } => connection.clone().req_packed_command(cmd).await,
         }
         .and_then(Value::extract_error)
@@ -94,15 +99,6 @@ impl Link {
                 )));
                 connection.clone().route_command(cmd.clone(), route).await.and_then(Value::extract_error)
             }
-        }
-    }
-
-    /// After an error: makes a new connection if the crate would not.
-    fn mend(&self, error: &RedisError) {
-        if let Link::Single(single) = self
-            && failure::may_be_a_dead_handshake(error)
-        {
-            single.renew();
         }
     }
 
@@ -134,36 +130,13 @@ impl Single {
         };
         let client = client.map_err(|error| Failure::Reported(error).at_connect(&endpoint))?;
         let clock = Clock::system();
-        let managed = Managed {
-            manager: new_manager(&client, settings.connect_timeout)
-                .map_err(|error| Failure::Reported(error).at_connect(&endpoint))?,
-            made_at_ms: clock.mono_ms(),
-        };
         Ok(Single {
-            client,
-            connect_timeout: settings.connect_timeout,
-            manager: Mutex::new(managed),
+            connection: Connection::new(client, settings.connect_timeout, clock.clone()),
             silent_since_ms: AtomicU64::new(0),
             dead_after: dead_after(settings),
             clock,
             endpoint,
         })
-    }
-
-    fn manager(&self) -> ConnectionManager {
-        self.manager.lock().manager.clone()
-    }
-
-    /// A new manager, once a second at most, since an error of a command may only look like one of the handshake.
-    fn renew(&self) {
-        let mut managed = self.manager.lock();
-        let now = self.clock.mono_ms();
-        if now.saturating_sub(managed.made_at_ms) < 1_000 {
-            return;
-        }
-        if let Ok(manager) = new_manager(&self.client, self.connect_timeout) {
-            *managed = Managed { manager, made_at_ms: now };
-        }
     }
 
     fn note_silence(&self, waited: Duration) {
@@ -172,7 +145,7 @@ impl Single {
         let first = self.silent_since_ms.compare_exchange(0, begun, Ordering::Relaxed, Ordering::Relaxed);
         let since = first.map_or_else(|since| since, |_| begun);
         if u128::from(now.saturating_sub(since)) >= self.dead_after.as_millis() {
-            self.renew();
+            self.connection.renew();
         }
     }
 }
@@ -180,17 +153,6 @@ impl Single {
 /// Silence after which a connection counts as dead, whether its bytes arrive (seen here) or not (seen by the system).
 fn dead_after(settings: &RedisSettings) -> Duration {
     settings.command_timeout.saturating_mul(2).max(Duration::from_secs(1))
-}
-
-/// Never waits between attempts and never times a command out: both would add to what [`Redis::send`] allows. A server
-/// that is away thus fails a command as soon as the attempt to reach it has failed, and the next command tries again.
-fn new_manager(client: &Client, connect_timeout: Duration) -> RedisResult<ConnectionManager> {
-    let config = ConnectionManagerConfig::new()
-        .set_number_of_retries(0)
-        .set_connection_timeout(Some(connect_timeout))
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(SEND_QUEUE);
-    ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
 fn new_cluster(nodes: &[Secret], settings: &RedisSettings) -> Result<Link> {
@@ -219,7 +181,12 @@ fn new_cluster(nodes: &[Secret], settings: &RedisSettings) -> Result<Link> {
     let config = ClusterConfig::new()
         .set_connection_timeout(settings.connect_timeout)
         .set_response_timeout(settings.command_timeout);
-    Ok(Link::Cluster { connection: client.get_pending_async_connection_with_config(config), nodes, endpoint })
+    Ok(Link::Cluster {
+        connection: client.get_pending_async_connection_with_config(config),
+        nodes,
+        server: watch::Sender::new(Server { number: 1, run: "".into() }),
+        endpoint,
+    })
 }
 
 fn parse(addr: &Secret, settings: &RedisSettings) -> Result<ConnectionInfo> {
@@ -268,7 +235,6 @@ impl Redis {
             Err(error) if may_repeat(&error, repeat) => attempt().await,
             other => other,
         }
-        .inspect_err(|error| self.0.link.mend(error))
     }
 
     async fn limited(

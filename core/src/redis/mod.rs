@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `address` | what a user may write as an address, and TLS |
 //! | `link` | one server or a cluster: send a command, reconnect |
+//! | `connection` | one connection, made anew after its loss |
 //! | `commands` | the narrow interface |
 //! | `subscription` | listening to a channel |
 //! | `clock` | Redis' time, estimated |
@@ -25,6 +26,7 @@
 mod address;
 mod clock;
 mod commands;
+mod connection;
 mod failure;
 mod keys;
 mod link;
@@ -35,7 +37,8 @@ pub(crate) mod testing;
 mod tests;
 
 pub(crate) use clock::RedisClock;
-pub(crate) use commands::{Script, SetOptions};
+pub(crate) use commands::Script;
+pub(crate) use connection::Server;
 pub(crate) use keys::Keyspace;
 pub(crate) use subscription::Subscription;
 
@@ -126,6 +129,16 @@ impl Redis {
     /// Where it is, as `host:port`, a path, or several of them; never with a password.
     pub(crate) fn endpoint(&self) -> &str {
         self.0.link.endpoint()
+    }
+
+    /// The server, as the last connection to it saw it; it moves before a command is sent on another one.
+    pub(crate) fn server(&self) -> tokio::sync::watch::Receiver<Server> {
+        self.0.link.server()
+    }
+
+    /// The number of the last connection that was made: while it stays, the server is the same.
+    pub(crate) fn connection(&self) -> u64 {
+        self.server().borrow().number
     }
 
     async fn check_server(&self, within: Duration) -> Result<()> {

@@ -4,12 +4,64 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use ::redis::{Value, cmd};
 use tempfile::TempDir;
 
-use crate::base::random;
+use crate::base::{Deadline, random};
 use crate::config::{RedisAddr, Secret};
 use crate::error::Result;
+use crate::redis::link::Repeat;
 use crate::redis::{Redis, RedisSettings};
+
+/// How a value is set.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SetOptions {
+    /// Life in milliseconds; `None` is for ever.
+    pub(crate) px: Option<u64>,
+    /// Whether to leave a value that is there alone.
+    pub(crate) only_new: bool,
+}
+
+/// What only tests do to a Redis.
+impl Redis {
+    /// Sets a string; false if `only_new` and there was one.
+    pub(crate) async fn set(
+        &self,
+        key: &str,
+        value: &[u8],
+        options: SetOptions,
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let mut set = cmd("SET");
+        set.arg(key).arg(value);
+        if options.only_new {
+            set.arg("NX");
+        }
+        if let Some(px) = options.px {
+            set.arg("PX").arg(px);
+        }
+        match self.send(&set, Repeat::Never, deadline).await? {
+            Value::Okay => Ok(true),
+            Value::Nil => Ok(false),
+            other => Err(self.unexpected("SET", &other)),
+        }
+    }
+
+    /// Deletes the keys; gives how many there were.
+    pub(crate) async fn delete(&self, keys: &[String], deadline: Deadline) -> Result<u64> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let mut del = cmd("DEL");
+        for key in keys {
+            del.arg(key);
+        }
+        match self.send(&del, Repeat::Safe, deadline).await? {
+            Value::Int(count) => Ok(count.max(0) as u64),
+            other => Err(self.unexpected("DEL", &other)),
+        }
+    }
+}
 
 /// Settings for an address, with times that suit a test.
 pub(crate) fn settings(addr: impl Into<String>) -> RedisSettings {

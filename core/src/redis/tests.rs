@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use crate::base::{Deadline, clock};
 use crate::config::{RedisAddr, Secret};
 use crate::error::{ErrorKind, Result};
+use crate::redis::testing::SetOptions;
 use crate::redis::testing::{PrivateRedis, connect, namespace, settings};
-use crate::redis::{Redis, RedisSettings, Script, SetOptions};
+use crate::redis::{Redis, RedisSettings, Script};
 
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(10))

@@ -1,9 +1,11 @@
 //! Dead letters: operations that the database refused, with all that is needed to run them again. Batches and the queue
 //! write them, each with tasks in a form of its own.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use super::{Access, CommitFailure, StepFailure, Store, Transaction};
+use super::{Access, CommitFailure, KeyHooks, StepFailure, Store, Transaction};
 use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Rendered, sql};
@@ -13,12 +15,12 @@ use crate::value::{Row, Value};
 const SHOWN: usize = 4_000;
 
 const INSERT: &str = "INSERT INTO zmsg_dead (path, op_id, key, tasks, statement, sqlstate, message) \
-     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[]) \
-     ON CONFLICT (op_id) DO NOTHING";
+     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[])";
 /// Numbers the transaction that runs a letter again among those that touch its rows; see `zmsg_ver`.
 const VERSION: &str = "SELECT nextval('zmsg_ver')";
-/// Whoever waits for the operation is told that it had its effect after all.
-const REVIVE: &str = "UPDATE zmsg_done SET dead = false WHERE op_id = $1::text";
+/// Whoever waits for the operation is told that it had its effect after all. Of delayed writes only: another one may have
+/// the name.
+const REVIVE: &str = "UPDATE zmsg_done SET dead = false WHERE op_id = $1::text AND $2::text = 'queue'";
 const LIST: &str = "SELECT id, path, op_id, key, statement, sqlstate, message, dead_at::text FROM zmsg_dead \
      WHERE id > ? ORDER BY id LIMIT ?";
 const LAST: &str = "SELECT coalesce(max(id), 0) FROM zmsg_dead";
@@ -162,6 +164,8 @@ pub(crate) enum Retried {
     Done { keys: Vec<String>, version: u64 },
     /// The database refused it again and would each time, or nobody can read it: it stays.
     Refused(Error),
+    /// Nothing was done: something had to know of its keys first, and now may.
+    NotYet(Error),
 }
 
 /// Runs a dead letter again and deletes it, in one transaction. `read` is given its path and its tasks. An `Err` says
@@ -170,6 +174,7 @@ pub(crate) async fn retry(
     store: &dyn Store,
     id: i64,
     read: impl Fn(&str, &[u8]) -> Result<Tasks> + Send,
+    hooks: &dyn KeyHooks,
     deadline: Deadline,
 ) -> Result<Retried> {
     let mut transaction = store.begin(Access::Any, deadline).await.map_err(failed)?;
@@ -181,7 +186,8 @@ pub(crate) async fn retry(
             return Ok(Retried::Refused(unreadable));
         }
     };
-    statements.push(Rendered { sql: REVIVE.into(), params: [Value::text(op_id.as_str())].into() });
+    let named = [Value::text(op_id.as_str()), Value::text(path.as_str())];
+    statements.push(Rendered { sql: REVIVE.into(), params: named.into() });
     statements.push(Rendered { sql: VERSION.into(), params: [].into() });
     let results = match transaction.run(&statements).await {
         Ok(results) => results,
@@ -193,6 +199,13 @@ pub(crate) async fn retry(
             };
         }
     };
+    let changed: Vec<Arc<str>> = keys.iter().map(|key| Arc::from(key.as_str())).collect();
+    if let Err(error) = hooks.before_commit(&changed, deadline).await {
+        transaction.roll_back().await;
+        // Its keys are known only within the transaction.
+        hooks.prepare(&changed, deadline).await?;
+        return Ok(Retried::NotYet(error));
+    }
     match transaction.commit().await {
         Ok(()) => {}
         Err(CommitFailure::Again(error)) => return Err(error),

@@ -108,9 +108,20 @@ impl CommitHooks for NoHooks {
     async fn after(&self, _outcome: &Outcome) {}
 }
 
+/// What happens before transactions commit that make rows of these keys; implemented by the engine. An error is retryable:
+/// the transaction has to be rolled back and both to be called again for the next one.
+#[async_trait]
+pub trait KeyHooks: Send + Sync {
+    /// Before the transaction takes its connection; may take seconds.
+    async fn prepare(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<()>;
+
+    /// When every statement has run and the transaction has an id.
+    async fn before_commit(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<()>;
+}
+
 /// What happens after a batch was committed; implemented by the engine.
 #[async_trait]
-pub trait BatchHooks: Send + Sync {
+pub trait BatchHooks: KeyHooks {
     /// Tells the caches which keys have changed, before the operations are reported as done. While they hold the last
     /// value accepted on a key, it stays. `version` is that of the transaction. It never fails: what the caches could not
     /// be told is for it to remember.
@@ -128,7 +139,7 @@ pub struct DelayedKey {
 
 /// What happens after delayed writes were committed; implemented by the engine.
 #[async_trait]
-pub trait QueueHooks: Send + Sync {
+pub trait QueueHooks: KeyHooks {
     /// Tells the caches, before the writes are reported as done. A value that was accepted with the same number on its key
     /// or a higher one stays. `version` is that of the transaction. It never fails: what the caches could not be told is for
     /// it to remember.

@@ -12,6 +12,8 @@ pub(crate) fn own_migrations() -> Vec<Migration> {
         ("zmsg:0001_base.sql", include_str!("own/0001_base.sql")),
         ("zmsg:0002_batch.sql", include_str!("own/0002_batch.sql")),
         ("zmsg:0003_queue.sql", include_str!("own/0003_queue.sql")),
+        ("zmsg:0004_letters.sql", include_str!("own/0004_letters.sql")),
+        ("zmsg:0005_bloom.sql", include_str!("own/0005_bloom.sql")),
         ("zmsg:0006_outbox.sql", include_str!("own/0006_outbox.sql")),
     ];
     files.into_iter().map(|(name, text)| Migration::own(name, text)).collect()
@@ -32,7 +34,8 @@ pub(crate) const LACKING: &str = "SELECT right_of || ' ON ' || what || name FROM
      ('SELECT', '', 'zmsg_journals'), ('INSERT', '', 'zmsg_journals'), ('UPDATE', '', 'zmsg_journals'), \
      ('DELETE', '', 'zmsg_journals'), ('SELECT', '', 'zmsg_dead'), ('INSERT', '', 'zmsg_dead'), \
      ('DELETE', '', 'zmsg_dead'), ('SELECT', '', 'zmsg_done'), ('INSERT', '', 'zmsg_done'), \
-     ('UPDATE', '', 'zmsg_done'), \
+     ('UPDATE', '', 'zmsg_done'), ('SELECT', '', 'zmsg_bloom'), ('INSERT', '', 'zmsg_bloom'), \
+     ('UPDATE', '', 'zmsg_bloom'), \
      ('DELETE', '', 'zmsg_done'), ('SELECT', '', 'zmsg_outbox'), ('INSERT', '', 'zmsg_outbox'), \
      ('UPDATE', '', 'zmsg_outbox'), ('DELETE', '', 'zmsg_outbox'), ('USAGE', 'SEQUENCE ', 'zmsg_ver')) AS needed (right_of, what, name) \
      WHERE NOT CASE what WHEN '' THEN has_table_privilege(name, right_of) ELSE has_sequence_privilege(name, right_of) END";

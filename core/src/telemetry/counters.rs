@@ -100,6 +100,8 @@ pub struct Counters {
     pub caller_loads: Counter,
     /// Values that were loaded anew before they ended.
     pub refreshes: Counter,
+    /// Changes of a key that the other processes were told of.
+    pub invalidations_sent: Counter,
     /// Keys of which other processes said that they have changed.
     pub invalidations_received: Counter,
     /// Times that the connection on which this process hears the others was lost.

@@ -71,11 +71,8 @@ async fn what_lives_how_long_in_redis() {
     declare(&zmsg);
     let hour = Ttl::For(Duration::from_secs(3_600));
     let row = task("SELECT content FROM feeds WHERE id = ?", &[]);
-    let own = SourceOptions {
-        ttl: Some(hour),
-        absent_ttl: Some(Duration::from_secs(600)),
-        ..SourceOptions::default()
-    };
+    let absent_ttl = Some(Duration::from_secs(600));
+    let own = SourceOptions { ttl: Some(hour), absent_ttl, ..SourceOptions::default() };
     zmsg.source("own_*", row, own).unwrap();
     scene.insert("feed_row", "v").await;
     scene.insert("own_row", "v").await;

@@ -16,6 +16,7 @@ mod get_or_load;
 mod opening;
 mod postgres_away;
 mod redis_away;
+#[allow(dead_code)]
 mod scene;
 mod single_flight;
 mod stale;

@@ -11,7 +11,7 @@ use zmsg_core::sql::Task;
 use zmsg_core::value::Value;
 
 use crate::support::engine::{Setup, until};
-use crate::support::{TestDatabase, database, task};
+use crate::support::{TestDatabase, database, redis_addr, task};
 
 /// `gate` waits while a test holds the lock. A statement has its snapshot by then, so what it gives is from before.
 const TABLES: &str = "\
@@ -51,6 +51,18 @@ impl Scene {
     /// An engine without a source, so that it sees what is in Redis and nothing else.
     pub async fn redis_view(&self) -> Zmsg {
         self.setup.open().await
+    }
+
+    /// Removes what Redis has under a key, as an eviction would.
+    pub async fn forget_in_redis(&self, key: &str) {
+        let mut redis = redis::Client::open(format!("redis://{}", redis_addr()))
+            .unwrap()
+            .get_multiplexed_async_connection()
+            .await
+            .unwrap();
+        let full = format!("{}:v:{{.{key}}}", self.setup.namespace());
+        let gone: u64 = redis::cmd("DEL").arg(full).query_async(&mut redis).await.unwrap();
+        assert_eq!(gone, 1);
     }
 
     /// Writes past zmsg.

@@ -137,6 +137,33 @@ async fn a_write_that_kills_its_worker_three_times_is_dead_and_its_companions_ar
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_die_before_they_begin_a_write_are_not_its_fault() {
+    let scene = Scene::new().await;
+    let short = scene.setup.clone().with_queue("lease", "1s");
+    let api = short.clone().with_queue("worker", false).open().await;
+    let mut receipts = Vec::new();
+    for n in 0..20 {
+        receipts.push(accept(&api, "k", &n.to_string()).await);
+        receipts.push(accept(&api, &format!("k{n}"), "other").await);
+    }
+    for _ in 0..4 {
+        let mut process =
+            Start::role(ROLE).with(SETUP, short.text()).crash_at("queue.after_claim", 1).start();
+        assert_eq!(process.answer(), "ready");
+        assert!(tokio::task::spawn_blocking(move || process.crashed()).await.unwrap());
+    }
+    let last = worker(&short);
+    for receipt in &receipts {
+        within(Duration::from_secs(20), "what was leased", receipt.done()).await.unwrap();
+    }
+    let expected: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!((scene.effects(Some("k")).await, scene.count("effects").await), (expected, 40));
+    assert_eq!(scene.count("zmsg_dead").await, 0);
+    last.close();
+    api.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_is_away_costs_time_and_no_try() {
     let mut server = PostgresServer::start().await;
     let mut scene = Scene::on(database_on(&server).await).await;
@@ -246,6 +273,12 @@ async fn without_redis_the_write_fails_or_runs_at_once_as_the_setting_says() {
     let error =
         plain.cache_and_delay_store(Some("k"), value(), effect("k", "a"), after(0)).await.unwrap_err();
     assert_eq!((error.code(), error.retryable()), ("queue", true), "{error}");
+    for ms in [1, 10, 20, 40] {
+        let brief = plain.with_timeout(Some(Duration::from_millis(ms)));
+        let error =
+            brief.cache_and_delay_store(Some("k"), None, effect("k", "a"), after(0)).await.unwrap_err();
+        assert!(error.op_id().is_some(), "{error}");
+    }
     assert_eq!(plain.get("k").await.unwrap(), Some(crate::scene::bytes("before")), "the cache is as before");
     let named = DelayOptions { op_id: Some("once".to_owned()), ..after(0) };
     let receipt = falling_back

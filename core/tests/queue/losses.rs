@@ -35,6 +35,45 @@ async fn a_full_redis_accepts_nothing_and_empties_itself() {
 }
 
 #[tokio::test]
+async fn a_redis_that_may_evict_writes_is_noticed_when_it_comes_late_and_when_it_comes_back() {
+    let evicting = ["--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru"];
+    let mut server = RedisServer::start_with(&evicting).await;
+    let scene = Scene::new().await;
+    let setup = scene.setup.clone().with_queue("addr", server.addr.as_str());
+    server.kill();
+    let degraded = setup.clone().with("start_degraded", true).with("connect_timeout", "300ms");
+    let (zm, api) = (degraded.open().await, degraded.with_queue("worker", false).open().await);
+    server.start_again().await;
+    let lax = setup.with_queue("allow_eviction", true).with_queue("worker", false).open().await;
+    let waiting = accept(&lax, "k", "accepted by another one").await;
+    let refused = async || {
+        let error =
+            api.cache_and_delay_store(None, None, effect("k", "refused"), after(0)).await.unwrap_err();
+        assert!(error.code() == "config" && error.message().contains("allkeys-lru"), "{error}");
+        assert!(error.op_id().is_some());
+    };
+    refused().await;
+    let redis = Meddler::at(&server.addr).await;
+    redis.run("", &["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    waiting.done().await.unwrap();
+    let accepts = async || api.cache_and_delay_store(None, None, effect("k", "a"), after(0)).await.is_ok();
+    until("it is accepted", accepts).await;
+    until("it is run", async || scene.effects(None).await == ["accepted by another one", "a"]).await;
+    // With the settings of its start.
+    server.kill();
+    server.start_again().await;
+    let refused = async || {
+        // The one that finds the connection lost may be accepted still.
+        let sent = api.cache_and_delay_store(None, None, effect("k", "b"), after(60_000)).await;
+        sent.is_err_and(|error| error.code() == "config")
+    };
+    until("it is refused", refused).await;
+    for zm in [zm, api, lax] {
+        zm.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_queue_that_is_emptied_under_its_writers_is_another_one() {
     let server = RedisServer::start().await;
     let scene = Scene::new().await;

@@ -4,12 +4,16 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod basics;
+mod closing;
 mod cluster;
 mod crashes;
 mod faults;
+mod leases;
+mod letters;
 mod losses;
 mod many;
 mod redis;
 mod scene;
+mod secrets;
 #[path = "../support/mod.rs"]
 mod support;

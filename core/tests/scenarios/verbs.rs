@@ -128,13 +128,12 @@ pub fn data(step: &Json) -> Option<Bytes> {
 }
 
 pub fn options(step: &Json) -> Result<WriteOptions> {
-    let invalidates = step["invalidates"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|key| json::text(key).expect("a key"))
-        .collect();
-    Ok(WriteOptions { ttl: step["ttl"].as_str().map(Ttl::parse).transpose()?, invalidates })
+    let keys = |name: &str| {
+        let keys = step[name].as_array().into_iter().flatten();
+        keys.map(|key| json::text(key).expect("a key")).collect()
+    };
+    let ttl = step["ttl"].as_str().map(Ttl::parse).transpose()?;
+    Ok(WriteOptions { ttl, invalidates: keys("invalidates"), bloom_keys: keys("bloom_keys") })
 }
 
 async fn write(zmsg: &Zmsg, verb: &str, step: &Json) -> Result<Json> {
@@ -199,6 +198,8 @@ fn source(zmsg: &Zmsg, step: &Json) -> Result<Json> {
         ttl: step["ttl"].as_str().map(Ttl::parse).transpose()?,
         absent_ttl: step["absent_ttl"].as_str().map(parse_duration).transpose()?,
         stale_ttl: step["stale_ttl"].as_str().map(parse_duration).transpose()?,
+        bloom: step["bloom"].as_bool().unwrap_or_default(),
+        keys: step["keys"].as_str().map(|text| zmsg_core::sql::sql(text, ())).transpose()?,
         ..SourceOptions::default()
     };
     zmsg.source(step["pattern"].as_str().expect("a pattern"), chain::task(&step["task"])?, options)

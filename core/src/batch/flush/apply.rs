@@ -57,7 +57,7 @@ pub(super) async fn apply(flight: &Flight<'_>, plan: &Plan<'_>, log: &dyn Log) -
     match run.all(flight, log).await {
         Ok(()) => {
             let applied = run.applied;
-            commit(transaction, applied).await
+            commit(flight, transaction, applied).await
         }
         Err(failure) => {
             transaction.roll_back().await;
@@ -67,7 +67,16 @@ pub(super) async fn apply(flight: &Flight<'_>, plan: &Plan<'_>, log: &dyn Log) -
 }
 
 /// Commits, with the crash points on both sides.
-pub(super) async fn commit(transaction: Box<dyn Transaction>, applied: Applied) -> Result<Applied, Failure> {
+pub(super) async fn commit(
+    flight: &Flight<'_>,
+    transaction: Box<dyn Transaction>,
+    applied: Applied,
+) -> Result<Applied, Failure> {
+    let admitted = flight.hooks.before_commit(flight.keys, flight.deadline).await;
+    if let Err(error) = admitted {
+        transaction.roll_back().await;
+        return Err(Failure::Again(error));
+    }
     crash!("flush.before_commit");
     match transaction.commit().await {
         Ok(()) => {

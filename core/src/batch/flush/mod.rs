@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::Store;
+use crate::store::{BatchHooks, Store};
 
 use super::batch::Batch;
 use super::dead::refused;
@@ -51,6 +51,10 @@ pub(super) struct Flight<'a> {
     pub store: &'a dyn Store,
     pub stream: Stream,
     pub batch: &'a Batch,
+    /// What has to know of the batch's keys before its COMMIT.
+    pub hooks: &'a dyn BatchHooks,
+    /// These, also where the batch is taken apart.
+    pub keys: &'a [Arc<str>],
     /// Whether errors that usually pass count as refusals: see [`Stuck`](super::stuck::Stuck).
     pub gives_up: bool,
     pub deadline: Deadline,
@@ -107,6 +111,7 @@ fn is_conflict(error: &Error) -> bool {
 }
 
 async fn once(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -> Result<Applied, Failure> {
+    flight.hooks.prepare(flight.keys, flight.deadline).await.map_err(Failure::Again)?;
     if flight.gives_up {
         return careful::apply(flight, tables, log).await;
     }

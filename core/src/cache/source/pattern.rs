@@ -5,7 +5,7 @@ use crate::value::Value;
 
 /// A checked pattern: literals with holes between them.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub(in crate::cache) struct Pattern {
     text: String,
     /// One more than there are holes; those at the ends may be empty, those between may not.
     literals: Vec<String>,
@@ -24,7 +24,7 @@ enum Hole {
 
 /// How a key fits.
 #[derive(Debug, PartialEq)]
-pub(super) enum Fit {
+pub(in crate::cache) enum Fit {
     /// With these arguments.
     Args(Vec<Value>),
     /// In shape, but a part is not of its type.
@@ -35,7 +35,7 @@ pub(super) enum Fit {
 
 impl Pattern {
     /// Checks and reads a pattern.
-    pub(super) fn parse(text: &str) -> Result<Pattern> {
+    pub(in crate::cache) fn parse(text: &str) -> Result<Pattern> {
         if text.is_empty() {
             return Err(Error::task(
                 "source pattern: it is empty; write one like \"feed_*\" or \"user:{id:int}\"",
@@ -45,7 +45,7 @@ impl Pattern {
     }
 
     /// As it was written.
-    pub(super) fn text(&self) -> &str {
+    pub(in crate::cache) fn text(&self) -> &str {
         &self.text
     }
 
@@ -66,7 +66,7 @@ impl Pattern {
 
     /// Fits a key. A hole takes one character or more, up to the next literal's first place; the last one takes all that
     /// is left before the end.
-    pub(super) fn fit(&self, key: &str) -> Fit {
+    pub(in crate::cache) fn fit(&self, key: &str) -> Fit {
         let Some(runs) = self.runs(key) else { return Fit::No };
         let args: Option<Vec<Value>> =
             self.holes.iter().zip(runs).map(|(hole, run)| hole.argument(key, run)).collect();

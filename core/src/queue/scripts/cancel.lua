@@ -1,16 +1,17 @@
--- Takes back an operation that no worker has had.
+-- Takes back an operation that no worker has begun. One that has leased it finds out when it begins.
 --
 -- ARGV[1]  operation   ARGV[2]  epoch of whoever asks
--- Result   {1 taken back | 2 a worker has or had it | 0 it is not there, its lane, its accept sequence}
+-- Result   {1 taken back | 2 a worker has begun it, now or before | 0 it is not there, its lane, its accept sequence}
 go_on_although_full()
 local op = ARGV[1]
 local epoch = redis.call('HGET', state, 'epoch')
 if epoch and is_of_other(epoch, ARGV[2]) then return {epoch} end
 local body = redis.call('HGET', bodies, op)
 if not body then return {0, '', 0} end
--- Of one that was leased once nobody here knows whether it has had its effect.
-if redis.call('HEXISTS', runs, op) == 1 then return {2, '', 0} end
-if redis.call('ZREM', due, op) == 1 then
+-- Of one that was begun once nobody here knows whether it has had its effect.
+local _, _, _, begun = run_of(op)
+if begun > 0 then return {2, '', 0} end
+if redis.call('ZREM', due, op) == 1 or redis.call('ZREM', leased, op) == 1 then
   let_next(op, lane_of(body))
 else
   -- Its neighbours in the lane close up.

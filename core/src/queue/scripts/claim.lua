@@ -2,11 +2,15 @@
 --
 -- ARGV[1]  at most so many   ARGV[2]  length of a lease in ms   ARGV[3]  epoch that the queue gets if it has none
 -- ARGV[4]  "suspect" for one of those whose worker did not come back, "due" for the others
--- Result   {epoch, sequence, ms until something is due or a lease ends, or -1, suspects, further ones that are due,
+-- Result   {epoch, sequence, ms until something is due or a lease ends, or -1, suspects that are due, further others,
 --           Redis' time in ms, then for each: operation, attempt, crashes, errors, body};
 --           {epoch} if the queue is another database's
 --
--- Each lease has a number of its own, the attempt: whoever comes back with an older one is not heard.
+-- Each lease has a number of its own, the attempt: whoever comes back with an older one is not heard. It is never given
+-- again, also not to an operation of the same name that is accepted once this one is gone.
+--
+-- A lease that ends without a word is a crash of its worker if that had begun the operation. If not, the worker ended
+-- before, or was never told of the lease: then nothing has happened.
 local limit, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
 go_on_although_full()
 local epoch = redis.call('HGET', state, 'epoch')
@@ -17,9 +21,12 @@ end
 if is_of_other(epoch, ARGV[3]) then return {epoch} end
 for _, op in ipairs(redis.call('ZRANGEBYSCORE', leased, '-inf', now, 'LIMIT', 0, 100)) do
   redis.call('ZREM', leased, op)
-  local attempts, crashes, errors = run_of(op)
-  set_run(op, attempts, crashes + 1, errors)
-  redis.call('ZADD', suspects, now, op)
+  local attempt, crashes, errors, begun = run_of(op)
+  if begun == attempt then
+    crashes = crashes + 1
+    set_run(op, attempt, crashes, errors, begun)
+  end
+  wait_again(op, now, crashes)
 end
 local from = due
 if ARGV[4] == 'suspect' then from = suspects end
@@ -41,15 +48,16 @@ if #wanted > 0 then
   local texts = redis.call('HMGET', bodies, unpack(wanted))
   local before = redis.call('HMGET', runs, unpack(wanted))
   local after, leases = {}, {}
+  local given = redis.call('HINCRBY', state, 'leases', #wanted) - #wanted
   for i, op in ipairs(wanted) do
     if texts[i] then
-      local attempts, crashes, errors = run_in(before[i])
+      local _, crashes, errors, begun = run_in(before[i])
       table.insert(after, op)
-      table.insert(after, string.format('%d %d %d', attempts + 1, crashes, errors))
+      table.insert(after, run_text(given + i, crashes, errors, begun))
       table.insert(leases, now + lease)
       table.insert(leases, op)
       table.insert(claimed, op)
-      table.insert(claimed, attempts + 1)
+      table.insert(claimed, given + i)
       table.insert(claimed, crashes)
       table.insert(claimed, errors)
       table.insert(claimed, texts[i])
@@ -66,9 +74,11 @@ if #wanted > 0 then
     redis.call('ZADD', leased, unpack(leases))
   end
 end
+-- What is due already and was not leased waits for whoever asks, or for a resume.
 local wait = -1
 for _, set in ipairs({due, suspects, leased}) do
-  local first = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
+  local from = set == leased and '-inf' or '(' .. string.format('%.0f', now)
+  local first = redis.call('ZRANGEBYSCORE', set, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if first[2] then
     local left = math.max(tonumber(first[2]) - now, 0)
     if wait < 0 or left < wait then wait = left end
@@ -76,7 +86,7 @@ for _, set in ipairs({due, suspects, leased}) do
 end
 local answer = {
   epoch, redis.call('HGET', state, 'sequence') or '0', wait,
-  redis.call('ZCARD', suspects), redis.call('ZCOUNT', due, '-inf', now), string.format('%.0f', now),
+  redis.call('ZCOUNT', suspects, '-inf', now), redis.call('ZCOUNT', due, '-inf', now), string.format('%.0f', now),
 }
 for _, part in ipairs(claimed) do table.insert(answer, part) end
 return answer

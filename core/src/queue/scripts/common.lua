@@ -1,15 +1,16 @@
 -- What every script of the queue begins with. All keys of a queue share one hash tag, so that a script may touch them all.
 --
 -- KEYS[1]  due       ZSET  operation → when it may run, in ms of Redis' time: the first of each lane, and those without one
--- KEYS[2]  suspects  ZSET  the same of those whose worker did not come back; they run alone
+-- KEYS[2]  suspects  ZSET  the same of those whose worker did not come back once they had begun; they run alone
 -- KEYS[3]  leased    ZSET  operation → when its lease ends
 -- KEYS[4]  bodies    HASH  operation → when it was due first (13 digits), + or - for coalescing, its accept sequence (16),
 --                          the length of its lane (5), its lane, its payload
--- KEYS[5]  runs      HASH  operation → "attempts crashes errors", once it was leased
+-- KEYS[5]  runs      HASH  operation → "attempt crashes errors begun", once it was leased: the number of its last lease,
+--                          and of the last one under which a worker began it, 0 if none did
 -- KEYS[6]  tails     HASH  lane → its last operation
 -- KEYS[7]  nexts     HASH  operation → the one behind it in its lane
 -- KEYS[8]  befores   HASH  the same the other way round
--- KEYS[9]  state     HASH  epoch, sequence, paused, and what was counted
+-- KEYS[9]  state     HASH  epoch, sequence, leases (how many were given), paused, and what was counted
 --
 -- A lane is the list of the operations of one cache key. Its first one is in due, suspects or leased, the others only in
 -- bodies.
@@ -33,17 +34,26 @@ local function is_of_other(epoch, own)
 end
 
 local function run_in(text)
-  if not text then return 0, 0, 0 end
-  local attempts, crashes, errors = string.match(text, '^(%d+) (%d+) (%d+)$')
-  return tonumber(attempts or 0), tonumber(crashes or 0), tonumber(errors or 0)
+  if not text then return 0, 0, 0, 0 end
+  local attempt, crashes, errors, begun = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
+  return tonumber(attempt or 0), tonumber(crashes or 0), tonumber(errors or 0), tonumber(begun or 0)
 end
 
 local function run_of(op)
   return run_in(redis.call('HGET', runs, op))
 end
 
-local function set_run(op, attempts, crashes, errors)
-  redis.call('HSET', runs, op, string.format('%d %d %d', attempts, crashes, errors))
+local function run_text(attempt, crashes, errors, begun)
+  return string.format('%.0f %d %d %.0f', attempt, crashes, errors, begun)
+end
+
+local function set_run(op, attempt, crashes, errors, begun)
+  redis.call('HSET', runs, op, run_text(attempt, crashes, errors, begun))
+end
+
+-- The first operation of its lane waits again. One that may have killed its worker goes on running alone.
+local function wait_again(op, at, crashes)
+  redis.call('ZADD', crashes > 0 and suspects or due, at, op)
 end
 
 -- The first operation of its lane is at its end: whoever is next may run. One whose body somebody has removed is passed

@@ -1,8 +1,11 @@
 -- Says how the queue stands; changes nothing.
 --
--- ARGV     operations
+-- ARGV[1]  epoch of whoever asks, then operations
 -- Result   {all, due later, due, suspects, leased, age in ms of what is due for longest, 1 if paused, done, retried, dead,
---           replaced, cancelled, damaged, then 1 for each operation that has not ended and 0 for the others}
+--           replaced, cancelled, damaged, then 1 for each operation that has not ended and 0 for the others};
+--          {epoch} if the queue is another database's
+local epoch = redis.call('HGET', state, 'epoch')
+if epoch and is_of_other(epoch, ARGV[1]) then return {epoch} end
 local function counted(name) return tonumber(redis.call('HGET', state, name) or 0) end
 local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
 local age = 0
@@ -12,5 +15,5 @@ local answer = {
   redis.call('ZCARD', suspects), redis.call('ZCARD', leased), age, redis.call('HEXISTS', state, 'paused'),
   counted('done'), counted('retried'), counted('dead'), counted('replaced'), counted('cancelled'), counted('damaged'),
 }
-for _, op in ipairs(ARGV) do table.insert(answer, redis.call('HEXISTS', bodies, op)) end
+for i = 2, #ARGV do table.insert(answer, redis.call('HEXISTS', bodies, ARGV[i])) end
 return answer

@@ -74,7 +74,7 @@ pub(super) async fn apply(flight: &Flight<'_>, tables: &Tables, log: &dyn Log) -
         };
         match surgery.run().await {
             Ok(()) if surgery.broken_lists.is_empty() => {
-                return commit(surgery.transaction, surgery.applied).await;
+                return commit(&flight, surgery.transaction, surgery.applied).await;
             }
             Ok(()) => {
                 surgery.transaction.roll_back().await;
