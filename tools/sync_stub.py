@@ -20,9 +20,9 @@ HEADER = '''\
 """The blocking door: the verbs of :class:`zmsg.Zmsg` without ``await``."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from ._native import Receipt as _NativeReceipt
 from ._verbs import Data, Runnable, Tasks
@@ -32,6 +32,7 @@ from .results import CellValue, DeadLetter, ExecResult, FlushReport, Health, Mig
 __all__ = ["Migrations", "Receipt", "Zmsg"]
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 '''
 
 OPEN = """
@@ -99,7 +100,16 @@ def is_overload(method: Method) -> bool:
     return any(isinstance(decorator, ast.Name) and decorator.id == "overload" for decorator in method.decorator_list)
 
 
+class Awaited(ast.NodeTransformer):
+    """What is awaited in one door is given in the other."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        return node.slice if isinstance(node.value, ast.Name) and node.value.id == "Awaitable" else node
+
+
 def stub(method: Method) -> ast.FunctionDef:
+    method = Awaited().visit(method)
     parts = {name: getattr(method, name) for name in method._fields}
     return ast.copy_location(ast.FunctionDef(**{**parts, "body": [ast.Expr(ast.Constant(...))]}), method)
 

@@ -117,6 +117,8 @@ struct Inner {
     op_id: Option<String>,
     /// Nothing left this process.
     unsent: bool,
+    /// The cache's server did not answer.
+    silent: bool,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -131,6 +133,7 @@ impl Error {
             sqlstate: None,
             op_id: None,
             unsent: false,
+            silent: false,
             context: Vec::new(),
             source: None,
         }))
@@ -176,6 +179,11 @@ impl Error {
         self.edit(|inner| inner.unsent = true)
     }
 
+    /// Says that a server could not be reached, or did not answer.
+    pub(crate) fn with_silent(self) -> Error {
+        self.edit(|inner| inner.silent = true)
+    }
+
     /// The same failure, as another room's caller knows it.
     pub(crate) fn with_kind(self, kind: ErrorKind) -> Error {
         self.edit(|inner| inner.kind = kind)
@@ -219,6 +227,20 @@ impl Error {
     /// Whether what failed certainly never left this process.
     pub(crate) fn unsent(&self) -> bool {
         self.0.unsent
+    }
+
+    /// Whether the server itself seems to be away, rather than that it refused something: it could not be reached, was
+    /// going down, or did not answer in time.
+    pub(crate) fn is_away(&self) -> bool {
+        match self.kind() {
+            ErrorKind::Store | ErrorKind::Timeout => {
+                self.sqlstate().map_or(self.kind() == ErrorKind::Timeout || self.retryable(), |code| {
+                    matches!(code, "57014" | "57P01" | "57P02" | "57P03") || code.starts_with("08")
+                })
+            }
+            ErrorKind::Cache => self.0.silent,
+            _ => false,
+        }
     }
 
     /// The message without the context.

@@ -24,6 +24,22 @@ export interface Settings {
   absentTtl?: Duration;
   /** TTLs are moved by up to ± this fraction. Default 0.05. */
   ttlJitter?: number;
+  /** How long a value is kept past its life, to be served if its source fails. Default 0, which is not at all. */
+  staleTtl?: Duration;
+  /** How long a read waits for the source while there is a kept value. Default 0, which is as long as it takes. */
+  sourceSoftTimeout?: Duration;
+  /** In which last part of its life a value is loaded anew, 0 to 0.9. Default 0, which is never. */
+  refreshAhead?: number;
+  /** Failures in a row after which a server is left alone. Default 0, which is never. */
+  breakerFailures?: number;
+  /** How long a server that keeps failing is left alone. Default `"5s"`. */
+  breakerPause?: Duration;
+  /** Longest time that a cut-off process serves what another one has overwritten. Default `"2s"`. */
+  coherenceBound?: Duration;
+  /** How long a read waits for another process that loads the same key. Default `"2s"`. */
+  leaseWait?: Duration;
+  /** What a write to the database does while Redis cannot be told of it. Default `"available"`. */
+  onCacheDown?: "available" | "strict";
   /** Prefix of every Redis key. Default `"zmsg"`. */
   namespace?: string;
   /** Longest key in bytes. Default 1 KiB. */

@@ -33,6 +33,7 @@ export {
   type ErrorDetails,
 } from "./errors";
 export type { Logger } from "./log";
+export type { Loaded } from "./loading";
 export { Migrations } from "./migrations";
 export { OnConflict, Task, sql, type PreparedTask, type Rendered, type TaskLike, type Tasks } from "./sql";
 export type {
@@ -49,6 +50,8 @@ export type {
   FlushReport,
   GetOptions,
   Health,
+  LifeOptions,
+  LoadOptions,
   MigrationReport,
   OpenOptions,
   PeriodicOptions,

@@ -16,6 +16,7 @@ export type ConflictHandle = Handle<"conflict">;
 export type TableHandle = Handle<"table">;
 export type ColumnHandle = Handle<"column">;
 export type AcceptedHandle = Handle<"accepted">;
+export type LoadHandle = Handle<"load">;
 export type BuilderHandle = Handle<"builder">;
 
 /** A duration in milliseconds or as text such as `"5s"`. */
@@ -50,6 +51,26 @@ export interface NativeAccepted {
   accepted: AcceptedHandle;
   durability: string;
   cached: boolean;
+}
+
+export interface NativeLife {
+  ttl: NativeTime;
+  absentTtl: NativeTime;
+  staleTtl: NativeTime;
+  softTimeout: NativeTime;
+}
+
+/** Neither found nor to be found: `load` is there. Both: it is fresh, and to be loaded anew. */
+export interface NativeBegun {
+  found: boolean;
+  value?: Buffer;
+  load?: LoadHandle;
+  softMs?: number;
+}
+
+export interface NativeLastGood {
+  found: boolean;
+  value?: Buffer;
 }
 
 export interface NativeDelay {
@@ -95,6 +116,11 @@ export interface Native {
   /** `false` is a cached absence, `null` that process memory knows nothing of the key. */
   peek(engine: EngineHandle, key: string): Buffer | false | null;
   get(engine: EngineHandle, call: NativeCall, key: string, required: boolean): void;
+  getOrBegin(engine: EngineHandle, call: NativeCall, key: string, life: NativeLife): void;
+  loadComplete(engine: EngineHandle, call: NativeCall, load: LoadHandle, data: Uint8Array | string | null): void;
+  loadFail(engine: EngineHandle, call: NativeCall, load: LoadHandle, cause: string): void;
+  loadLastGood(engine: EngineHandle, call: NativeCall, load: LoadHandle): void;
+  loadGiveUp(load: LoadHandle): void;
   dbHit(engine: EngineHandle, call: NativeCall, key: string): void;
   getMany(engine: EngineHandle, call: NativeCall, keys: string[]): void;
   cacheOnly(engine: EngineHandle, call: NativeCall, key: string, data: Uint8Array | string, ttl: NativeTime): void;
@@ -163,8 +189,8 @@ export interface Native {
     engine: EngineHandle,
     pattern: string,
     task: TaskHandle,
-    ttl: NativeTime,
-    absentTtl: NativeTime,
+    life: NativeLife,
+    refreshAhead: number | undefined,
     bloom: boolean,
     keys: TaskHandle | undefined,
   ): void;

@@ -76,17 +76,33 @@ export interface CacheAndDelayOptions extends CacheOptions, DelayOptions {}
  */
 export type Cancelled = "cancelled" | "started" | "unknown";
 
-/** Options of a source. */
-export interface SourceOptions {
-  /** Life of a value read from the database. Default: the configuration's `defaultTtl`. */
+/** How long what is loaded lives, and what covers for a load that fails. */
+export interface LifeOptions {
+  /** Life of a loaded value. Default: the configuration's `defaultTtl`. */
   ttl?: Duration;
   /** Life of an absence. Default: the configuration's `absentTtl`. */
   absentTtl?: Duration;
+  /** How long a value is kept past its life, and given if a load fails; 0 is not. Default: the configuration's `staleTtl`. */
+  staleTtl?: Duration;
+  /**
+   * How long a load is waited for while there is a value kept by `staleTtl`; 0 is as long as it takes. Default: the
+   * configuration's `sourceSoftTimeout`.
+   */
+  softTimeout?: Duration;
+}
+
+/** Options of a source. */
+export interface SourceOptions extends LifeOptions {
+  /** In which last part of its life a value is loaded anew, 0 (never) to 0.9. Default: the configuration's `refreshAhead`. */
+  refreshAhead?: number;
   /** Give the family a Bloom filter, which answers for keys that do not exist before the database is asked. */
   bloom?: boolean;
   /** With `bloom`: the query that gives every key of the family, whole and as text. */
   keys?: TaskLike;
 }
+
+/** Options of a load by a function of one's own. `timeout` is for the wait for another call's loader. */
+export interface LoadOptions extends CallOptions, LifeOptions {}
 
 /** What statements did. */
 export interface ExecResult<T = Row> {
@@ -246,6 +262,18 @@ export interface Stats {
   busP50Ms: number;
   /** The same for 999 of a thousand. */
   busP999Ms: number;
+  /** Reads that were given the last good value: the source or loader failed, or took longer than its soft timeout. */
+  staleServed: number;
+  /** Values that were loaded anew before they ended. */
+  refreshes: number;
+  /** Loads that callers of `getOrLoad` ran. */
+  callerLoads: number;
+  /** Times that a server was left alone because it had failed `breakerFailures` times in a row. */
+  breakerOpenings: number;
+  /** Whether the cache's Redis is asked: it is, it is left alone, or it is being tried. */
+  redisBreaker: "closed" | "open" | "half_open";
+  /** The same of PostgreSQL, for sources. */
+  sourceBreaker: "closed" | "open" | "half_open";
   /** Values put into the caches by a write. */
   cacheWrites: number;
   /** Keys dropped from the caches. */

@@ -4,15 +4,18 @@ import { CALL, calls, checkedTime, checkOptions, start, type CallOptions } from 
 import { camelKeys, readSettings, type Config } from "./config";
 import { checkedText, checkedTexts, encodeData, type Data } from "./data";
 import { ConfigError, revived, TaskError, throwing } from "./errors";
+import { renew, runSoftly, type Loaded } from "./loading";
 import { addLogger, type Logger } from "./log";
 import { Migrations } from "./migrations";
 import {
   native,
   type EngineHandle,
   type NativeAccepted,
+  type NativeBegun,
   type NativeCall,
   type NativeDelay,
   type NativeExec,
+  type NativeLife,
   type NativeOpened,
   type NativeReceipt,
   type NativeRows,
@@ -33,6 +36,8 @@ import type {
   FlushReport,
   GetOptions,
   Health,
+  LifeOptions,
+  LoadOptions,
   OpenOptions,
   PeriodicOptions,
   Receipt,
@@ -51,7 +56,9 @@ const CACHE_AND_STORE = new Set(["timeout", "signal", "ttl", "invalidates", "blo
 const DELAY = new Set([...STORE, "delay", "opId", "coalesce", "taskTimeout"]);
 const CACHE_AND_DELAY = new Set([...DELAY, "ttl"]);
 const DEAD_LETTERS = new Set([...CALL, "after", "limit"]);
-const SOURCE = new Set(["ttl", "absentTtl", "bloom", "keys"]);
+const LIFE = ["ttl", "absentTtl", "staleTtl", "softTimeout"];
+const LOAD = new Set([...CALL, ...LIFE]);
+const SOURCE = new Set([...LIFE, "refreshAhead", "bloom", "keys"]);
 
 /**
  * An open engine: reads from process memory, then Redis, then PostgreSQL; writes to PostgreSQL and the caches, at once,
@@ -169,6 +176,35 @@ export class Zmsg implements AsyncDisposable {
       throw new TaskError(`the value of ${JSON.stringify(key)} is not UTF-8 text; read it with get()`);
     }
     return found?.toString("utf8");
+  }
+
+  /**
+   * The bytes under a key; if nobody has them, what the loader gives, which is cached. Of all calls for a key at the same
+   * time, in all processes on one Redis, one runs its loader, and the others get what it gave.
+   *
+   * ```ts
+   * const profile = await zm.getOrLoad(`user:${id}`, () => fetchProfile(id), { ttl: "10m", staleTtl: "1h" });
+   * ```
+   * `null` and `undefined` are an absence, and cached as one. Nothing is cached if the key is written or dropped while the
+   * loader runs, be it by the loader itself. A loader must not load its own key. With `staleTtl` the last good value is
+   * given if the loader fails or takes longer than `softTimeout`; it goes on then.
+   *
+   * @throws what the loader threw, in the call that ran it; a {@link StoreError} with its text in those that waited. A
+   * call whose `signal` fires leaves the load to one of them.
+   */
+  async getOrLoad(
+    key: string,
+    loader: () => Promise<Loaded> | Loaded,
+    options?: LoadOptions,
+  ): Promise<Buffer | undefined> {
+    if (typeof loader !== "function") throw new TaskError(`the loader is a function, not ${typeof loader}`);
+    const begun = await this.#start<NativeBegun>(options, LOAD, (call) =>
+      native.getOrBegin(this.#engine, call, checkedText(key, "key"), lifeOf(options)),
+    );
+    if (begun.load === undefined) return begun.value;
+    if (!begun.found) return runSoftly(this.#engine, begun.load, begun.softMs, loader, options?.signal);
+    renew(this.#engine, begun.load, loader);
+    return begun.value;
   }
 
   /** Reads many keys with one trip per tier. Absent keys are not in the map; the others are in the order given. */
@@ -451,14 +487,16 @@ export class Zmsg implements AsyncDisposable {
   source(pattern: string, task: TaskLike, options?: SourceOptions): void {
     checkOptions(options, SOURCE);
     const family = checkedText(pattern, "pattern");
-    const ttl = checkedTime(options?.ttl, "ttl");
-    const absentTtl = checkedTime(options?.absentTtl, "absentTtl");
-    const { bloom, keys } = options ?? {};
+    const life = lifeOf(options);
+    const { refreshAhead, bloom, keys } = options ?? {};
+    if (refreshAhead !== undefined && typeof refreshAhead !== "number") {
+      throw new TaskError(`refreshAhead is a number from 0 to 0.9, not ${typeof refreshAhead}`);
+    }
     if (bloom !== undefined && typeof bloom !== "boolean") {
       throw new TaskError(`bloom is true or false, not ${typeof bloom}`);
     }
     const [handle, query] = [taskHandle(task), keys === undefined ? undefined : taskHandle(keys)];
-    throwing(() => native.source(this.#engine, family, handle, ttl, absentTtl, bloom === true, query));
+    throwing(() => native.source(this.#engine, family, handle, life, refreshAhead, bloom === true, query));
   }
 
   /** Loads every `*.sql` of a directory in name order; nothing runs until `migrate()`. */
@@ -520,6 +558,15 @@ export class Zmsg implements AsyncDisposable {
   #accepted({ accepted, durability, cached }: NativeAccepted): Receipt {
     return new Accepted(this.#engine, accepted, durability as Durability, cached);
   }
+}
+
+function lifeOf(options: LifeOptions | undefined): NativeLife {
+  return {
+    ttl: checkedTime(options?.ttl, "ttl"),
+    absentTtl: checkedTime(options?.absentTtl, "absentTtl"),
+    staleTtl: checkedTime(options?.staleTtl, "staleTtl"),
+    softTimeout: checkedTime(options?.softTimeout, "softTimeout"),
+  };
 }
 
 function delayOf(options: CacheAndDelayOptions | undefined): NativeDelay {

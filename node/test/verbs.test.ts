@@ -259,8 +259,15 @@ describe("the engine", () => {
     expect(health.ok).toBe(true);
     expect(health.tiers.map((tier) => tier.name)).toEqual(["postgres", "redis"]);
     expect(typeof health.tiers[0]?.latencyMs).toBe("number");
+    const kinds: Record<string, string> = {
+      queuePaused: "boolean",
+      coherent: "boolean",
+      bloom: "object",
+      redisBreaker: "string",
+      sourceBreaker: "string",
+    };
     for (const [name, figure] of Object.entries(zm.stats()))
-      expect([name, typeof figure]).toEqual([name, name === "queuePaused" ? "boolean" : "number"]);
+      expect([name, typeof figure]).toEqual([name, kinds[name] ?? "number"]);
   });
 
   test("a closed engine says so, and closing twice is fine", async () => {
@@ -333,6 +340,14 @@ describe("configuration", () => {
     defaultTtl: true,
     absentTtl: true,
     ttlJitter: true,
+    staleTtl: true,
+    sourceSoftTimeout: true,
+    refreshAhead: true,
+    breakerFailures: true,
+    breakerPause: true,
+    coherenceBound: true,
+    leaseWait: true,
+    onCacheDown: true,
     namespace: true,
     maxKeyBytes: true,
     maxValueBytes: true,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from types import TracebackType
 from typing import Any
 
-from . import _logging, _native
+from . import _loading, _logging, _native
 from ._ports import close_port, wait
 from ._verbs import Verbs
 from .config import Source, settings_of
@@ -37,6 +37,12 @@ class Zmsg(Verbs):
 
     async def _wait(self, method: Callable[..., Any], *arguments: Any) -> Any:
         return await wait(method, *arguments)
+
+    async def _load(self, load: _native.Load, loader: Callable[[], Any]) -> Any:
+        return await _loading.run_softly(load, loader)
+
+    def _renew(self, load: _native.Load, loader: Callable[[], Any]) -> None:
+        _loading.renew(load, loader)
 
     async def close(self) -> None:
         """Ends what is in flight, stops the engine and gives its node id back. Closing twice is fine."""

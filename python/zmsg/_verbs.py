@@ -2,18 +2,20 @@
 
 Both doors are made from this class. :class:`zmsg.Zmsg` awaits a future of its event loop where a verb waits;
 :class:`zmsg.sync.Zmsg` blocks there, so that its coroutines end at their first step (see ``sync.py``). A verb therefore
-awaits nothing but ``_wait`` and verbs of this class by name (``Verbs.get(self, …)``). ``sync.pyi`` is generated from
-this file by ``tools/sync_stub.py``, and a test holds it to that.
+awaits nothing but ``_wait``, ``_load`` and verbs of this class by name (``Verbs.get(self, …)``). ``sync.pyi`` is
+generated from this file by ``tools/sync_stub.py``, and a test holds it to that.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
-from ._native import Counter, Engine, Map, Slice, Task
+from ._loading import key_maker
+from ._native import Counter, Engine, Load, Map, Slice, Task
 from ._native import Migrations as NativeMigrations
 from .config import Span
 from .errors import TaskError
@@ -42,6 +44,7 @@ Tasks: TypeAlias = Runnable | Sequence[Runnable]
 """One task (or finished builder), or several that run in one transaction."""
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
 class Verbs:
@@ -129,6 +132,94 @@ class Verbs:
             return json.loads(value)
         except ValueError:
             raise TaskError(f"the value of {key[:80]!r} is not JSON; read it with get()") from None
+
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[Data | None]],
+        *,
+        ttl: Span | None = None,
+        absent_ttl: Span | None = None,
+        stale_ttl: Span | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
+    ) -> bytes | None:
+        """The bytes under ``key``; if nobody has them, what ``loader()`` gives, which is cached.
+
+        Of all calls for a key at the same time, in all processes on one Redis, one runs its loader, and the others get
+        what it gave. ``None`` is an absence, and cached as one (``absent_ttl``). Nothing is cached if the key is
+        written or dropped while the loader runs, be it by the loader itself. A loader must not load its own key.
+
+        With ``stale_ttl``, or the setting of that name, the last good value is given when the loader raises, or takes
+        longer than ``soft_timeout``; it goes on then. ``timeout`` is for the wait for another call's loader, not for
+        one's own.
+
+        Raises:
+            what the loader raised, in the call that ran it; a cancelled one leaves the load to one of those who wait.
+            StoreError: the loader of another call raised; the message says what. It is not cached.
+            TaskError: the loader gave something that cannot be cached.
+        """
+        value = self._lookup(key)
+        if value is ...:
+            life = (ttl, absent_ttl, stale_ttl, soft_timeout)
+            value, load = await self._wait(self._engine.get_or_begin, key, life, timeout)
+            if value is ...:
+                return await self._load(load, loader)  # type: ignore[no-any-return]
+            if load is not None:
+                self._renew(load, loader)
+        return value  # type: ignore[no-any-return]
+
+    async def _load(self, load: Load, loader: Callable[[], Any]) -> Any:
+        raise NotImplementedError
+
+    def _renew(self, load: Load, loader: Callable[[], Any]) -> None:
+        raise NotImplementedError
+
+    @overload
+    def cached(
+        self,
+        pattern: str,
+        *,
+        decode: None = None,
+        ttl: Span | None = None,
+        absent_ttl: Span | None = None,
+        stale_ttl: Span | None = None,
+        soft_timeout: Span | None = None,
+    ) -> Callable[[Callable[_P, Awaitable[Data | None]]], Callable[_P, Awaitable[bytes | None]]]: ...
+    @overload
+    def cached(
+        self,
+        pattern: str,
+        *,
+        decode: Callable[[bytes], _T],
+        ttl: Span | None = None,
+        absent_ttl: Span | None = None,
+        stale_ttl: Span | None = None,
+        soft_timeout: Span | None = None,
+    ) -> Callable[[Callable[_P, Awaitable[Data | None]]], Callable[_P, Awaitable[_T | None]]]: ...
+    def cached(self, pattern: str, *, decode: Callable[[bytes], Any] | None = None, **life: Any) -> Any:
+        """Puts :meth:`get_or_load` around a function: ``@zm.cached("feed:{id}", ttl="10m")``.
+
+        The key is ``pattern`` with the call's arguments by name. Calls give bytes, as ``get`` does, or what ``decode``
+        (``json.loads``, say) makes of them, whether the function ran or not; ``None`` for an absence.
+        """
+
+        def around(function: Callable[..., Any]) -> Callable[..., Any]:
+            key_of = key_maker(pattern, function)
+
+            @functools.wraps(function)
+            async def call(*arguments: Any, **options: Any) -> Any:
+                key = key_of(*arguments, **options)
+                value = await Verbs.get_or_load(self, key, lambda: function(*arguments, **options), **life)
+                return value if value is None or decode is None else decode(value)
+
+            return self._as_call(call)
+
+        return around
+
+    @staticmethod
+    def _as_call(call: Callable[..., Any]) -> Callable[..., Any]:
+        return call
 
     async def get_many(self, keys: Iterable[str], *, timeout: Span | None = None) -> dict[str, bytes]:
         """The keys that are there, with their bytes, in one trip per tier; absent keys are omitted."""
@@ -371,6 +462,9 @@ class Verbs:
         *,
         ttl: Span | None = None,
         absent_ttl: Span | None = None,
+        stale_ttl: Span | None = None,
+        soft_timeout: Span | None = None,
+        refresh_ahead: float | None = None,
         bloom: bool = False,
         keys: Runnable | None = None,
     ) -> None:
@@ -379,10 +473,15 @@ class Verbs:
         ``"feed_*"``: the task's single ``?`` is the whole key. ``"user:{uid:int}:post:{pid}"``: the parts fill the
         ``?``\\ s in order. One column comes back as its bytes, several as one JSON object.
 
+        ``stale_ttl``: how long a value is kept past its life, and given if the source fails, or takes longer than
+        ``soft_timeout``. ``refresh_ahead``: in which last part of its life a value is loaded anew, 0 to 0.9. Each is
+        the setting (``source_soft_timeout`` for the second) if it is not given, and off with 0.
+
         ``bloom=True`` gives the family a Bloom filter, which answers for keys that do not exist before the database is
         asked. ``keys`` is the query that gives every key of the family, whole and as text.
         """
-        self._engine.source(pattern, task, ttl, absent_ttl, bloom, keys)
+        life = (ttl, absent_ttl, stale_ttl, soft_timeout)
+        self._engine.source(pattern, task, life, refresh_ahead, bloom, keys)
 
     def load_dir(self, path: str | os.PathLike[str]) -> Migrations:
         """The ``*.sql`` files of a directory in name order, to be applied by ``migrate()``."""

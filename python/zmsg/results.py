@@ -262,6 +262,18 @@ class Stats:
     """From the sending of a message on the bus to its coming back, in milliseconds: half of them took no longer."""
     bus_p999_ms: float
     """The same for 999 of a thousand."""
+    stale_served: int
+    """Reads that were given the last good value: the source or loader failed, or took longer than its soft timeout."""
+    refreshes: int
+    """Values that were loaded anew before they ended."""
+    caller_loads: int
+    """Loads that callers of ``get_or_load`` ran."""
+    breaker_openings: int
+    """Times that a server was left alone because it had failed ``breaker_failures`` times in a row."""
+    redis_breaker: str
+    """Whether the cache's Redis is asked: "closed" if it is, "open" if it is left alone, "half_open" in the trial."""
+    source_breaker: str
+    """The same of PostgreSQL, for sources."""
     cache_writes: int
     """Values put into the caches by a write."""
     cache_drops: int

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import threading
 
-from . import _logging, _native, _verbs, results
+from . import _loading, _logging, _native, _verbs, errors, results
 from .config import settings_of
 
 __all__ = ["Migrations", "Receipt", "Zmsg"]
@@ -27,6 +29,26 @@ def _blocking(method):
         raise AssertionError("a verb awaited something that does not block")
 
     return call
+
+
+def _plain(loader):
+    """The loader, which must not be a coroutine function: nobody would await it."""
+
+    def load():
+        data = loader()
+        if inspect.isawaitable(data):
+            getattr(data, "close", lambda: None)()
+            raise errors.TaskError("a loader of the blocking door is a plain function, not an async one")
+        return data
+
+    return load
+
+
+def _quietly(call, *arguments):
+    try:
+        call(*arguments)
+    except Exception as error:
+        logging.getLogger("zmsg").warning("a loader failed in the background: %s", type(error).__name__)
 
 
 def _block(cls):
@@ -80,6 +102,18 @@ class Zmsg(_verbs.Verbs):
 
     async def _wait(self, method, *arguments):
         return method(*arguments, None)
+
+    async def _load(self, load, loader):
+        # In the calling thread, so for as long as it takes: the soft timeout is for those who wait for it.
+        return await _loading.run(load, _plain(loader), self._wait)
+
+    def _renew(self, load, loader):
+        renewing = _blocking(_loading.run)
+        threading.Thread(target=_quietly, args=(renewing, load, _plain(loader), self._wait), daemon=True).start()
+
+    @staticmethod
+    def _as_call(call):
+        return _blocking(call)
 
     def __enter__(self):
         return self

@@ -2,9 +2,9 @@
 """The blocking door: the verbs of :class:`zmsg.Zmsg` without ``await``."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from ._native import Receipt as _NativeReceipt
 from ._verbs import Data, Runnable, Tasks
@@ -14,6 +14,7 @@ from .results import CellValue, DeadLetter, ExecResult, FlushReport, Health, Mig
 __all__ = ["Migrations", "Receipt", "Zmsg"]
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 class Migrations:
     def migrate(self) -> MigrationReport: ...
@@ -66,6 +67,39 @@ class Zmsg:
     def get_json(
         self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None
     ) -> Any: ...
+    def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Data | None],
+        *,
+        ttl: Span | None = None,
+        absent_ttl: Span | None = None,
+        stale_ttl: Span | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
+    ) -> bytes | None: ...
+    @overload
+    def cached(
+        self,
+        pattern: str,
+        *,
+        decode: None = None,
+        ttl: Span | None = None,
+        absent_ttl: Span | None = None,
+        stale_ttl: Span | None = None,
+        soft_timeout: Span | None = None,
+    ) -> Callable[[Callable[_P, Data | None]], Callable[_P, bytes | None]]: ...
+    @overload
+    def cached(
+        self,
+        pattern: str,
+        *,
+        decode: Callable[[bytes], _T],
+        ttl: Span | None = None,
+        absent_ttl: Span | None = None,
+        stale_ttl: Span | None = None,
+        soft_timeout: Span | None = None,
+    ) -> Callable[[Callable[_P, Data | None]], Callable[_P, _T | None]]: ...
     def get_many(self, keys: Iterable[str], *, timeout: Span | None = None) -> dict[str, bytes]: ...
     def peek(self, key: str) -> bytes | None: ...
     def cache_only(self, key: str, data: Data, *, ttl: Span | None = None, timeout: Span | None = None) -> None: ...
@@ -150,6 +184,9 @@ class Zmsg:
         *,
         ttl: Span | None = None,
         absent_ttl: Span | None = None,
+        stale_ttl: Span | None = None,
+        soft_timeout: Span | None = None,
+        refresh_ahead: float | None = None,
         bloom: bool = False,
         keys: Runnable | None = None,
     ) -> None: ...

@@ -13,11 +13,12 @@ use napi_derive::napi;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 use zmsg_core::config::{Config, ConfigInput, NumberUnit, TimestampFormat};
-use zmsg_core::engine::{Migrations, SourceOptions, WriteOptions, Zmsg};
+use zmsg_core::engine::{LoadOptions, Migrations, SourceOptions, WriteOptions, Zmsg};
 use zmsg_core::error::{Error, Result as CoreResult};
 
 use crate::completions::Calls;
 use crate::errors::to_js;
+use crate::loading::Life;
 use crate::replies::{Reply, buffer};
 use crate::tasks::TaskList;
 use crate::times::{Time, duration, ttl};
@@ -242,17 +243,14 @@ pub fn source(
     engine: &External<Engine>,
     pattern: String,
     task: &External<TaskList>,
-    life: Time,
-    absent: Time,
+    life: Life,
+    refresh_ahead: Option<f64>,
     bloom: bool,
     keys: Option<&External<TaskList>>,
 ) -> Result<()> {
-    let options = SourceOptions {
-        ttl: ttl(&life, "ttl")?,
-        absent_ttl: duration(&absent, "absentTtl")?,
-        bloom,
-        keys: keys.map(|keys| keys.one("keys")).transpose()?,
-    };
+    let LoadOptions { ttl, absent_ttl, stale_ttl, soft_timeout } = life.options()?;
+    let keys = keys.map(|keys| keys.one("keys")).transpose()?;
+    let options = SourceOptions { ttl, absent_ttl, stale_ttl, refresh_ahead, soft_timeout, bloom, keys };
     engine.zmsg.source(&pattern, task.one("source")?, options).map_err(to_js)
 }
 

@@ -20,6 +20,7 @@ mod completions;
 mod delayed;
 mod engine;
 mod errors;
+mod loading;
 mod logs;
 mod periodic;
 mod replies;

@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use napi::bindgen_prelude::{Array, BufferSlice, External, Null, Object, i64n};
 use napi::{Env, Result};
-use zmsg_core::engine::{DeadLetter, Receipt, Zmsg};
+use zmsg_core::engine::{Begun, DeadLetter, Receipt, Zmsg};
 use zmsg_core::store::ExecResult;
 use zmsg_core::value::{Row, Value, value_to_json};
 
 use crate::errors::to_js;
+use crate::loading::Load;
 use crate::periodic::Accepted;
 
 /// Whether the configuration wants timestamps as text.
@@ -24,6 +25,10 @@ pub enum Reply {
     Data(Option<Bytes>),
     /// One per key.
     Many(Vec<Option<Bytes>>),
+    /// A value, or the duty to load it.
+    Begun(Begun),
+    /// The last good value, if there is one.
+    LastGood(Option<Option<Bytes>>),
     /// Rows of a read.
     Rows(Vec<Row>, Texts),
     /// What statements did.
@@ -64,6 +69,13 @@ impl Reply {
             Reply::Unit | Reply::Data(None) | Reply::Value(None, _) => into.set(index, ()),
             Reply::Data(Some(bytes)) => into.set(index, buffer(env, &bytes)?),
             Reply::Many(found) => into.set(index, many(env, &found)?),
+            Reply::Begun(begun) => into.set(index, begun_of(env, begun)?),
+            Reply::LastGood(found) => {
+                let mut object = Object::new(env)?;
+                object.set("found", found.is_some())?;
+                put_bytes(env, &mut object, found.flatten())?;
+                into.set(index, object)
+            }
             Reply::Rows(rows, texts) => into.set(index, groups(env, &rows, texts)?),
             Reply::Value(Some(value), texts) => into.set(index, single(env, &value, texts)?),
             Reply::Letters(letters) => into.set(index, letters_of(env, &letters)?),
@@ -101,6 +113,31 @@ impl Reply {
                 into.set(index, object)
             }
         }
+    }
+}
+
+fn begun_of<'env>(env: &'env Env, begun: Begun) -> Result<Object<'env>> {
+    let mut object = Object::new(env)?;
+    let (found, data, guard) = match begun {
+        Begun::Found(data) => (true, data, None),
+        Begun::Refresh(data, guard) => (true, data, Some(guard)),
+        Begun::Load(guard) => (false, None, Some(guard)),
+    };
+    object.set("found", found)?;
+    put_bytes(env, &mut object, data)?;
+    if let Some(guard) = guard {
+        if let Some(soft) = guard.soft_timeout() {
+            object.set("softMs", soft.as_secs_f64() * 1e3)?;
+        }
+        object.set("load", Load::handle(guard))?;
+    }
+    Ok(object)
+}
+
+fn put_bytes(env: &Env, object: &mut Object<'_>, data: Option<Bytes>) -> Result<()> {
+    match data {
+        Some(bytes) => object.set("value", buffer(env, &bytes)?),
+        None => Ok(()),
     }
 }
 

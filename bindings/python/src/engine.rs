@@ -17,9 +17,10 @@ use zmsg_core::error::{Error, Result};
 use crate::config::Settings;
 use crate::errors::{OrRaise, caught, guarded};
 use crate::handle::{Engine as Opening, Handle};
+use crate::loading;
 use crate::options::{
-    Delay, Key, LetterId, delay_options, int_of, keys_of, list_of, source_options, tasks_of, text_of,
-    timeout_of, write_options,
+    Delay, Key, LetterId, Life, delay_options, int_of, keys_of, list_of, load_options, source_options,
+    tasks_of, text_of, timeout_of, write_options,
 };
 use crate::receipt::Receipt;
 use crate::rows;
@@ -124,6 +125,21 @@ impl Engine {
         let key = key.0.to_owned();
         let call = |engine: Zmsg| async move { engine.get_required(&key).await.map(Some) };
         self.call(py, port, timeout, call, optional_bytes)
+    }
+
+    /// Gives `(value, load)`; see [`loading::begun`].
+    #[pyo3(signature = (key, life, timeout, port))]
+    fn get_or_begin(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        life: Life<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let (key, options) = (key.0.to_owned(), load_options(&life)?);
+        let call = |engine: Zmsg| async move { engine.get_or_begin(&key, &options).await };
+        self.call(py, port, timeout, call, loading::begun)
     }
 
     #[pyo3(signature = (key, timeout, port))]
@@ -482,19 +498,19 @@ impl Engine {
         })
     }
 
-    #[pyo3(signature = (pattern, task, ttl, absent_ttl, bloom, keys))]
+    #[pyo3(signature = (pattern, task, life, refresh_ahead, bloom, keys))]
     #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
     fn source(
         &self,
         py: Python<'_>,
         pattern: Key<'_>,
         task: &Bound<'_, PyAny>,
-        ttl: Option<Bound<'_, PyAny>>,
-        absent_ttl: Option<Bound<'_, PyAny>>,
+        life: Life<'_>,
+        refresh_ahead: Option<Bound<'_, PyAny>>,
         bloom: bool,
         keys: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let options = source_options(ttl.as_ref(), absent_ttl.as_ref(), bloom, keys.as_ref())?;
+        let options = source_options(&life, refresh_ahead.as_ref(), bloom, keys.as_ref())?;
         let task = task_of(task)?;
         let engine = self.0.current(py)?;
         guarded(py, || engine.declare(pattern.0, task, options))

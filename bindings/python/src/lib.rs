@@ -1,7 +1,7 @@
 //! `zmsg._native`: the engine for the Python package, private to it. Conversion in, one call of the core, conversion
 //! out; what people see is `python/zmsg`.
 //!
-//! Rooms: `engine` has the verbs, `task` and `builders` the SQL, `config` the settings; `arguments`, `values`, `times`, `rows`,
+//! Rooms: `engine` has the verbs, `loading` loads by Python functions, `task` and `builders` the SQL, `config` the settings; `arguments`, `values`, `times`, `rows`,
 //! `options`, `receipt` and `errors` convert; `runtime`, `handle`, `waiting`, `completions`, `signal` and `logging` carry calls between the
 //! engine's threads and Python's.
 //!
@@ -15,6 +15,7 @@ mod config;
 mod engine;
 mod errors;
 mod handle;
+mod loading;
 mod logging;
 mod options;
 mod receipt;
@@ -42,6 +43,8 @@ mod _native {
     use crate::engine::{Engine, Migrations, open_engine};
     #[pymodule_export]
     use crate::errors::error_catalogue;
+    #[pymodule_export]
+    use crate::loading::Load;
     #[pymodule_export]
     use crate::logging::{next_logs, set_log_level, stop_logs};
     #[pymodule_export]

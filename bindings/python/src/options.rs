@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDelta, PyInt, PyList, PySequence, PyString, PyTuple};
 use zmsg_core::config::{NumberUnit, TimeArgument, Ttl, delay_from_argument, duration_from_argument};
-use zmsg_core::engine::{DelayOptions, SourceOptions, Tasks, WriteOptions};
+use zmsg_core::engine::{DelayOptions, LoadOptions, SourceOptions, Tasks, WriteOptions};
 use zmsg_core::error::Error;
 use zmsg_core::sql as core;
 
@@ -148,8 +148,7 @@ pub(crate) type Delay<'py> = (
 pub(crate) fn delay_options(given: &Delay<'_>) -> PyResult<DelayOptions> {
     let (ttl, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout) = given;
     let py = coalesce.py();
-    let delay =
-        delay.as_ref().map(|object| delay_from_argument(argument_of(object, "delay")?, "delay").or_raise(py));
+    let delay = delay.as_ref().map(|object| delay_of(object, "delay"));
     let op_id = op_id.as_ref().map(|object| Ok::<_, PyErr>(text_of(object, "op_id")?.to_owned()));
     let Ok(coalesce) = coalesce.extract() else {
         let name = coalesce.get_type().fully_qualified_name()?;
@@ -166,13 +165,49 @@ pub(crate) fn delay_options(given: &Delay<'_>) -> PyResult<DelayOptions> {
 
 /// The options of a source.
 pub(crate) fn source_options(
-    ttl: Option<&Bound<'_, PyAny>>,
-    absent_ttl: Option<&Bound<'_, PyAny>>,
+    life: &Life<'_>,
+    refresh_ahead: Option<&Bound<'_, PyAny>>,
     bloom: bool,
     keys: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<SourceOptions> {
-    let absent_ttl = absent_ttl.map(|object| duration_of(object, "absent_ttl")).transpose()?;
-    Ok(SourceOptions { ttl: ttl_of(ttl)?, absent_ttl, bloom, keys: keys.map(task_of).transpose()? })
+    let LoadOptions { ttl, absent_ttl, stale_ttl, soft_timeout } = load_options(life)?;
+    let refresh_ahead = refresh_ahead.map(|object| fraction_of(object, "refresh_ahead")).transpose()?;
+    let keys = keys.map(task_of).transpose()?;
+    Ok(SourceOptions { ttl, absent_ttl, stale_ttl, refresh_ahead, soft_timeout, bloom, keys })
+}
+
+/// How long what is loaded lives, as the verbs hand it over: `ttl`, `absent_ttl`, `stale_ttl`, `soft_timeout`.
+pub(crate) type Life<'py> = (
+    Option<Bound<'py, PyAny>>,
+    Option<Bound<'py, PyAny>>,
+    Option<Bound<'py, PyAny>>,
+    Option<Bound<'py, PyAny>>,
+);
+
+/// The options of a load.
+pub(crate) fn load_options((ttl, absent_ttl, stale_ttl, soft_timeout): &Life<'_>) -> PyResult<LoadOptions> {
+    let absent_ttl = absent_ttl.as_ref().map(|object| duration_of(object, "absent_ttl"));
+    Ok(LoadOptions {
+        ttl: ttl_of(ttl.as_ref())?,
+        absent_ttl: absent_ttl.transpose()?,
+        stale_ttl: stale_ttl.as_ref().map(|object| delay_of(object, "stale_ttl")).transpose()?,
+        soft_timeout: soft_timeout.as_ref().map(|object| delay_of(object, "soft_timeout")).transpose()?,
+    })
+}
+
+/// A time that may be zero.
+fn delay_of(object: &Bound<'_, PyAny>, option: &str) -> PyResult<Duration> {
+    delay_from_argument(argument_of(object, option)?, option).or_raise(object.py())
+}
+
+fn fraction_of(object: &Bound<'_, PyAny>, option: &str) -> PyResult<f64> {
+    match object.extract::<f64>() {
+        Ok(number) if !object.is_instance_of::<PyBool>() => Ok(number),
+        _ => {
+            let name = object.get_type().fully_qualified_name()?;
+            Err(task_error(object.py(), format!("{option} must be a number, not {name}")))
+        }
+    }
 }
 
 /// One task or builder, or a list of them.

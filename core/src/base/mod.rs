@@ -5,6 +5,7 @@
 //! when asked to stop, and stopping twice is the same as stopping once.
 
 pub(crate) mod backoff;
+pub(crate) mod breaker;
 pub(crate) mod clock;
 #[cfg(feature = "crash-points")]
 pub mod crash;

@@ -26,6 +26,12 @@ pub(crate) fn jitter(duration: Duration, fraction: f64) -> Duration {
     duration.mul_f64(1.0 + fraction * (2.0 * fastrand::f64() - 1.0))
 }
 
+/// A draw from the exponential distribution of mean 1.
+pub(crate) fn exponential() -> f64 {
+    // Of (0, 1]: the logarithm of 0 is none.
+    -(1.0 - fastrand::f64()).ln()
+}
+
 /// A new operation id: 128 random bits in hexadecimal.
 pub(crate) fn operation_id() -> String {
     format!("{:032x}", unique())

@@ -20,7 +20,8 @@ use futures_util::future::join_all;
 use super::{Caches, Lookup, Miss, SourceLife, miss};
 use crate::base::crash::crash;
 use crate::base::{Deadline, random};
-use crate::cache::l2::{Answer, Lease, Leased, Seen};
+use crate::cache::answer::{Answer, Seen};
+use crate::cache::l2::{Lease, Leased};
 
 /// The first pause of who waits for another process, and the longest one.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
@@ -41,6 +42,11 @@ pub(super) enum Permit {
 }
 
 impl Miss {
+    /// Whether who was given this when it asked for a lease is the one to load the key anew.
+    pub(crate) fn may_refresh(&self) -> bool {
+        self.error.is_none() && matches!(self.permit, Permit::Lease(_) | Permit::Memory)
+    }
+
     /// Whether another process loads the key.
     pub(crate) fn is_busy(&self) -> bool {
         self.permit == Permit::Wait
@@ -135,14 +141,15 @@ impl Caches {
         &self,
         key: &Arc<str>,
         data: Option<Bytes>,
-        life: SourceLife,
+        own: &SourceLife,
         miss: &Miss,
         deadline: Deadline,
     ) {
         crash!("read.before_fill");
+        let rules = self.life.with(own);
         let life = match data {
-            Some(_) => self.life.of_value(life.ttl),
-            None => Some(self.life.of_absence(life.absent_ttl)),
+            Some(_) => rules.of_value(own.ttl),
+            None => rules.of_absence(own.absent_ttl),
         };
         let keeps = match (&self.l2, &miss.permit) {
             (Some(l2), Permit::Lease(lease)) => {
@@ -154,7 +161,7 @@ impl Caches {
             _ => false,
         };
         if keeps {
-            self.keep(key, data, life, miss.epoch);
+            self.keep(key, data, life.fresh, life.fresh, &rules, miss.epoch);
             self.counters.cache_fills.inc();
         } else {
             self.counters.fills_refused.inc();

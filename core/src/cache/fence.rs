@@ -63,8 +63,8 @@ impl Caches {
         deadline: Deadline,
     ) -> Result<()> {
         self.counters.cache_writes.inc();
-        let life = self.life.of_value(ttl);
         let key = change.key()?;
+        let life = self.rules(key).of_value(ttl);
         let stored = match &self.l2 {
             Some(l2) => {
                 l2.unfence(

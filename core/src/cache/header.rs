@@ -4,7 +4,7 @@
 //!  0  magic 0xB7      4  length of the value (u32)    16  sequence (u64)
 //!  1  format 1        8  generation (u64)             24  expiry, ms of Redis' time (u64, 0 is never)
 //!  2  kind            …                               32  checksum of bytes 0..32 (u64)
-//!  3  0                                               40  the value
+//!  3  span                                            40  the value, then perhaps a mark
 //! ```
 //! Numbers are big-endian, so that a script can compare sequences as they lie. What is in Redis was written by anybody:
 //! a string that is not exactly this is no entry. The checksum is FNV-1a; each of its steps is a bijection, so that no
@@ -13,13 +13,24 @@
 //! The sequence is that of a delayed write that was accepted and whose transaction is still to come, or 0. In a lease it is
 //! its token. A fence has another layout, which only scripts read (scripts/common.lua); here it is known by its kind.
 //!
+//! The span is the life that the entry was given, as a step of a quarter of a doubling: what a part of its life is, is asked
+//! long after that. The expiry says until when it is fresh; how long Redis has it is the record's own business.
+//!
+//! A mark says that somebody loads the key anew while its entry can still be read: a token of 8 bytes, then when the mark
+//! ends, as 13 digits of Redis' time in ms. Only scripts write it, so it is not under the checksum.
+//!
 //! A later release may write another format or kind. While releases run side by side such an entry is
 //! a miss here and is left where it is; only what is damaged, or nobody's, is overwritten.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
 /// Length of the header.
 pub(crate) const HEADER_LEN: usize = 40;
+/// Length of a mark's token, and of a mark.
+pub(crate) const TOKEN_LEN: usize = 8;
+const MARK_LEN: usize = TOKEN_LEN + 13;
 
 const MAGIC: u8 = 0xB7;
 const FORMAT: u8 = 1;
@@ -59,10 +70,33 @@ pub(crate) struct L2Entry {
     pub(crate) generation: u64,
     /// The accept sequence of the delayed write it came from, 0 if it came from none; the token of a lease.
     pub(crate) sequence: u64,
-    /// When it ends, in milliseconds of Redis' time; 0 is never.
+    /// When it is no longer fresh, in milliseconds of Redis' time; 0 is never.
     pub(crate) expiry_ms: u64,
+    /// The life it was given.
+    pub(crate) span: Span,
+    /// Until when somebody loads it anew, in milliseconds of Redis' time; 0 if nobody does. Never written from here.
+    pub(crate) marked_ms: u64,
     /// What it says.
     pub(crate) content: Content,
+}
+
+/// A life, to a tenth of itself. Nothing is a life without end, or that of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Span(u8);
+
+impl Span {
+    /// That of a life.
+    pub(crate) fn of(life: Option<Duration>) -> Span {
+        let Some(life) = life else { return Span(0) };
+        let steps = (life.as_secs_f64() * 1e3).max(1.0).log2() * 4.0;
+        Span(1 + steps.round().min(254.0) as u8)
+    }
+
+    /// The life, if it had an end.
+    pub(crate) fn life(self) -> Option<Duration> {
+        let steps = self.0.checked_sub(1)?;
+        Duration::try_from_secs_f64(2_f64.powf(f64::from(steps) / 4.0) / 1e3).ok()
+    }
 }
 
 impl L2Entry {
@@ -74,7 +108,7 @@ impl L2Entry {
             Content::Lease => (KIND_LEASE, &[][..]),
         };
         let mut out = Vec::with_capacity(HEADER_LEN + data.len());
-        out.extend_from_slice(&[MAGIC, FORMAT, kind, 0]);
+        out.extend_from_slice(&[MAGIC, FORMAT, kind, self.span.0]);
         out.extend_from_slice(&u32::try_from(data.len()).ok()?.to_be_bytes());
         out.extend_from_slice(&self.generation.to_be_bytes());
         out.extend_from_slice(&self.sequence.to_be_bytes());
@@ -95,21 +129,32 @@ impl L2Entry {
 
     fn decode_this_format(text: &Bytes) -> Option<Decoded> {
         let header: &[u8; HEADER_LEN] = text.first_chunk()?;
-        let [MAGIC, FORMAT, kind, reserved, ..] = *header else { return None };
+        let [MAGIC, FORMAT, kind, span, ..] = *header else { return None };
         let length = u32::from_be_bytes(*header[4..].first_chunk()?) as usize;
         let word = |at: usize| header[at..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-        if word(32)? != checksum(&header[..32]) || text.len() - HEADER_LEN != length {
+        let marked_ms = marked_until(text.get(HEADER_LEN.checked_add(length)?..)?)?;
+        if word(32)? != checksum(&header[..32]) {
             return None;
         }
         let content = match kind {
-            _ if reserved > 0 || kind > KIND_FENCE => return Some(Decoded::Later),
-            KIND_VALUE => Content::Value(text.slice(HEADER_LEN..)),
+            _ if kind > KIND_FENCE => return Some(Decoded::Later),
+            KIND_VALUE => Content::Value(text.slice(HEADER_LEN..HEADER_LEN + length)),
             KIND_ABSENT if length == 0 => Content::Absent,
-            KIND_LEASE if length == 0 => Content::Lease,
+            KIND_LEASE if length == 0 && marked_ms == 0 => Content::Lease,
             _ => return None,
         };
         let (generation, sequence, expiry_ms) = (word(8)?, word(16)?, word(24)?);
-        Some(Decoded::Entry(L2Entry { generation, sequence, expiry_ms, content }))
+        let entry = L2Entry { generation, sequence, expiry_ms, span: Span(span), marked_ms, content };
+        Some(Decoded::Entry(entry))
+    }
+}
+
+/// What lies behind a value: nothing, or a mark; else `None`.
+fn marked_until(behind: &[u8]) -> Option<u64> {
+    match behind.len() {
+        0 => Some(0),
+        MARK_LEN => std::str::from_utf8(&behind[TOKEN_LEN..]).ok()?.parse().ok(),
+        _ => None,
     }
 }
 
@@ -127,7 +172,15 @@ mod tests {
     use super::*;
 
     fn entry(content: Content) -> L2Entry {
-        L2Entry { generation: 7, sequence: 1 << 40, expiry_ms: 1_700_000_000_000, content }
+        let span = Span::default();
+        L2Entry {
+            generation: 7,
+            sequence: 1 << 40,
+            expiry_ms: 1_700_000_000_000,
+            span,
+            marked_ms: 0,
+            content,
+        }
     }
 
     fn value(text: &'static str) -> Content {
@@ -180,7 +233,7 @@ mod tests {
     #[test]
     fn what_a_later_release_wrote_is_known_as_that() {
         let text = entry(value("value")).encode().unwrap();
-        for (at, byte) in [(2, KIND_FENCE + 1), (2, 255), (3, 2)] {
+        for (at, byte) in [(2, KIND_FENCE + 1), (2, 255)] {
             let mut later = text.clone();
             later[at] = byte;
             let sum = checksum(&later[..32]).to_be_bytes();
@@ -191,13 +244,36 @@ mod tests {
         assert_eq!(L2Entry::decode(&Bytes::from_static(&[MAGIC, 0])), Decoded::Damaged);
     }
 
+    #[test]
+    fn a_mark_is_read_and_anything_else_behind_a_value_is_damage() {
+        let mut text = entry(value("value")).encode().unwrap();
+        text.extend_from_slice(b"\xff\x00345678");
+        text.extend_from_slice(b"1700000000123");
+        let Decoded::Entry(marked) = L2Entry::decode(&text.clone().into()) else { panic!("an entry") };
+        assert_eq!((marked.marked_ms, marked.content), (1_700_000_000_123, value("value")));
+        text.pop();
+        assert_eq!(L2Entry::decode(&text.clone().into()), Decoded::Damaged);
+        text.push(b'x');
+        assert_eq!(L2Entry::decode(&text.into()), Decoded::Damaged);
+    }
+
+    #[test]
+    fn a_span_is_its_life_to_a_tenth() {
+        for ms in [1, 2, 3, 500, 30_000, 86_400_000, 100 * 365 * 86_400_000_u64] {
+            let told = Span::of(Some(Duration::from_millis(ms))).life().unwrap().as_secs_f64() * 1e3;
+            assert!((0.91..1.1).contains(&(told / ms as f64)), "{ms}: {told}");
+        }
+        assert_eq!(Span::of(None).life(), None);
+        assert!(Span::of(Some(Duration::MAX)).life().is_some());
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            generation: u64, sequence: u64, expiry_ms: u64, data in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300))
+            generation: u64, sequence: u64, expiry_ms: u64, span: u8, data in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300))
         ) {
             let content = data.map_or(Content::Absent, |data| Content::Value(data.into()));
-            let entry = L2Entry { generation, sequence, expiry_ms, content };
+            let entry = L2Entry { generation, sequence, expiry_ms, span: Span(span), marked_ms: 0, content };
             let text = Bytes::from(entry.encode().unwrap());
             prop_assert_eq!(L2Entry::decode(&text), Decoded::Entry(entry));
         }

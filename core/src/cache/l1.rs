@@ -15,6 +15,7 @@ use moka::sync::Cache;
 use crate::base::Clock;
 use crate::cache::epochs::{Epoch, Epochs};
 use crate::cache::front::Front;
+use crate::cache::life::Stay;
 use crate::cache::trust::Trust;
 use crate::telemetry::Counters;
 
@@ -28,8 +29,23 @@ pub(crate) const ENTRY_OVERHEAD: usize = 540;
 pub(crate) struct L1Entry {
     /// The value; `None` is a known absence.
     pub(crate) data: Option<Bytes>,
-    /// When it ends, on the engine's monotonic clock; `u64::MAX` is never.
+    /// Until when it answers reads, on the engine's monotonic clock.
     pub(crate) deadline_ms: u64,
+    /// Until when it is fresh.
+    pub(crate) fresh_ms: u64,
+    /// When it is gone.
+    pub(crate) last_ms: u64,
+}
+
+/// An entry that may have ceased to answer reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The value; `None` is a known absence.
+    pub(crate) data: Option<Bytes>,
+    /// What is left of its freshness; nothing if it is not fresh any more.
+    pub(crate) left: Duration,
+    /// What is left until it is gone.
+    pub(crate) last: Duration,
 }
 
 /// What L1 holds.
@@ -98,19 +114,23 @@ impl L1 {
         Some(entry.data)
     }
 
+    /// What is under a key, although it may have ceased to answer reads: the last that is known of it here.
+    pub(crate) fn kept(&self, key: &str) -> Option<Kept> {
+        let now_ms = self.clock.mono_ms();
+        let entry = self.cache.get(key).filter(|entry| entry.last_ms > now_ms)?;
+        let until = |end_ms: u64| Duration::from_millis(end_ms.saturating_sub(now_ms));
+        let (left, last) = (until(entry.fresh_ms), until(entry.last_ms));
+        // After it was found, so that it is no older than that.
+        self.trust.holds(self.clock.mono_ms()).then_some(Kept { data: entry.data, left, last })
+    }
+
     /// Keeps what a read found, unless the key's stripe was written since `seen`; says whether it did.
-    pub(crate) fn insert_gated(
-        &self,
-        key: &Arc<str>,
-        data: Option<Bytes>,
-        life: Duration,
-        seen: Epoch,
-    ) -> bool {
+    pub(crate) fn insert_gated(&self, key: &Arc<str>, data: Option<Bytes>, stay: Stay, seen: Epoch) -> bool {
         let stripe = self.epochs.lock(key);
         // A life of nothing ends before anybody could read it.
-        let accepted = stripe.is_at(seen) && !life.is_zero();
+        let accepted = stripe.is_at(seen) && !stay.last.is_zero();
         if accepted {
-            self.cache.insert(key.clone(), self.entry(data, life));
+            self.cache.insert(key.clone(), self.entry(data, stay));
         }
         accepted
     }
@@ -122,10 +142,10 @@ impl L1 {
     }
 
     /// A write ends well: its value is kept, unless another change of the key overlapped.
-    pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, life: Duration) {
+    pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, stay: Stay) {
         let mut stripe = self.epochs.lock(key);
         if stripe.leave(key) {
-            self.cache.insert(key.clone(), self.entry(data, life));
+            self.cache.insert(key.clone(), self.entry(data, stay));
         } else {
             self.cache.invalidate(&**key);
         }
@@ -172,9 +192,10 @@ impl L1 {
         L1Stats { entries: self.cache.entry_count(), bytes: self.cache.weighted_size() }
     }
 
-    fn entry(&self, data: Option<Bytes>, life: Duration) -> L1Entry {
-        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        L1Entry { data, deadline_ms: self.clock.mono_ms().saturating_add(life_ms) }
+    fn entry(&self, data: Option<Bytes>, stay: Stay) -> L1Entry {
+        let now_ms = self.clock.mono_ms();
+        let at = |life: Duration| now_ms.saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
+        L1Entry { data, deadline_ms: at(stay.read), fresh_ms: at(stay.fresh), last_ms: at(stay.last) }
     }
 }
 
@@ -188,8 +209,7 @@ struct Timer(Clock);
 
 impl Timer {
     fn left(&self, entry: &L1Entry) -> Option<Duration> {
-        let never = entry.deadline_ms == u64::MAX;
-        (!never).then(|| Duration::from_millis(entry.deadline_ms.saturating_sub(self.0.mono_ms())))
+        Some(Duration::from_millis(entry.last_ms.saturating_sub(self.0.mono_ms())))
     }
 }
 
@@ -218,6 +238,7 @@ mod tests {
     use super::*;
 
     const LIFE: Duration = Duration::from_secs(60);
+    const STAY: Stay = Stay { read: LIFE, fresh: LIFE, last: LIFE };
 
     fn tier(max_cost: u64) -> (L1, Clock, Arc<Counters>) {
         let (clock, counters) = (Clock::manual(0), Arc::new(Counters::default()));
@@ -237,7 +258,7 @@ mod tests {
 
     fn write(l1: &L1, key: &Arc<str>, data: Option<Bytes>) {
         l1.begin(key);
-        l1.commit(key, data, LIFE);
+        l1.commit(key, data, STAY);
     }
 
     fn data(l1: &L1, key: &str) -> Option<Option<Bytes>> {
@@ -248,12 +269,31 @@ mod tests {
     fn an_entry_ends_by_the_engines_clock() {
         let (l1, clock, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
-        assert!(l1.insert_gated(&key, None, LIFE, l1.epochs.epoch(&key)));
+        assert!(l1.insert_gated(&key, None, STAY, l1.epochs.epoch(&key)));
         clock.advance(LIFE - Duration::from_millis(1));
         assert_eq!(data(&l1, "a"), Some(None));
         clock.advance(Duration::from_millis(1));
         assert_eq!(data(&l1, "a"), None);
-        assert!(!l1.insert_gated(&key, None, Duration::ZERO, l1.epochs.epoch(&key)));
+        let none = Stay { read: Duration::ZERO, fresh: Duration::ZERO, last: Duration::ZERO };
+        assert!(!l1.insert_gated(&key, None, none, l1.epochs.epoch(&key)));
+    }
+
+    #[test]
+    fn an_entry_that_answers_no_reads_is_kept_until_its_last_moment_or_a_change() {
+        let (l1, clock, _) = tier(1 << 20);
+        let key: Arc<str> = "a".into();
+        let stay = Stay { read: LIFE / 2, fresh: LIFE, last: 2 * LIFE };
+        assert!(l1.insert_gated(&key, bytes("v"), stay, l1.epochs.epoch(&key)));
+        clock.advance(LIFE / 2);
+        assert_eq!(data(&l1, "a"), None);
+        assert_eq!(l1.kept("a"), Some(Kept { data: bytes("v"), left: LIFE / 2, last: LIFE * 3 / 2 }));
+        clock.advance(LIFE);
+        assert_eq!(l1.kept("a"), Some(Kept { data: bytes("v"), left: Duration::ZERO, last: LIFE / 2 }));
+        l1.hear("a");
+        assert_eq!(l1.kept("a"), None, "changed elsewhere");
+        assert!(l1.insert_gated(&key, bytes("v"), stay, l1.epochs.epoch(&key)));
+        clock.advance(2 * LIFE);
+        assert_eq!(l1.kept("a"), None);
     }
 
     #[test]
@@ -262,24 +302,24 @@ mod tests {
         let key: Arc<str> = "a".into();
         let before = l1.epochs.epoch(&key);
         write(&l1, &key, bytes("new"));
-        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), STAY, before));
         assert_eq!(data(&l1, "a"), Some(bytes("new")));
 
         let before = l1.epochs.epoch(&key);
         l1.remove(&key);
-        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), STAY, before));
         assert_eq!(data(&l1, "a"), None);
 
         let before = l1.epochs.epoch(&key);
         l1.clear();
-        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), STAY, before));
     }
 
     #[test]
     fn an_insert_in_time_is_replaced_by_the_write() {
         let (l1, _, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
-        assert!(l1.insert_gated(&key, bytes("old"), LIFE, l1.epochs.epoch(&key)));
+        assert!(l1.insert_gated(&key, bytes("old"), STAY, l1.epochs.epoch(&key)));
         write(&l1, &key, bytes("new"));
         assert_eq!(data(&l1, "a"), Some(bytes("new")));
     }
@@ -292,9 +332,9 @@ mod tests {
         l1.begin(&key);
         l1.begin(&key);
         assert_eq!(data(&l1, "a"), Some(bytes("old")), "neither is acknowledged");
-        l1.commit(&key, bytes("one"), LIFE);
+        l1.commit(&key, bytes("one"), STAY);
         assert_eq!(data(&l1, "a"), None);
-        l1.commit(&key, bytes("other"), LIFE);
+        l1.commit(&key, bytes("other"), STAY);
         assert_eq!(data(&l1, "a"), None);
         write(&l1, &key, bytes("next"));
         assert_eq!(data(&l1, "a"), Some(bytes("next")));
@@ -344,7 +384,7 @@ mod tests {
                         let seen = l1.epochs.epoch(&key);
                         let value = store.load(Ordering::SeqCst);
                         std::thread::yield_now();
-                        l1.insert_gated(&key, Some(value.to_be_bytes().to_vec().into()), LIFE, seen);
+                        l1.insert_gated(&key, Some(value.to_be_bytes().to_vec().into()), STAY, seen);
                     }
                 });
             }
@@ -425,11 +465,11 @@ mod tests {
                     }
                     Step::Fill(at) => {
                         seen[at] = l1.epochs.epoch(&keys[at]);
-                        prop_assert!(l1.insert_gated(&keys[at], value.clone(), LIFE, seen[at]));
+                        prop_assert!(l1.insert_gated(&keys[at], value.clone(), STAY, seen[at]));
                         model[at] = Some((value, ends));
                     }
                     Step::FillOfBefore(at) => {
-                        if l1.insert_gated(&keys[at], value.clone(), LIFE, seen[at]) {
+                        if l1.insert_gated(&keys[at], value.clone(), STAY, seen[at]) {
                             model[at] = Some((value, ends));
                         }
                     }

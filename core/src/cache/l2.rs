@@ -7,6 +7,9 @@
 //!    ▲                       │ its reader gave up, or went away  ▲  │ 1..n writers,         │ all went away
 //!    ╰───────────────────────┴──────────── drop ─────────────────╯  ╰── put, drop: dirty ───┴──▶ nothing
 //! ```
+//! An entry that may still be read while it is loaded anew keeps its place: the lease is a mark behind it, which ends with
+//! anything that happens to the entry.
+//!
 //! A read does not fill where a writer is under way, a writer does not leave its value where another one was under way
 //! too, and what changes a key without a fence keeps those out who began before it.
 
@@ -17,44 +20,22 @@ use bytes::Bytes;
 use futures_util::future::{join, join_all};
 
 use crate::base::{Clock, Deadline, random};
+use crate::cache::answer::{Answer, Last, Seen};
 use crate::cache::bus::Address;
 use crate::cache::generation::Generation;
-use crate::cache::header::{Content, Decoded, HEADER_LEN, L2Entry};
+use crate::cache::header::{Content, Decoded, L2Entry, Span};
+use crate::cache::left_alone::{LeftAlone, Use};
+use crate::cache::life::Life;
 use crate::cache::scripts::Scripts;
 use crate::error::{Error, Result};
 use crate::redis::{Keyspace, Redis, RedisClock, Script};
 use crate::telemetry::Counters;
 
-/// What L2 had under a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// The value; `None` is a known absence.
-    pub(crate) data: Option<Bytes>,
-    /// What is left of its life; `None` is for ever.
-    pub(crate) life: Option<Duration>,
-}
-
-/// What a read of a key gave.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// A value or an absence.
-    Found(Found),
-    /// Neither.
-    Nothing(Seen),
-    /// Somebody is loading it.
-    Busy,
-    /// Nothing that may be read, and nothing may be put there.
-    Closed,
-}
-
-/// The head of a record that this reader could not use, which its lease may replace. Empty if there was none.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Seen(Bytes);
-
 /// The right to fill a key, while it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lease {
     full: String,
+    /// What the scripts know it by: its record, or the head of the entry and the token of the mark behind it.
     record: Vec<u8>,
     /// In which it was given: what is filled with it belongs there, whatever Redis was replaced by.
     generation: u64,
@@ -72,7 +53,7 @@ pub(crate) enum Leased {
 /// How a writer's transaction ended.
 pub(crate) enum End<'a> {
     /// Committed, with this value and life; the generation is that in which its fence went up.
-    Value(&'a Bytes, Option<Duration>, u64),
+    Value(&'a Bytes, Life, u64),
     /// Committed without a value, or nobody knows.
     Dropped,
     /// It left nothing.
@@ -96,6 +77,7 @@ pub(crate) struct L2 {
     generation: Arc<Generation>,
     scripts: Scripts,
     address: Arc<Address>,
+    left_alone: Arc<LeftAlone>,
     counters: Arc<Counters>,
 }
 
@@ -106,6 +88,7 @@ impl L2 {
         namespace: &str,
         address: Arc<Address>,
         generation: Arc<Generation>,
+        left_alone: Arc<LeftAlone>,
         clock: Clock,
         counters: Arc<Counters>,
     ) -> L2 {
@@ -115,6 +98,7 @@ impl L2 {
             generation,
             scripts: Scripts::new(),
             address,
+            left_alone,
             redis,
             keys,
             counters,
@@ -140,6 +124,14 @@ impl L2 {
         self.answers(texts, now_ms, deadline).await
     }
 
+    /// The last that is known of a key, fresh or not.
+    pub(crate) async fn last(&self, key: &str, deadline: Deadline) -> Result<Last> {
+        let full = self.keys.value(key);
+        let (text, now_ms) = self.beside(self.redis.get(&full, deadline), deadline).await?;
+        let record = self.records(vec![text], deadline).await?.pop().flatten();
+        Ok(Last::of(record, self.generation.known(), now_ms))
+    }
+
     /// Asks to be the one who loads a key. The lease ends by itself after `life`.
     pub(crate) async fn lease(
         &self,
@@ -148,17 +140,21 @@ impl L2 {
         life: Duration,
         deadline: Deadline,
     ) -> Result<Leased> {
-        let generation = self.generation.get_fresh(deadline).await?;
-        let (sequence, content) = (random::word(), Content::Lease);
-        let record = encode(&L2Entry { generation, sequence, expiry_ms: 0, content })?;
-        let lease = Lease { full: self.keys.value(key), record, generation };
+        let generation = self.known_generation(Use::Read, deadline).await?;
+        let (full, sequence) = (self.keys.value(key), random::word());
+        let (span, content) = (Span::default(), Content::Lease);
+        let record = encode(&L2Entry { generation, sequence, expiry_ms: 0, span, marked_ms: 0, content })?;
+        let token = if seen.stays { sequence.to_be_bytes().to_vec() } else { Vec::new() };
         // Nobody is told of a lease.
-        let args = [&b""[..], b"", &lease.record, &millis(life), &seen.0];
-        let keys = [&lease.full[..]];
+        let args = [&b""[..], b"", &record, &millis(life), &seen.head, &token];
+        let keys = [&full[..]];
         let asked = self.redis.eval_bytes(&self.scripts.lease, &keys, &args, deadline);
         let (answer, now_ms) = self.beside(asked, deadline).await?;
         match &answer[..] {
-            b"yours" => Ok(Leased::Mine(lease)),
+            b"yours" => Ok(Leased::Mine(Lease { full, record, generation })),
+            b"marked" => {
+                Ok(Leased::Mine(Lease { full, record: [&seen.head[..], &token].concat(), generation }))
+            }
             b"busy" => Ok(Leased::Other(Answer::Busy)),
             b"closed" => Ok(Leased::Other(Answer::Closed)),
             _ => {
@@ -173,7 +169,7 @@ impl L2 {
         &self,
         lease: &Lease,
         data: Option<Bytes>,
-        life: Option<Duration>,
+        life: Life,
         deadline: Deadline,
     ) -> Result<bool> {
         let content = data.map_or(Content::Absent, Content::Value);
@@ -189,7 +185,7 @@ impl L2 {
 
     /// The generation, asked for again if that is due.
     pub(crate) async fn generation(&self, deadline: Deadline) -> Result<u64> {
-        self.generation.get_fresh(deadline).await
+        self.known_generation(Use::Change, deadline).await
     }
 
     /// A writer begins: it counts as gone after `life`.
@@ -200,7 +196,8 @@ impl L2 {
         life: Duration,
         deadline: Deadline,
     ) -> Result<()> {
-        self.generation.get(deadline).await?;
+        self.left_alone.enter(Use::Change)?;
+        self.left_alone.note(self.generation.get(deadline).await)?;
         let full = self.keys.value(key);
         self.run(&self.scripts.fence, key, &full, &[token.as_bytes(), &millis(life)], deadline)
             .await
@@ -235,7 +232,7 @@ impl L2 {
         &self,
         key: &str,
         data: Bytes,
-        life: Option<Duration>,
+        life: Life,
         accepted: Option<u64>,
         deadline: Deadline,
     ) -> Result<bool> {
@@ -257,13 +254,19 @@ impl L2 {
 
     /// Drops a key unless it holds what may stay; says whether it does.
     pub(crate) async fn drop_unless(&self, key: &str, stays: Stays, deadline: Deadline) -> Result<bool> {
-        let generation = self.generation.get_fresh(deadline).await?.to_be_bytes();
+        let generation = self.known_generation(Use::Change, deadline).await?;
+        let generation = generation.to_be_bytes();
         let (hex, sequence) = match stays {
             Stays::Digest(digest) => (digest.iter().map(|byte| format!("{byte:02x}")).collect(), Vec::new()),
             Stays::Since(sequence) => (String::new(), sequence.to_be_bytes().to_vec()),
         };
         let args = [hex.as_bytes(), &sequence, &generation];
         self.run(&self.scripts.drop_unless, key, &self.keys.value(key), &args, deadline).await
+    }
+
+    /// The server itself, for who watches over it.
+    pub(crate) fn redis(&self) -> Redis {
+        self.redis.clone()
     }
 
     /// A round trip.
@@ -296,15 +299,25 @@ impl L2 {
         self.counters.invalidations_sent.inc();
         let args: Vec<&[u8]> =
             [channel.as_bytes(), &message].into_iter().chain(args.iter().copied()).collect();
-        Ok(self.redis.eval_int(script, &[full], &args, deadline).await? > 0)
+        self.left_alone.enter(Use::Change)?;
+        let keys = [full];
+        let ran = self.redis.eval_int(script, &keys, &args, deadline);
+        Ok(self.left_alone.leave(ran.await)? > 0)
     }
 
     /// Runs a read with the renewals of time and generation on their way beside it. Gives Redis' time after it.
     async fn beside<T>(&self, read: impl Future<Output = Result<T>>, deadline: Deadline) -> Result<(T, u64)> {
-        self.generation.get(deadline).await?;
+        self.left_alone.enter(Use::Read)?;
+        self.left_alone.note(self.generation.get(deadline).await)?;
         let read = self.clock.beside(read, deadline);
         let (read, ()) = join(read, self.generation.renew_if_due(deadline)).await;
-        read
+        self.left_alone.leave(read)
+    }
+
+    /// The generation to write in.
+    async fn known_generation(&self, what: Use, deadline: Deadline) -> Result<u64> {
+        self.left_alone.enter(what)?;
+        self.left_alone.note(self.generation.get_fresh(deadline).await)
     }
 
     /// The record of an entry, and its life in milliseconds for a script.
@@ -312,17 +325,24 @@ impl L2 {
         &self,
         generation: u64,
         content: Content,
-        life: Option<Duration>,
+        life: Life,
         sequence: u64,
         deadline: Deadline,
     ) -> Result<(Vec<u8>, Vec<u8>)> {
-        let px = life.map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1));
-        let expiry_ms = match px {
-            Some(px) => self.clock.now_ms(deadline).await?.saturating_add(px),
+        let fresh_ms = life.fresh.map(|fresh| u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX).max(1));
+        let expiry_ms = match fresh_ms {
+            Some(fresh_ms) => {
+                let now_ms = self.left_alone.note(self.clock.now_ms(deadline).await)?;
+                now_ms.saturating_add(fresh_ms)
+            }
             None => 0,
         };
-        let record = encode(&L2Entry { generation, sequence, expiry_ms, content })?;
-        Ok((record, px.unwrap_or(0).to_string().into_bytes()))
+        let span = Span::of(life.fresh);
+        let record = encode(&L2Entry { generation, sequence, expiry_ms, span, marked_ms: 0, content })?;
+        // Redis has it for as long as it may be served when it is not fresh any more.
+        let stale_ms = u64::try_from(life.stale.as_millis()).unwrap_or(u64::MAX);
+        let px = fresh_ms.map_or(0, |fresh_ms| fresh_ms.saturating_add(stale_ms));
+        Ok((record, px.to_string().into_bytes()))
     }
 
     /// What records say, in order.
@@ -332,6 +352,17 @@ impl L2 {
         now_ms: u64,
         deadline: Deadline,
     ) -> Result<Vec<Answer>> {
+        let records = self.records(texts, deadline).await?;
+        let known = self.generation.known();
+        Ok(records.into_iter().map(|record| Answer::of(record, known, now_ms)).collect())
+    }
+
+    /// Reads records, and sees to it that the generation is known in which they were written.
+    async fn records(
+        &self,
+        texts: Vec<Option<Bytes>>,
+        deadline: Deadline,
+    ) -> Result<Vec<Option<(Decoded, Bytes)>>> {
         let decoded = texts.into_iter().map(|text| text.map(|text| (L2Entry::decode(&text), text)));
         let decoded: Vec<_> = decoded.collect();
         let known = self.generation.known();
@@ -340,30 +371,9 @@ impl L2 {
         if decoded.iter().flatten().any(|(decoded, _)| of_another(decoded)) {
             self.generation.renew(deadline).await?;
         }
-        Ok(decoded.into_iter().map(|record| self.answer(record, now_ms)).collect())
-    }
-
-    fn answer(&self, record: Option<(Decoded, Bytes)>, now_ms: u64) -> Answer {
-        let Some((decoded, text)) = record else { return Answer::Nothing(Seen::default()) };
-        // Copied, so that the load does not hold the old value.
-        let unusable = || Answer::Nothing(Seen(Bytes::copy_from_slice(&text[..text.len().min(HEADER_LEN)])));
-        let L2Entry { generation, expiry_ms, content, .. } = match decoded {
-            Decoded::Entry(entry) => entry,
-            Decoded::Fence | Decoded::Later => return Answer::Closed,
-            Decoded::Damaged => {
-                self.counters.l2_undecodable.inc();
-                return unusable();
-            }
-        };
-        let data = match content {
-            Content::Value(data) => Some(data),
-            Content::Absent => None,
-            Content::Lease => return Answer::Busy,
-        };
-        if generation != self.generation.known() {
-            return unusable();
-        }
-        life_left(expiry_ms, now_ms).map_or_else(unusable, |life| Answer::Found(Found { data, life }))
+        let damaged = decoded.iter().flatten().filter(|(decoded, _)| *decoded == Decoded::Damaged);
+        self.counters.l2_undecodable.add(damaged.count() as u64);
+        Ok(decoded)
     }
 }
 
@@ -373,12 +383,4 @@ fn millis(life: Duration) -> Vec<u8> {
 
 fn encode(entry: &L2Entry) -> Result<Vec<u8>> {
     entry.encode().ok_or_else(|| Error::task("the value is 4 GiB or longer"))
-}
-
-/// `None` once it has ended; `Some(None)` is for ever.
-fn life_left(expiry_ms: u64, now_ms: u64) -> Option<Option<Duration>> {
-    if expiry_ms == 0 {
-        return Some(None);
-    }
-    expiry_ms.checked_sub(now_ms).filter(|&left| left > 0).map(|left| Some(Duration::from_millis(left)))
 }

@@ -10,6 +10,7 @@
 //! - A flight that was joined had not been forgotten; so a read that starts after an acknowledged write, which forgets
 //!   the flights of its keys, never gets the result of a load that began before it.
 //! - A flight belongs to no caller: one who stops waiting fails nobody.
+//! - What callers load themselves flies apart: an absence that the engine found says nothing about what they would.
 
 use std::sync::Arc;
 
@@ -35,8 +36,20 @@ type Landing = watch::Sender<Option<Result<Loaded>>>;
 pub(crate) struct Loader(Arc<Inner>);
 
 struct Inner {
-    flights: Mutex<HashMap<Arc<str>, Flight>>,
+    /// Those of the engine, and those of callers.
+    flights: [Flights; 2],
     counters: Arc<Counters>,
+}
+
+type Flights = Mutex<HashMap<Arc<str>, Flight>>;
+
+/// Who loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// The engine, from L2 and the key's source.
+    Engine,
+    /// A caller, with a loader of its own.
+    Caller,
 }
 
 struct Flight {
@@ -47,6 +60,7 @@ struct Flight {
 /// The duty to load one key. Dropping it without a result sends its waiters to begin anew.
 pub(crate) struct FlightGuard {
     key: Arc<str>,
+    whose: Whose,
     number: u64,
     landing: Landing,
     loader: Loader,
@@ -74,7 +88,7 @@ enum Role {
 impl Loader {
     /// Nothing in flight.
     pub(crate) fn new(counters: Arc<Counters>) -> Loader {
-        Loader(Arc::new(Inner { flights: Mutex::default(), counters }))
+        Loader(Arc::new(Inner { flights: Default::default(), counters }))
     }
 
     /// Joins the flights of the keys that have one and begins one for each of the others. A key named twice is flown
@@ -82,15 +96,15 @@ impl Loader {
     ///
     /// # Errors
     /// `Overloaded` when too many flights are under way; none was begun then.
-    pub(crate) fn begin(&self, keys: &[Arc<str>]) -> Result<Begun> {
+    pub(crate) fn begin(&self, whose: Whose, keys: &[Arc<str>]) -> Result<Begun> {
         let mut begun = Begun { mine: Vec::new(), others: Vec::new() };
-        let mut flights = self.0.flights.lock();
+        let mut flights = self.flights(whose).lock();
         if flights.len() + keys.len() > MAX_FLIGHTS {
             drop(flights);
             return Err(overloaded());
         }
         for key in keys {
-            match self.role(&mut flights, key) {
+            match self.role(whose, &mut flights, key) {
                 Role::Mine(guard) => begun.mine.push(guard),
                 Role::Other(waiter) => begun.others.push(waiter),
             }
@@ -108,7 +122,7 @@ impl Loader {
         F: Future<Output = Result<Loaded>> + Send + 'static,
     {
         loop {
-            let Begun { mine, others } = self.begin(std::slice::from_ref(key))?;
+            let Begun { mine, others } = self.begin(Whose::Engine, std::slice::from_ref(key))?;
             if let Some(guard) = mine.into_iter().next() {
                 return guard.fly(load()).await;
             }
@@ -122,28 +136,32 @@ impl Loader {
 
     /// Detaches a key's flight: those in it keep it, nobody joins it any more.
     pub(crate) fn forget(&self, key: &str) {
-        self.0.flights.lock().remove(key);
+        self.0.flights.iter().for_each(|flights| drop(flights.lock().remove(key)));
     }
 
     /// Detaches every flight.
     pub(crate) fn forget_all(&self) {
-        self.0.flights.lock().clear();
+        self.0.flights.iter().for_each(|flights| flights.lock().clear());
     }
 
     /// Flights that can be joined.
     #[cfg(test)]
     pub(crate) fn flying(&self) -> usize {
-        self.0.flights.lock().len()
+        self.0.flights.iter().map(|flights| flights.lock().len()).sum()
     }
 
-    fn role(&self, flights: &mut HashMap<Arc<str>, Flight>, key: &Arc<str>) -> Role {
+    fn flights(&self, whose: Whose) -> &Flights {
+        &self.0.flights[whose as usize]
+    }
+
+    fn role(&self, whose: Whose, flights: &mut HashMap<Arc<str>, Flight>, key: &Arc<str>) -> Role {
         if let Some(flight) = flights.get(key) {
             return Role::Other(Waiter { key: key.clone(), landing: flight.landing.clone() });
         }
         let (landing, receiver) = watch::channel(None);
         let number = crate::base::random::word();
         flights.insert(key.clone(), Flight { number, landing: receiver });
-        Role::Mine(FlightGuard { key: key.clone(), number, landing, loader: self.clone() })
+        Role::Mine(FlightGuard { key: key.clone(), whose, number, landing, loader: self.clone() })
     }
 }
 
@@ -180,7 +198,7 @@ impl FlightGuard {
     }
 
     fn leave(&self) {
-        let mut flights = self.loader.0.flights.lock();
+        let mut flights = self.loader.flights(self.whose).lock();
         // After a `forget` another flight may have taken the place.
         if flights.get(&self.key).is_some_and(|flight| flight.number == self.number) {
             flights.remove(&self.key);
@@ -279,8 +297,12 @@ mod tests {
             })
         };
         started.await.unwrap();
-        let waiter =
-            loader.begin(std::slice::from_ref(&key)).unwrap().others.pop().expect("a flight to join");
+        let waiter = loader
+            .begin(Whose::Engine, std::slice::from_ref(&key))
+            .unwrap()
+            .others
+            .pop()
+            .expect("a flight to join");
         leader.abort();
         assert!(leader.await.unwrap_err().is_cancelled());
         open.send(()).unwrap();
@@ -290,14 +312,24 @@ mod tests {
     #[tokio::test]
     async fn a_forgotten_flight_is_kept_by_its_waiters_and_joined_by_nobody() {
         let (loader, key) = (loader(), Arc::<str>::from("a"));
-        let old = loader.begin(std::slice::from_ref(&key)).unwrap().mine.pop().unwrap();
-        let early = loader.begin(std::slice::from_ref(&key)).unwrap().others.pop().unwrap();
+        let old = loader.begin(Whose::Engine, std::slice::from_ref(&key)).unwrap().mine.pop().unwrap();
+        let early = loader.begin(Whose::Engine, std::slice::from_ref(&key)).unwrap().others.pop().unwrap();
         loader.forget(&key);
-        let new = loader.begin(std::slice::from_ref(&key)).unwrap().mine.pop().expect("a flight of its own");
+        let new = loader
+            .begin(Whose::Engine, std::slice::from_ref(&key))
+            .unwrap()
+            .mine
+            .pop()
+            .expect("a flight of its own");
         old.complete(value("old"));
         assert_eq!(early.wait().await.unwrap().unwrap(), value("old").unwrap());
         assert_eq!(loader.flying(), 1, "the old flight's end leaves the new one alone");
-        let late = loader.begin(std::slice::from_ref(&key)).unwrap().others.pop().expect("the new flight");
+        let late = loader
+            .begin(Whose::Engine, std::slice::from_ref(&key))
+            .unwrap()
+            .others
+            .pop()
+            .expect("the new flight");
         new.complete(value("new"));
         assert_eq!(late.wait().await.unwrap().unwrap(), value("new").unwrap());
         assert_eq!(loader.flying(), 0);
@@ -306,7 +338,7 @@ mod tests {
     #[tokio::test]
     async fn a_guard_given_up_sends_its_waiters_to_begin_anew() {
         let (loader, key) = (loader(), Arc::<str>::from("a"));
-        let guard = loader.begin(std::slice::from_ref(&key)).unwrap().mine.pop().unwrap();
+        let guard = loader.begin(Whose::Engine, std::slice::from_ref(&key)).unwrap().mine.pop().unwrap();
         let reader = loader.load(&key, || async { value("second") });
         let (read, ()) = futures_util::future::join(reader, async { drop(guard) }).await;
         assert_eq!(read.unwrap(), value("second").unwrap());
@@ -325,8 +357,8 @@ mod tests {
     fn a_batch_joins_what_flies_and_begins_the_rest() {
         let loader = loader();
         let keys: Vec<Arc<str>> = ["a", "b", "c", "b"].map(Arc::from).to_vec();
-        let first = loader.begin(&keys[..1]).unwrap();
-        let batch = loader.begin(&keys).unwrap();
+        let first = loader.begin(Whose::Engine, &keys[..1]).unwrap();
+        let batch = loader.begin(Whose::Engine, &keys).unwrap();
         let names = |guards: &[FlightGuard]| guards.iter().map(|it| it.key().to_string()).collect::<Vec<_>>();
         assert_eq!(names(&first.mine), ["a"]);
         assert_eq!(names(&batch.mine), ["b", "c"]);
@@ -335,13 +367,28 @@ mod tests {
         assert_eq!(loader.flying(), 0);
     }
 
+    #[tokio::test]
+    async fn callers_fly_apart_and_a_write_detaches_both() {
+        let (loader, key) = (loader(), Arc::<str>::from("a"));
+        let keys = std::slice::from_ref(&key);
+        let engines = loader.begin(Whose::Engine, keys).unwrap().mine.pop().unwrap();
+        let callers = loader.begin(Whose::Caller, keys).unwrap().mine.pop().expect("its own");
+        let waiter = loader.begin(Whose::Caller, keys).unwrap().others.pop().unwrap();
+        engines.complete(Ok(None));
+        assert_eq!(loader.flying(), 1);
+        loader.forget(&key);
+        assert_eq!(loader.flying(), 0);
+        callers.complete(value("v"));
+        assert_eq!(waiter.wait().await.unwrap().unwrap(), value("v").unwrap());
+    }
+
     #[test]
     fn flights_are_bounded() {
         let loader = loader();
         let keys: Vec<Arc<str>> = (0..MAX_FLIGHTS).map(|n| n.to_string().into()).collect();
-        let all = loader.begin(&keys).unwrap();
-        assert_eq!(loader.begin(&["x".into()]).err().unwrap().kind(), ErrorKind::Overloaded);
+        let all = loader.begin(Whose::Engine, &keys).unwrap();
+        assert_eq!(loader.begin(Whose::Engine, &["x".into()]).err().unwrap().kind(), ErrorKind::Overloaded);
         drop(all);
-        assert!(loader.begin(&["x".into()]).is_ok());
+        assert!(loader.begin(Whose::Engine, &["x".into()]).is_ok());
     }
 }

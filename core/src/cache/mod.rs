@@ -29,6 +29,7 @@
 //! - Redis' content is untrusted input: what does not check out is a miss.
 
 mod admit;
+mod answer;
 mod bloom;
 mod bus;
 mod epochs;
@@ -38,12 +39,14 @@ mod generation;
 mod header;
 mod l1;
 mod l2;
+mod left_alone;
 mod life;
 mod loader;
 mod rows;
 mod scripts;
 mod settle;
 mod source;
+mod stale;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -54,26 +57,30 @@ pub(crate) use epochs::Epoch;
 pub(crate) use fence::Fence;
 pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;
-pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter};
+pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter, Whose};
 pub(crate) use rows::first_row_bytes;
 pub(crate) use settle::Settle;
 pub(crate) use source::{Match, Source, SourceLife, SourceTable};
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::base::breaker::{Breaker, BreakerState};
 use crate::base::service::Services;
 use crate::base::{Clock, Deadline};
 use crate::cache::admit::Permit;
+use crate::cache::answer::{Answer, Found};
 use crate::cache::bus::{Address, BeforeListening, Bus, BusParts};
 use crate::cache::epochs::Epochs;
 use crate::cache::generation::Generation;
 use crate::cache::l1::L1;
+use crate::cache::l2::L2;
 pub(crate) use crate::cache::l2::Stays;
-use crate::cache::l2::{Answer, Found, L2};
+use crate::cache::left_alone::LeftAlone;
+use crate::cache::life::{Life, Stay};
 use crate::cache::trust::Trust;
 use crate::config::Ttl;
 use crate::error::{Error, ErrorKind, Result};
@@ -106,8 +113,11 @@ pub(crate) struct Caches {
     l2: Option<L2>,
     /// None without L2: nobody else is heard then.
     bus: Option<Arc<Bus>>,
+    left_alone: Arc<LeftAlone>,
+    relay: OnceLock<BeforeListening>,
     epochs: Arc<Epochs>,
     loader: Loader,
+    sources: Arc<SourceTable>,
     life: LifeRules,
     lease_wait: Duration,
     clock: Clock,
@@ -120,6 +130,8 @@ pub(crate) struct Caches {
 pub(crate) enum Lookup {
     /// A value, or `None` for a known absence.
     Hit(Option<Bytes>),
+    /// The same, and whoever can should load it anew: it ends soon.
+    Ahead(Option<Bytes>, Miss),
     /// Neither tier knows.
     Miss(Miss),
 }
@@ -145,6 +157,7 @@ impl Caches {
     pub(crate) fn new(
         settings: CacheSettings,
         redis: Option<Redis>,
+        breaker: Breaker,
         clock: Clock,
         counters: Arc<Counters>,
     ) -> Caches {
@@ -155,6 +168,7 @@ impl Caches {
         let loader = Loader::new(counters.clone());
         let address = Arc::new(Address::new(Keyspace::new(&settings.namespace).engine("bus")));
         let space = Keyspace::new(&settings.namespace).engine("generation");
+        let left_alone = Arc::new(LeftAlone::new(breaker, counters.clone()));
         let of_redis = |redis| {
             let generation = Arc::new(Generation::new(Redis::clone(&redis), clock.clone(), space));
             let bus = Arc::new(Bus::new(BusParts {
@@ -169,16 +183,21 @@ impl Caches {
                 bound: settings.coherence_bound,
                 connect_timeout: settings.connect_timeout,
             }));
-            let (clock, counters) = (clock.clone(), counters.clone());
-            (L2::new(redis, &settings.namespace, address.clone(), generation, clock, counters), bus)
+            let (left_alone, clock, counters) = (left_alone.clone(), clock.clone(), counters.clone());
+            let address = address.clone();
+            let l2 = L2::new(redis, &settings.namespace, address, generation, left_alone, clock, counters);
+            (l2, bus)
         };
         let (l2, bus) = redis.map(of_redis).unzip();
         Caches {
             l1,
             l2,
             bus,
+            left_alone,
+            relay: OnceLock::new(),
             epochs,
             loader,
+            sources: Arc::default(),
             life: settings.life,
             lease_wait: settings.lease_wait,
             clock,
@@ -194,6 +213,7 @@ impl Caches {
 
     /// Says what has to be done each time before this process trusts what it hears from then on.
     pub(crate) fn before_listening(&self, hook: BeforeListening) {
+        let _ = self.relay.set(hook.clone());
         if let Some(bus) = &self.bus {
             bus.before_listening(hook);
         }
@@ -205,6 +225,15 @@ impl Caches {
             let bus = bus.clone();
             services.start(move |stop| bus.run(stop));
         }
+        if let Some(l2) = &self.l2 {
+            let (left_alone, redis, relay) = (self.left_alone.clone(), l2.redis(), self.relay.get().cloned());
+            services.start(move |stop| left_alone.watch(redis, relay, stop));
+        }
+    }
+
+    /// Whether Redis is asked.
+    pub(crate) fn breaker(&self) -> BreakerState {
+        self.left_alone.state()
     }
 
     /// Waits until the other processes are heard.
@@ -234,6 +263,11 @@ impl Caches {
             l2.belongs_to(database);
             bus.belongs_to(database);
         }
+    }
+
+    /// Where key families are read from.
+    pub(crate) fn sources(&self) -> Arc<SourceTable> {
+        self.sources.clone()
     }
 
     /// The flights of this process. Writes and drops detach those of their keys.
@@ -275,7 +309,7 @@ impl Caches {
     pub(crate) async fn get_shared(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
         let lookup = match &self.l2 {
             Some(l2) => self.look(l2, key, deadline).await,
-            None => miss(self.epochs.epoch(key), Permit::Memory),
+            None => self.look_in_memory(key),
         };
         self.count(&lookup);
         lookup
@@ -313,7 +347,7 @@ impl Caches {
                 }
                 Err(error) => epochs.into_iter().map(|epoch| self.failed(epoch, error.clone())).collect(),
             },
-            None => epochs.into_iter().map(|epoch| miss(epoch, Permit::Memory)).collect(),
+            None => keys.iter().map(|key| self.look_in_memory(key)).collect(),
         };
         lookups.iter().for_each(|lookup| self.count(lookup));
         lookups
@@ -355,8 +389,8 @@ impl Caches {
         deadline: Deadline,
     ) -> Result<()> {
         self.counters.cache_writes.inc();
-        let life = self.life.of_value(ttl);
         let key = change.key()?;
+        let life = self.rules(key).of_value(ttl);
         let stored = match &self.l2 {
             Some(l2) => l2.put(key, data.clone(), life, accepted, deadline).await,
             None => Ok(true),
@@ -365,15 +399,12 @@ impl Caches {
     }
 
     /// Ends a change with a value whose way into L2 is known.
-    fn follow(
-        &self,
-        change: Settle,
-        data: Bytes,
-        life: Option<Duration>,
-        stored: Result<bool>,
-    ) -> Result<()> {
+    fn follow(&self, change: Settle, data: Bytes, life: Life, stored: Result<bool>) -> Result<()> {
         match stored {
-            Ok(true) => change.commit(data, self.life.in_l1(life)),
+            Ok(true) => {
+                let (stay, _) = self.rules(change.key()?).stay(life.fresh, life.fresh);
+                change.commit(data, stay);
+            }
             // Something else is there: what L1 has may be neither.
             Ok(false) => drop(change),
             Err(error) => {
@@ -440,7 +471,7 @@ impl Caches {
     }
 
     fn take_in(&self, key: &Arc<str>, answer: Answer, epoch: Epoch) -> Lookup {
-        let Found { data, life } = match answer {
+        let Found { data, life, span, seen } = match answer {
             Answer::Found(found) => found,
             Answer::Nothing(seen) => return miss(epoch, Permit::Ask(seen)),
             Answer::Busy => return miss(epoch, Permit::Wait),
@@ -450,14 +481,35 @@ impl Caches {
         if data.is_none() {
             self.counters.absent_hits.inc();
         }
-        self.keep(key, data.clone(), life, epoch);
+        if self.keep(key, data.clone(), life, span, &self.rules(key), epoch) {
+            return Lookup::Ahead(data, Miss { epoch, error: None, permit: Permit::Ask(seen) });
+        }
         Lookup::Hit(data)
     }
 
-    fn keep(&self, key: &Arc<str>, data: Option<Bytes>, life: Option<Duration>, seen: Epoch) {
-        if !self.l1.insert_gated(key, data, self.life.in_l1(life), seen) {
+    /// Keeps in L1 what was read; says whether it should be loaded anew.
+    fn keep(
+        &self,
+        key: &Arc<str>,
+        data: Option<Bytes>,
+        left: Option<Duration>,
+        span: Option<Duration>,
+        rules: &LifeRules,
+        seen: Epoch,
+    ) -> bool {
+        let (stay, due) = match &data {
+            Some(_) => rules.stay(left, span),
+            None => (Stay::plain(rules.in_l1(left)), false),
+        };
+        if !self.l1.insert_gated(key, data, stay, seen) {
             self.counters.l1_refused.inc();
         }
+        due
+    }
+
+    /// The lives of a key: as its source says, else as the settings do.
+    fn rules(&self, key: &str) -> LifeRules {
+        self.life.with(&self.sources.life_of(key))
     }
 
     /// L2 did not answer: what a source gives stays in this process.

@@ -1,11 +1,11 @@
 //! The end of a write or drop, whatever it is.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::cache::l1::L1;
+use crate::cache::life::Stay;
 use crate::cache::loader::Loader;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -39,9 +39,9 @@ impl Settle {
     }
 
     /// Ends well: L1 has the new value, if no other change of the key overlapped.
-    pub(super) fn commit(mut self, data: Bytes, life: Duration) {
+    pub(super) fn commit(mut self, data: Bytes, stay: Stay) {
         for key in std::mem::take(&mut self.keys) {
-            self.l1.commit(&key, Some(data.clone()), life);
+            self.l1.commit(&key, Some(data.clone()), stay);
             self.loader.forget(&key);
         }
     }

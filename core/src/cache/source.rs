@@ -29,6 +29,12 @@ pub(crate) struct SourceLife {
     pub(crate) ttl: Option<Ttl>,
     /// Of an absence.
     pub(crate) absent_ttl: Option<Duration>,
+    /// Of a value that is not fresh any more.
+    pub(crate) stale_ttl: Option<Duration>,
+    /// In which last part of its life a value is loaded anew.
+    pub(crate) refresh_ahead: Option<f64>,
+    /// How long a read waits for the source while there is a last good value; zero is for as long as it takes.
+    pub(crate) soft_timeout: Option<Duration>,
 }
 
 /// A declared source.
@@ -114,6 +120,13 @@ impl SourceTable {
         all.sort_by_key(|source| std::cmp::Reverse(source.pattern.rank()));
         *table = all.into();
         Ok(())
+    }
+
+    /// What the source of a key says of lives; nothing if it has none.
+    pub(crate) fn life_of(&self, key: &str) -> SourceLife {
+        let table = self.0.read().clone();
+        let source = table.iter().find(|source| !matches!(source.pattern.fit(key), Fit::No));
+        source.map_or_else(SourceLife::default, |source| source.life)
     }
 
     /// The source of a key.

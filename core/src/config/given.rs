@@ -93,7 +93,10 @@ impl Given {
     }
 
     pub(super) fn duration(&self) -> Result<Duration> {
-        let duration = self.time()?.duration().map_err(|bad| self.refuse(bad))?;
+        let time = self.time()?;
+        let zero_is_one = matches!(self.setting.form, Form::Duration(0, _));
+        let duration = if zero_is_one { time.delay() } else { time.duration() };
+        let duration = duration.map_err(|bad| self.refuse(bad))?;
         match self.setting.form {
             Form::Duration(least, most) if !(least..=most).contains(&(duration.as_millis() as u64)) => {
                 Err(self.refuse(format!("is {}", show_duration(duration))))

@@ -62,6 +62,16 @@ pub struct Config {
     pub absent_ttl: Duration,
     /// TTLs are moved by up to ± this fraction. Default 0.05.
     pub ttl_jitter: f64,
+    /// For how long a value is kept past its life, for the case that its source fails. Default 0, which is not at all.
+    pub stale_ttl: Duration,
+    /// How long a read waits for the source while there is a last good value. Default 0, which is for as long as it takes.
+    pub source_soft_timeout: Duration,
+    /// In which last part of its life a value is loaded anew. Default 0, which is never.
+    pub refresh_ahead: f64,
+    /// Failures of a server in a row after which it is left alone. Default 0, which is never.
+    pub breaker_failures: u32,
+    /// For how long. Default 5 s.
+    pub breaker_pause: Duration,
     /// Longest time that a value which another process has overwritten is served. Default 2 s.
     pub coherence_bound: Duration,
     /// How long a read waits for another process that loads the same key. Default 2 s.
@@ -209,6 +219,11 @@ impl Config {
             default_ttl: Ttl::Never,
             absent_ttl: none,
             ttl_jitter: 0.0,
+            stale_ttl: none,
+            source_soft_timeout: none,
+            refresh_ahead: 0.0,
+            breaker_failures: 0,
+            breaker_pause: none,
             namespace: String::new(),
             max_key_bytes: 0,
             max_value_bytes: 0,
@@ -269,6 +284,11 @@ impl Config {
             "default_ttl" => self.default_ttl = given.ttl()?,
             "absent_ttl" => self.absent_ttl = given.duration()?,
             "ttl_jitter" => self.ttl_jitter = given.fraction()?,
+            "stale_ttl" => self.stale_ttl = given.duration()?,
+            "source_soft_timeout" => self.source_soft_timeout = given.duration()?,
+            "refresh_ahead" => self.refresh_ahead = given.fraction()?,
+            "breaker_failures" => self.breaker_failures = given.size()? as u32,
+            "breaker_pause" => self.breaker_pause = given.duration()?,
             "coherence_bound" => self.coherence_bound = given.duration()?,
             "lease_wait" => self.lease_wait = given.duration()?,
             "on_cache_down" => self.on_cache_down = OnCacheDown::from_word(given.choice()?),
@@ -350,6 +370,11 @@ impl Config {
             "default_ttl": self.default_ttl.to_string(),
             "absent_ttl": show_duration(self.absent_ttl),
             "ttl_jitter": self.ttl_jitter,
+            "stale_ttl": show_duration(self.stale_ttl),
+            "source_soft_timeout": show_duration(self.source_soft_timeout),
+            "refresh_ahead": self.refresh_ahead,
+            "breaker_failures": self.breaker_failures,
+            "breaker_pause": show_duration(self.breaker_pause),
             "coherence_bound": show_duration(self.coherence_bound),
             "lease_wait": show_duration(self.lease_wait),
             "on_cache_down": self.on_cache_down.word(),

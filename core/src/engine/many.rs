@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
 
+use super::failsafe::within;
 use super::limits::check_key;
 use super::read::Need;
 use super::state::State;
 use super::{Zmsg, calls::Call};
 use crate::base::{Deadline, service};
-use crate::cache::{FlightGuard, Loaded, Lookup, Miss, Source, Waiter};
+use crate::cache::{FlightGuard, Loaded, Lookup, Miss, Source, Waiter, Whose};
 use crate::error::{Error, Result};
 use crate::sql::Task;
 use crate::value::Row;
@@ -20,7 +21,7 @@ use crate::value::Row;
 const CHUNK: usize = 10_000;
 
 /// What is known so far.
-type Found = HashMap<Arc<str>, Loaded>;
+pub(super) type Found = HashMap<Arc<str>, Loaded>;
 
 /// A key on its way to the database.
 struct Query {
@@ -69,8 +70,9 @@ impl Zmsg {
         found: &mut Found,
         deadline: Deadline,
     ) -> Result<()> {
+        let mut soft = self.state.soft_timeout_of(&missing);
         while !missing.is_empty() {
-            let begun = self.state.caches.loader().begin(&missing)?;
+            let begun = self.state.caches.loader().begin(Whose::Engine, &missing)?;
             let (state, call) = (self.state.clone(), call.clone());
             let mine = async {
                 if begun.mine.is_empty() {
@@ -83,7 +85,12 @@ impl Zmsg {
                 })
                 .await
             };
-            let (mine, others) = join(mine, join_all(begun.others.into_iter().map(wait))).await;
+            let landing = join(mine, join_all(begun.others.into_iter().map(wait)));
+            let Some((mine, others)) = within(soft.take(), landing).await else {
+                // The loads go on, and are joined for what has no last good value.
+                missing = self.state.last_good_of(missing, found).await;
+                continue;
+            };
             for (key, loaded) in mine? {
                 found.insert(key, loaded?);
             }
@@ -106,7 +113,7 @@ async fn wait(waiter: Waiter) -> (Arc<str>, Option<Result<Loaded>>) {
 
 impl State {
     async fn load_many(
-        &self,
+        self: &Arc<State>,
         guards: Vec<FlightGuard>,
         deadline: Deadline,
     ) -> Vec<(Arc<str>, Result<Loaded>)> {
@@ -116,6 +123,10 @@ impl State {
         for (guard, lookup) in guards.into_iter().zip(looked_up) {
             match lookup {
                 Lookup::Hit(data) => done.push(land(guard, Ok(data))),
+                Lookup::Ahead(data, miss) => {
+                    self.refresh(guard.key(), miss);
+                    done.push(land(guard, Ok(data)));
+                }
                 Lookup::Miss(miss) => match self.need(guard.key(), &miss) {
                     Need::Answer(answer) => done.push(land(guard, answer)),
                     // Another process is at it: its value may be there by the time that the others are loaded.
@@ -132,7 +143,7 @@ impl State {
         }));
         for (query, asked) in asked.await {
             match asked {
-                Lookup::Hit(data) => done.push(land(query.guard, Ok(data))),
+                Lookup::Hit(data) | Lookup::Ahead(data, _) => done.push(land(query.guard, Ok(data))),
                 Lookup::Miss(miss) if miss.is_busy() => busy.push(query.guard),
                 Lookup::Miss(miss) => queries.push(Query { miss, ..query }),
             }
@@ -196,8 +207,10 @@ impl State {
             .run("waiting for a place among source queries", permit)
             .await?
             .map_err(|_| Error::closed())?;
+        let pass = self.source_breaker.enter()?;
         self.counters.source_loads.add(tasks.len() as u64);
         let answers = self.store.query_many(tasks, deadline).await;
+        self.source_breaker.leave(&pass, answers.iter().find_map(|answer| answer.as_ref().err()));
         self.counters.source_errors.add(answers.iter().filter(|answer| answer.is_err()).count() as u64);
         Ok(answers)
     }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! get     L1 ─miss─▶ one flight per key ─▶ L2 ─miss─▶ Bloom filter ─maybe─▶ source (PostgreSQL) ─▶ fill L2 and L1
+//!                                            ╰ or the caller's own loader      ╰ failed, slow: the last good value
 //! write   PostgreSQL ─COMMIT─▶ caches            (`order.rs`, the only place that says so)
 //! batch   accepted ─▶ value cached … COMMIT ─▶ keys dropped from the caches   (`periodic.rs`, `batched.rs`)
 //! queue   accepted ─▶ value cached … COMMIT ─▶ keys dropped from the caches   (`delayed.rs`, `batched.rs`)
@@ -20,9 +21,11 @@ mod caller;
 mod calls;
 mod dead;
 mod delayed;
+mod failsafe;
 mod families;
 mod fenced;
 mod filters;
+mod get_or_load;
 mod ids;
 mod limits;
 mod many;
@@ -31,6 +34,7 @@ mod periodic;
 mod read;
 mod relay;
 mod schema;
+mod source_breaker;
 mod sql;
 mod state;
 mod status;
@@ -53,9 +57,10 @@ pub use crate::store::dead_letters::DeadLetter;
 pub use crate::store::migrations::MigrationReport;
 pub use dead::RetryReport;
 pub use delayed::DelayOptions;
+pub use get_or_load::{Begun, LoadGuard};
 pub use schema::Migrations;
 pub use status::{Health, Stats, TierHealth};
-pub use types::{Receipt, SourceOptions, Tasks, WriteOptions};
+pub use types::{LoadOptions, Receipt, SourceOptions, Tasks, WriteOptions};
 
 /// An open engine. Clones are cheap and share everything; [`Zmsg::with_timeout`] gives one whose calls have another
 /// time limit.

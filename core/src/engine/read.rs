@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::failsafe::life_of;
 use super::limits::check_key;
 use super::state::State;
 use super::{SourceOptions, Zmsg};
 use crate::base::Deadline;
-use crate::cache::{Filters, Loaded, Lookup, Match, Miss, Source, SourceLife, first_row_bytes};
+use crate::cache::{Filters, Loaded, Lookup, Match, Miss, Source, first_row_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Task;
 use crate::value::{Row, Value};
@@ -22,7 +23,7 @@ impl Zmsg {
     /// many as the pattern's parts, and for one of `bloom` and `keys` without the other. `Closed`.
     pub fn source(&self, pattern: &str, task: Task, options: SourceOptions) -> Result<()> {
         let _call = self.enter()?;
-        let life = SourceLife { ttl: options.ttl, absent_ttl: options.absent_ttl };
+        let life = life_of(&options)?;
         match (options.bloom, options.keys) {
             (true, Some(keys)) => {
                 Filters::check_keys(pattern, &keys)?;
@@ -79,7 +80,7 @@ impl Zmsg {
             let _call = call;
             state.load(&flown, state.load_deadline(deadline)).await
         });
-        deadline.run("reading a key", flight).await?
+        deadline.run("reading a key", self.state.softly(&key, flight)).await?
     }
 
     /// As [`Zmsg::get`], but absence is an error of kind `NotFound`.
@@ -102,9 +103,13 @@ pub(super) enum Need {
 
 impl State {
     /// One load: L2, then the source. Runs once per key at a time.
-    pub(super) async fn load(&self, key: &Arc<str>, deadline: Deadline) -> Result<Loaded> {
+    pub(super) async fn load(self: &Arc<State>, key: &Arc<str>, deadline: Deadline) -> Result<Loaded> {
         let miss = match self.caches.get_shared(key, deadline).await {
             Lookup::Hit(data) => return Ok(data),
+            Lookup::Ahead(data, miss) => {
+                self.refresh(key, miss);
+                return Ok(data);
+            }
             Lookup::Miss(miss) => miss,
         };
         let (source, task) = match self.need(key, &miss) {
@@ -119,7 +124,7 @@ impl State {
             return Ok(None);
         }
         let miss = match self.caches.admit(key, miss, deadline).await {
-            Lookup::Hit(data) => return Ok(data),
+            Lookup::Hit(data) | Lookup::Ahead(data, _) => return Ok(data),
             Lookup::Miss(miss) => miss,
         };
         let rows = self.caches.holding(key, &miss, self.query_source(&task, deadline)).await;
@@ -154,14 +159,16 @@ impl State {
         Ok(absent)
     }
 
-    async fn query_source(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
+    pub(super) async fn query_source(&self, task: &Task, deadline: Deadline) -> Result<Vec<Row>> {
         let permit = self.source_permits.acquire();
         let _permit = deadline
             .run("waiting for a place among source queries", permit)
             .await?
             .map_err(|_| Error::closed())?;
+        let pass = self.source_breaker.enter()?;
         self.counters.source_loads.inc();
         let rows = self.store.query(task, deadline).await;
+        self.source_breaker.leave(&pass, rows.as_ref().err());
         rows.inspect_err(|_| self.counters.source_errors.inc())
     }
 
@@ -179,7 +186,7 @@ impl State {
             Ok(data) => data,
             Err(error) => {
                 self.caches.give_up(key, miss, deadline).await;
-                return Err(error);
+                return self.last_good(key, &source.life, error).await;
             }
         };
         if let Some(long) = data.as_ref().filter(|data| data.len() > self.config.max_value_bytes) {
@@ -188,7 +195,7 @@ impl State {
             self.caches.give_up(key, miss, deadline).await;
             return Ok(data);
         }
-        self.caches.fill(key, data.clone(), source.life, miss, deadline).await;
+        self.caches.fill(key, data.clone(), &source.life, miss, deadline).await;
         Ok(data)
     }
 }

@@ -11,11 +11,13 @@ use super::batched::CachesFollow;
 use super::calls::Calls;
 use super::families::Families;
 use super::relay::Relay;
+use super::source_breaker::SourceBreaker;
 use crate::base::backoff::Backoff;
+use crate::base::breaker::Breaker;
 use crate::base::service::{self, Services, StopSignal};
 use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
-use crate::cache::{CacheSettings, Caches, Fence, Filters, LifeRules, Settle, SourceTable, Wanted};
+use crate::cache::{CacheSettings, Caches, Fence, Filters, LifeRules, Loader, Settle, SourceTable, Wanted};
 use crate::config::{Config, Ttl};
 use crate::error::{Error, Result};
 use crate::id::Ids;
@@ -41,9 +43,12 @@ pub(super) struct State {
     relay: Arc<Relay>,
     /// What tells the caches of a COMMIT that came later.
     pub(super) follower: CachesFollow,
-    pub(super) sources: SourceTable,
+    pub(super) sources: Arc<SourceTable>,
+    /// What is loaded anew while it is fresh; nobody waits for these.
+    pub(super) refreshing: Loader,
     pub(super) filters: Arc<Filters>,
     pub(super) source_permits: Semaphore,
+    pub(super) source_breaker: SourceBreaker,
     /// Families of keys that were missed and have no source.
     pub(super) unsourced: Families,
     pub(super) store: Arc<dyn Store>,
@@ -117,6 +122,8 @@ impl State {
             absent_ttl: config.absent_ttl,
             l1_ttl: config.l1_ttl,
             jitter: config.ttl_jitter,
+            stale_ttl: config.stale_ttl,
+            refresh_ahead: config.refresh_ahead,
         };
         let settings = CacheSettings {
             namespace: config.namespace.clone(),
@@ -127,13 +134,15 @@ impl State {
             connect_timeout: config.connect_timeout,
         };
         let statement_time = config.connect_timeout;
+        let (failures, pause, time) = (config.breaker_failures, config.breaker_pause, clock.clone());
+        let breaker = || Breaker::new(failures, pause, time.clone());
         let wanted = Wanted { capacity: config.bloom_capacity, error_rate: config.bloom_error_rate };
         let aside = PostgresSettings { pool_size: 1, lazy: true, ..PostgresSettings::from(&config) };
         let aside = Arc::new(PostgresStore::connect(aside).await?);
         let filters =
             Filters::new(store.clone(), aside, redis.clone(), &config.namespace, wanted, clock.clone());
         let filters = Arc::new(filters);
-        let caches = Arc::new(Caches::new(settings, redis, clock.clone(), counters.clone()));
+        let caches = Arc::new(Caches::new(settings, redis, breaker(), clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
         let follower = CachesFollow::new(
@@ -172,17 +181,18 @@ impl State {
         let batcher = Batcher::open(&config, store.clone(), hooks, counters.clone(), clock.clone())?;
         follower.ask(batcher.downgrade());
         Ok(State {
-            caches,
             batcher,
             queue,
             gate,
             relay,
             follower,
             ids: Ids::new(store.clone(), clock, config.id_grant, statement_time),
+            source_breaker: SourceBreaker::new(breaker(), counters.clone()),
             source_permits: Semaphore::new(config.source_concurrency),
             counters,
             calls: Arc::default(),
-            sources: SourceTable::default(),
+            sources: caches.sources(),
+            refreshing: Loader::new(Arc::default()),
             filters,
             unsourced: Families::default(),
             store,
@@ -190,6 +200,7 @@ impl State {
             own_tables: OnceCell::new(),
             unusable: OnceLock::new(),
             closed: OnceCell::new(),
+            caches,
             config,
         })
     }

@@ -58,6 +58,18 @@ pub struct Stats {
     pub fills_refused: u64,
     /// Reads that waited for another process's load of the same key.
     pub lease_waits: u64,
+    /// Reads that were given the last good value, because the source failed or took longer than its soft timeout.
+    pub stale_served: u64,
+    /// Values that were loaded anew before they ended.
+    pub refreshes: u64,
+    /// Loads that callers of `get_or_load` ran.
+    pub caller_loads: u64,
+    /// Times that a server was left alone because it had failed `breaker_failures` times in a row.
+    pub breaker_openings: u64,
+    /// Whether the cache's Redis is asked: "closed" if it is, "open" if it is left alone, "half_open" during the trial.
+    pub redis_breaker: &'static str,
+    /// The same of PostgreSQL, for sources.
+    pub source_breaker: &'static str,
     /// Changes of a key that the other processes were told of.
     pub invalidations_sent: u64,
     /// Keys of which other processes said that they have changed.
@@ -251,6 +263,12 @@ impl State {
             cache_fills: counters.cache_fills.get(),
             fills_refused: counters.fills_refused.get(),
             lease_waits: counters.lease_waits.get(),
+            stale_served: counters.stale_served.get(),
+            refreshes: counters.refreshes.get(),
+            caller_loads: counters.caller_loads.get(),
+            breaker_openings: counters.breaker_openings.get(),
+            redis_breaker: self.caches.breaker().word(),
+            source_breaker: self.source_breaker.state().word(),
             invalidations_sent: counters.invalidations_sent.get(),
             invalidations_received: counters.invalidations_received.get(),
             bus_losses: counters.bus_losses.get(),

@@ -69,6 +69,27 @@ pub struct SourceOptions {
     pub bloom: bool,
     /// With `bloom`: the query that gives every key of the family, whole and as text, in its first column.
     pub keys: Option<Task>,
+    /// How long a value is kept past its life for the case that the source fails; `None` is the setting, zero is not.
+    pub stale_ttl: Option<Duration>,
+    /// In which last part of its life a value is loaded anew, 0 to 0.9; `None` is the setting, 0 is never.
+    pub refresh_ahead: Option<f64>,
+    /// How long a read waits for the source while there is a last good value; `None` is the setting, zero is for as long
+    /// as it takes.
+    pub soft_timeout: Option<Duration>,
+}
+
+/// Options of a load by the caller's own function.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Life of the value; `None` is that of the key's source, else `default_ttl`.
+    pub ttl: Option<Ttl>,
+    /// Life of an absence; `None` is that of the key's source, else `absent_ttl`.
+    pub absent_ttl: Option<Duration>,
+    /// How long the value is kept past its life for the case that the loader fails; `None` is as the source or the setting
+    /// says, zero is not.
+    pub stale_ttl: Option<Duration>,
+    /// How long the loader is waited for while there is a last good value; `None` is as the source or the setting says.
+    pub soft_timeout: Option<Duration>,
 }
 
 /// What an accepted write gives back.

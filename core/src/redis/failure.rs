@@ -34,11 +34,13 @@ impl Failure {
         match self {
             Failure::Late(deadline) => deadline.error(&format!("waiting for Redis at {endpoint}")),
             Failure::Silent(after) => {
-                Error::new(ErrorKind::Cache, format!("Redis at {endpoint} did not answer within {after:?}"))
+                let told = format!("Redis at {endpoint} did not answer within {after:?}");
+                Error::new(ErrorKind::Cache, told).with_silent()
             }
             Failure::Reported(error) => {
                 let told = Error::new(ErrorKind::Cache, format!("Redis at {endpoint}: {}", describe(&error)));
-                if was_never_sent(&error) { told.with_unsent() } else { told }
+                let told = if was_never_sent(&error) { told.with_unsent() } else { told };
+                if error.is_io_error() { told.with_silent() } else { told }
             }
         }
     }

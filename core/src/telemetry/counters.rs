@@ -92,6 +92,14 @@ pub struct Counters {
     pub fills_refused: Counter,
     /// Reads that waited for another process's load of their key.
     pub lease_waits: Counter,
+    /// Reads that were given the last good value because the source failed or took too long.
+    pub stale_served: Counter,
+    /// Times that a server was left alone because it kept failing.
+    pub breaker_openings: Counter,
+    /// Loads that callers ran with a loader of their own.
+    pub caller_loads: Counter,
+    /// Values that were loaded anew before they ended.
+    pub refreshes: Counter,
     /// Changes of a key that the other processes were told of.
     pub invalidations_sent: Counter,
     /// Keys of which other processes said that they have changed.

@@ -7,9 +7,12 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod bounds;
+mod breakers;
 mod cancelled;
 mod closing;
 mod commit;
+mod failsafe;
+mod get_or_load;
 mod opening;
 mod postgres_away;
 mod redis_away;

@@ -197,8 +197,10 @@ fn source(zmsg: &Zmsg, step: &Json) -> Result<Json> {
     let options = SourceOptions {
         ttl: step["ttl"].as_str().map(Ttl::parse).transpose()?,
         absent_ttl: step["absent_ttl"].as_str().map(parse_duration).transpose()?,
+        stale_ttl: step["stale_ttl"].as_str().map(parse_duration).transpose()?,
         bloom: step["bloom"].as_bool().unwrap_or_default(),
         keys: step["keys"].as_str().map(|text| zmsg_core::sql::sql(text, ())).transpose()?,
+        ..SourceOptions::default()
     };
     zmsg.source(step["pattern"].as_str().expect("a pattern"), chain::task(&step["task"])?, options)
         .map(|()| Json::Null)

@@ -5,8 +5,8 @@
 -- ARGV[2]  the message that tells of a change of this key (see bus.rs)
 --
 -- A fence is laid out as: the three bytes of its kind, "1" if it is dirty or else "0", the length of its list of writers
--- in 6 digits, the list (for each: its token, 16 characters, and when it ends, 13 digits of Redis' time in ms), then the
--- entry that was there before, put aside. Dirty says that something else happened to the key meanwhile. A writer that
+-- in 6 digits, the list (for each: its token, 16 characters, and when it ends, 13 digits of Redis' time in ms), then what
+-- was put aside: when it would have been gone, as 13 digits, 0 for never, and the entry. Dirty says that something else happened to the key meanwhile. A writer that
 -- ended without a word may have committed: that makes it dirty too.
 --
 -- Safe with any content: what is none of these is as if nothing were there, and is overwritten.
@@ -63,6 +63,20 @@ local function set(entry, px)
   else
     redis.call('SET', at, entry, 'PX', px)
   end
+end
+
+-- Where an entry's value ends, by its head.
+local function end_of(head)
+  return 40 + struct.unpack('>I4', string.sub(head, 5, 8))
+end
+
+-- Whether a reader's lease still lives: it is the record, or a mark behind the entry that the reader saw. A mark that nobody
+-- took over counts after its time too, as nothing has happened to the entry.
+local function holds(lease)
+  if #lease == 40 then return redis.pcall('GETRANGE', at, 0, 40) == lease end
+  local behind = end_of(lease)
+  return redis.pcall('GETRANGE', at, 0, 39) == string.sub(lease, 1, 40)
+    and redis.pcall('GETRANGE', at, behind, behind + 7) == string.sub(lease, 41)
 end
 
 local function tell() redis.call('PUBLISH', channel, message) end

@@ -1,5 +1,5 @@
 -- A writer begins: from here until its end nobody reads what is there and no read fills it. The entry is put aside for the
--- case that the transaction leaves nothing; a lease ends.
+-- case that the transaction leaves nothing; a lease or a mark ends.
 --
 -- ARGV[3]  the writer's token, 16 characters   ARGV[4]  ms after which it counts as gone
 -- Result   how many writers there are now
@@ -9,7 +9,13 @@ if not fence then
   local length = redis.pcall('STRLEN', at)
   local aside = type(length) == 'number' and length <= 262144 and redis.call('GET', at) or ''
   local kind = type(aside) == 'string' and string.sub(aside, 1, 3)
-  if kind ~= string.char(0xB7, 1, 1) and kind ~= string.char(0xB7, 1, 2) then aside = '' end
+  if (kind == string.char(0xB7, 1, 1) or kind == string.char(0xB7, 1, 2)) and #aside >= 40 then
+    local left = redis.call('PTTL', at)
+    -- Without the mark of a reader who loads it anew: it has lost its right.
+    aside = string.format('%013.0f', left > 0 and now + left or 0) .. string.sub(aside, 1, end_of(aside))
+  else
+    aside = ''
+  end
   fence = {dirty = false, writers = {}, aside = aside}
 end
 table.insert(fence.writers, {ARGV[3], now + tonumber(ARGV[4])})

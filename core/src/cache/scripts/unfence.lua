@@ -20,13 +20,10 @@ if how == 'keep' then
     write_fence(fence)
     return 0
   end
-  if #fence.aside >= 40 and not fence.dirty then
-    local high, low = struct.unpack('>I4I4', string.sub(fence.aside, 25, 32))
-    local ends = high * 4294967296 + low
-    if ends == 0 or ends > now then
-      set(fence.aside, ends == 0 and '0' or string.format('%.0f', ends - now))
-      return 1
-    end
+  local ends = tonumber(string.sub(fence.aside, 1, 13))
+  if ends and not fence.dirty and (ends == 0 or ends > now) then
+    set(string.sub(fence.aside, 14), ends == 0 and '0' or string.format('%.0f', ends - now))
+    return 1
   end
   redis.call('DEL', at)
   return 0

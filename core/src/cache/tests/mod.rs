@@ -1,6 +1,7 @@
 //! Both tiers together, against a real Redis; each test in a namespace of its own.
 
 mod fences;
+mod stale;
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -8,9 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::base::breaker::Breaker;
 use crate::base::{Clock, Deadline};
-use crate::cache::header::{Content, L2Entry};
-use crate::cache::{CacheSettings, Caches, Fence, LifeRules, Lookup, Miss, SourceLife, Stays};
+use crate::cache::header::{Content, L2Entry, Span};
+use crate::cache::{CacheSettings, Caches, Fence, LifeRules, Lookup, Miss, SourceLife, Stays, Whose};
 use crate::config::Ttl;
 use crate::error::{ErrorKind, Result};
 use crate::redis::testing::{PrivateRedis, SetOptions, connect, namespace};
@@ -18,6 +20,14 @@ use crate::redis::{Keyspace, Redis};
 use crate::telemetry::Counters;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const NOTHING: LifeRules = LifeRules {
+    l1_ttl: Duration::ZERO,
+    default_ttl: Ttl::Never,
+    absent_ttl: Duration::ZERO,
+    jitter: 0.0,
+    stale_ttl: Duration::ZERO,
+    refresh_ahead: 0.0,
+};
 
 /// One process of several that share a namespace.
 struct Process {
@@ -31,10 +41,15 @@ fn process(redis: Option<&Redis>, space: &str) -> Process {
 }
 
 fn process_of(database: &str, redis: Option<&Redis>, space: &str) -> Process {
-    let (clock, counters) = (Clock::manual(0), Arc::new(Counters::default()));
     let life =
-        LifeRules { l1_ttl: MINUTE, default_ttl: Ttl::For(10 * MINUTE), absent_ttl: MINUTE / 2, jitter: 0.0 };
-    let caches = Caches::new(settings_of(space, life), redis.cloned(), clock.clone(), counters.clone());
+        LifeRules { l1_ttl: MINUTE, default_ttl: Ttl::For(10 * MINUTE), absent_ttl: MINUTE / 2, ..NOTHING };
+    process_with(life, database, redis, space)
+}
+
+fn process_with(life: LifeRules, database: &str, redis: Option<&Redis>, space: &str) -> Process {
+    let (clock, counters) = (Clock::manual(0), Arc::new(Counters::default()));
+    let caches =
+        Caches::new(settings_of(space, life), redis.cloned(), never(), clock.clone(), counters.clone());
     caches.belong_to(database);
     caches.trust_forever();
     Process { caches, clock, counters }
@@ -51,6 +66,10 @@ fn settings_of(space: &str, life: LifeRules) -> CacheSettings {
     }
 }
 
+fn never() -> Breaker {
+    Breaker::new(0, Duration::ZERO, Clock::manual(0))
+}
+
 fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(10))
 }
@@ -65,7 +84,7 @@ fn some(text: &'static str) -> Option<Option<Bytes>> {
 
 fn hit(lookup: Lookup) -> Option<Option<Bytes>> {
     match lookup {
-        Lookup::Hit(data) => Some(data),
+        Lookup::Hit(data) | Lookup::Ahead(data, _) => Some(data),
         Lookup::Miss(_) => None,
     }
 }
@@ -78,7 +97,7 @@ impl Process {
     async fn miss(&self, key: &str) -> Miss {
         match self.caches.get(&key.into(), soon()).await {
             Lookup::Miss(miss) => miss,
-            Lookup::Hit(data) => panic!("a hit: {data:?}"),
+            Lookup::Hit(data) | Lookup::Ahead(data, _) => panic!("a hit: {data:?}"),
         }
     }
 
@@ -102,12 +121,12 @@ impl Process {
     async fn admit(&self, key: &str) -> Miss {
         match self.caches.admit(&key.into(), self.miss(key).await, soon()).await {
             Lookup::Miss(miss) => miss,
-            Lookup::Hit(data) => panic!("a hit: {data:?}"),
+            Lookup::Hit(data) | Lookup::Ahead(data, _) => panic!("a hit: {data:?}"),
         }
     }
 
     async fn fill(&self, key: &str, data: Option<&'static str>, miss: &Miss) {
-        self.caches.fill(&key.into(), data.map(bytes), SourceLife::default(), miss, soon()).await;
+        self.caches.fill(&key.into(), data.map(bytes), &SourceLife::default(), miss, soon()).await;
     }
 
     async fn fence(&self, key: &str, life: Duration) -> Fence {
@@ -242,8 +261,9 @@ async fn garbage_in_redis_is_a_miss_and_makes_room() {
     let one = process(Some(&redis), &space);
     let full = Keyspace::new(&space).value("a");
     one.write("b", "other").await;
+    let content = Content::Value(bytes("foreign"));
     let foreign =
-        L2Entry { generation: 1, sequence: 9, expiry_ms: 0, content: Content::Value(bytes("foreign")) }
+        L2Entry { generation: 1, sequence: 9, expiry_ms: 0, span: Span::default(), marked_ms: 0, content }
             .encode()
             .unwrap();
     for garbage in [&b""[..], b"{\"json\": true}", &[0xB7, 1, 1, 0, 0], &foreign] {
@@ -308,16 +328,17 @@ async fn what_another_run_of_the_server_holds_is_a_miss() {
 async fn a_write_detaches_older_loads() {
     let one = process(None, "unused");
     let key: Arc<str> = "a".into();
-    let old = one.caches.loader().begin(std::slice::from_ref(&key)).unwrap().mine.pop().unwrap();
+    let old =
+        one.caches.loader().begin(Whose::Engine, std::slice::from_ref(&key)).unwrap().mine.pop().unwrap();
     one.write("a", "new").await;
     assert_eq!(
-        one.caches.loader().begin(std::slice::from_ref(&key)).unwrap().mine.len(),
+        one.caches.loader().begin(Whose::Engine, std::slice::from_ref(&key)).unwrap().mine.len(),
         1,
         "nobody joins the old one"
     );
-    let other = one.caches.loader().begin(&["b".into()]).unwrap();
+    let other = one.caches.loader().begin(Whose::Engine, &["b".into()]).unwrap();
     one.drop_keys(&["b"]).await.unwrap();
-    assert_eq!(one.caches.loader().begin(&["b".into()]).unwrap().others.len(), 0);
+    assert_eq!(one.caches.loader().begin(Whose::Engine, &["b".into()]).unwrap().others.len(), 0);
     drop((old, other));
 }
 
@@ -367,7 +388,7 @@ async fn a_write_whose_caller_goes_away_leaves_nothing_old() {
     one.write("a", "old").await;
     server.signal("-STOP");
     let key: Arc<str> = "a".into();
-    let load = one.caches.loader().begin(std::slice::from_ref(&key)).unwrap();
+    let load = one.caches.loader().begin(Whose::Engine, std::slice::from_ref(&key)).unwrap();
     {
         let mut write = std::pin::pin!(one.try_write("a", bytes("new"), None));
         let pending = std::future::poll_fn(|context| Poll::Ready(write.as_mut().poll(context).is_pending()));
@@ -375,7 +396,7 @@ async fn a_write_whose_caller_goes_away_leaves_nothing_old() {
         assert_eq!(one.caches.peek("a"), some("old"), "not acknowledged yet");
     }
     assert_eq!(one.caches.peek("a"), None);
-    assert_eq!(one.caches.loader().begin(std::slice::from_ref(&key)).unwrap().mine.len(), 1);
+    assert_eq!(one.caches.loader().begin(Whose::Engine, std::slice::from_ref(&key)).unwrap().mine.len(), 1);
     drop(load);
     server.signal("-CONT");
 }
@@ -411,7 +432,7 @@ async fn before_the_database_is_known_l2_is_as_if_away() {
     let (clock, counters) = (Clock::manual(0), Arc::new(Counters::default()));
     let settings = settings_of(&space, one.caches.life);
     let early = Process {
-        caches: Caches::new(settings, Some(redis), clock.clone(), counters.clone()),
+        caches: Caches::new(settings, Some(redis), never(), clock.clone(), counters.clone()),
         clock,
         counters,
     };
