@@ -11,8 +11,8 @@ _Number: TypeAlias = int | float | Decimal | Bind
 # The completions and the future of a call's loop, or None to block.
 _Port: TypeAlias = tuple[Completions, Any] | None
 _Time: TypeAlias = Any
-# ttl, invalidates, delay, op_id, coalesce, task_timeout
-_Delay: TypeAlias = tuple[_Time, Iterable[str] | None, _Time, str | None, bool, _Time]
+# ttl, invalidates, delay, op_id, coalesce, task_timeout, tags
+_Delay: TypeAlias = tuple[_Time, Iterable[str] | None, _Time, str | None, bool, _Time, Iterable[str] | None]
 _Runnable: TypeAlias = Task | Counter | Slice | Map
 _Tasks: TypeAlias = Any
 
@@ -22,6 +22,7 @@ __all__ = [
     "Completions",
     "Counter",
     "Engine",
+    "Lock",
     "Map",
     "Migrations",
     "OnConflict",

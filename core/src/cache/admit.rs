@@ -152,7 +152,7 @@ impl Caches {
             _ => false,
         };
         if keeps {
-            self.keep(key, data, life, miss.epoch);
+            self.keep(key, data, life, miss.epoch, None);
             self.counters.cache_fills.inc();
         } else {
             self.counters.fills_refused.inc();

@@ -15,6 +15,7 @@ use moka::sync::Cache;
 use crate::base::Clock;
 use crate::cache::epochs::{Epoch, Epochs};
 use crate::cache::front::Front;
+use crate::cache::tags::Marks;
 use crate::cache::trust::Trust;
 use crate::telemetry::Counters;
 
@@ -30,6 +31,14 @@ pub(crate) struct L1Entry {
     pub(crate) data: Option<Bytes>,
     /// When it ends, on the engine's monotonic clock; `u64::MAX` is never.
     pub(crate) deadline_ms: u64,
+    /// If it has tags: it counts while these hold.
+    pub(crate) marks: Option<Box<Marks>>,
+}
+
+impl L1Entry {
+    fn counts(&self, now_ms: u64) -> bool {
+        self.deadline_ms > now_ms && self.marks.as_ref().is_none_or(|marks| marks.hold())
+    }
 }
 
 /// What L1 holds.
@@ -93,9 +102,33 @@ impl L1 {
     }
 
     fn get_behind(&self, hash: u64, key: &str, turn: u64, now_ms: u64) -> Option<Option<Bytes>> {
-        let entry = self.cache.get(key).filter(|entry| entry.deadline_ms > now_ms)?;
-        self.front.offer(hash, key, &entry.data, entry.deadline_ms, turn);
+        let entry = self.cache.get(key).filter(|entry| entry.counts(now_ms))?;
+        // A copy in the front knows of no tags.
+        if entry.marks.is_none() {
+            self.front.offer(hash, key, &entry.data, entry.deadline_ms, turn);
+        }
         Some(entry.data)
+    }
+
+    /// A value with what is left of its stay here, and its marks.
+    pub(crate) fn value(&self, key: &str) -> Option<(Bytes, Option<Duration>, Option<Marks>)> {
+        let now_ms = self.clock.mono_ms();
+        let entry = self.cache.get(key).filter(|entry| self.trust.holds(now_ms) && entry.counts(now_ms))?;
+        let left = Duration::from_millis(entry.deadline_ms - now_ms);
+        let left = (entry.deadline_ms != u64::MAX).then_some(left);
+        Some((entry.data?, left, entry.marks.map(|marks| *marks)))
+    }
+
+    /// The keys under a prefix that have a value, in order.
+    pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
+        let now_ms = self.clock.mono_ms();
+        let live = self
+            .cache
+            .iter()
+            .filter(|(key, entry)| key.starts_with(prefix) && entry.data.is_some() && entry.counts(now_ms));
+        let mut keys: Vec<String> = live.map(|(key, _)| key.to_string()).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Keeps what a read found, unless the key's stripe was written since `seen`; says whether it did.
@@ -105,12 +138,13 @@ impl L1 {
         data: Option<Bytes>,
         life: Duration,
         seen: Epoch,
+        marks: Option<Marks>,
     ) -> bool {
         let stripe = self.epochs.lock(key);
         // A life of nothing ends before anybody could read it.
         let accepted = stripe.is_at(seen) && !life.is_zero();
         if accepted {
-            self.cache.insert(key.clone(), self.entry(data, life));
+            self.cache.insert(key.clone(), self.entry(data, life, marks));
         }
         accepted
     }
@@ -122,10 +156,10 @@ impl L1 {
     }
 
     /// A write ends well: its value is kept, unless another change of the key overlapped.
-    pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, life: Duration) {
+    pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, life: Duration, marks: Option<Marks>) {
         let mut stripe = self.epochs.lock(key);
         if stripe.leave(key) {
-            self.cache.insert(key.clone(), self.entry(data, life));
+            self.cache.insert(key.clone(), self.entry(data, life, marks));
         } else {
             self.cache.invalidate(&**key);
         }
@@ -170,14 +204,16 @@ impl L1 {
         L1Stats { entries: self.cache.entry_count(), bytes: self.cache.weighted_size() }
     }
 
-    fn entry(&self, data: Option<Bytes>, life: Duration) -> L1Entry {
+    fn entry(&self, data: Option<Bytes>, life: Duration, marks: Option<Marks>) -> L1Entry {
         let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        L1Entry { data, deadline_ms: self.clock.mono_ms().saturating_add(life_ms) }
+        let deadline_ms = self.clock.mono_ms().saturating_add(life_ms);
+        L1Entry { data, deadline_ms, marks: marks.map(Box::new) }
     }
 }
 
 fn cost(key: &Arc<str>, entry: &L1Entry) -> u32 {
-    let bytes = key.len() + entry.data.as_ref().map_or(0, Bytes::len) + ENTRY_OVERHEAD;
+    let marks = entry.marks.as_ref().map_or(0, |marks| marks.cost());
+    let bytes = key.len() + entry.data.as_ref().map_or(0, Bytes::len) + marks + ENTRY_OVERHEAD;
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
@@ -235,7 +271,7 @@ mod tests {
 
     fn write(l1: &L1, key: &Arc<str>, data: Option<Bytes>) {
         l1.begin(key);
-        l1.commit(key, data, LIFE);
+        l1.commit(key, data, LIFE, None);
     }
 
     fn data(l1: &L1, key: &str) -> Option<Option<Bytes>> {
@@ -246,12 +282,12 @@ mod tests {
     fn an_entry_ends_by_the_engines_clock() {
         let (l1, clock, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
-        assert!(l1.insert_gated(&key, None, LIFE, l1.epochs.epoch(&key)));
+        assert!(l1.insert_gated(&key, None, LIFE, l1.epochs.epoch(&key), None));
         clock.advance(LIFE - Duration::from_millis(1));
         assert_eq!(data(&l1, "a"), Some(None));
         clock.advance(Duration::from_millis(1));
         assert_eq!(data(&l1, "a"), None);
-        assert!(!l1.insert_gated(&key, None, Duration::ZERO, l1.epochs.epoch(&key)));
+        assert!(!l1.insert_gated(&key, None, Duration::ZERO, l1.epochs.epoch(&key), None));
     }
 
     #[test]
@@ -260,24 +296,24 @@ mod tests {
         let key: Arc<str> = "a".into();
         let before = l1.epochs.epoch(&key);
         write(&l1, &key, bytes("new"));
-        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before, None));
         assert_eq!(data(&l1, "a"), Some(bytes("new")));
 
         let before = l1.epochs.epoch(&key);
         l1.remove(&key);
-        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before, None));
         assert_eq!(data(&l1, "a"), None);
 
         let before = l1.epochs.epoch(&key);
         l1.clear();
-        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), LIFE, before, None));
     }
 
     #[test]
     fn an_insert_in_time_is_replaced_by_the_write() {
         let (l1, _, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
-        assert!(l1.insert_gated(&key, bytes("old"), LIFE, l1.epochs.epoch(&key)));
+        assert!(l1.insert_gated(&key, bytes("old"), LIFE, l1.epochs.epoch(&key), None));
         write(&l1, &key, bytes("new"));
         assert_eq!(data(&l1, "a"), Some(bytes("new")));
     }
@@ -290,9 +326,9 @@ mod tests {
         l1.begin(&key);
         l1.begin(&key);
         assert_eq!(data(&l1, "a"), Some(bytes("old")), "neither is acknowledged");
-        l1.commit(&key, bytes("one"), LIFE);
+        l1.commit(&key, bytes("one"), LIFE, None);
         assert_eq!(data(&l1, "a"), None);
-        l1.commit(&key, bytes("other"), LIFE);
+        l1.commit(&key, bytes("other"), LIFE, None);
         assert_eq!(data(&l1, "a"), None);
         write(&l1, &key, bytes("next"));
         assert_eq!(data(&l1, "a"), Some(bytes("next")));
@@ -342,7 +378,7 @@ mod tests {
                         let seen = l1.epochs.epoch(&key);
                         let value = store.load(Ordering::SeqCst);
                         std::thread::yield_now();
-                        l1.insert_gated(&key, Some(value.to_be_bytes().to_vec().into()), LIFE, seen);
+                        l1.insert_gated(&key, Some(value.to_be_bytes().to_vec().into()), LIFE, seen, None);
                     }
                 });
             }
@@ -423,11 +459,11 @@ mod tests {
                     }
                     Step::Fill(at) => {
                         seen[at] = l1.epochs.epoch(&keys[at]);
-                        prop_assert!(l1.insert_gated(&keys[at], value.clone(), LIFE, seen[at]));
+                        prop_assert!(l1.insert_gated(&keys[at], value.clone(), LIFE, seen[at], None));
                         model[at] = Some((value, ends));
                     }
                     Step::FillOfBefore(at) => {
-                        if l1.insert_gated(&keys[at], value.clone(), LIFE, seen[at]) {
+                        if l1.insert_gated(&keys[at], value.clone(), LIFE, seen[at], None) {
                             model[at] = Some((value, ends));
                         }
                     }

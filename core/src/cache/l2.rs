@@ -10,6 +10,8 @@
 //! A read does not fill where a writer is under way, a writer does not leave its value where another one was under way
 //! too, and what changes a key without a fence keeps those out who began before it.
 
+pub(super) mod toolbox;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ use crate::cache::bus::Address;
 use crate::cache::generation::Generation;
 use crate::cache::header::{Content, Decoded, HEADER_LEN, L2Entry};
 use crate::cache::scripts::Scripts;
+use crate::cache::tagged::Tagged;
+use crate::cache::tags::{Marks, Tags};
 use crate::error::{Error, Result};
 use crate::redis::{Keyspace, Redis, RedisClock, Script};
 use crate::telemetry::Counters;
@@ -32,6 +36,8 @@ pub(crate) struct Found {
     pub(crate) data: Option<Bytes>,
     /// What is left of its life; `None` is for ever.
     pub(crate) life: Option<Duration>,
+    /// If it has tags: where they were before that was known.
+    pub(crate) marks: Option<Marks>,
 }
 
 /// What a read of a key gave.
@@ -68,9 +74,9 @@ pub(crate) enum Leased {
 }
 
 /// How a writer's transaction ended.
-pub(crate) enum End<'a> {
+pub(crate) enum End {
     /// Committed, with this value and life.
-    Value(&'a Bytes, Option<Duration>),
+    Value(Content, Option<Duration>),
     /// Committed without a value, or nobody knows.
     Dropped,
     /// It left nothing.
@@ -94,6 +100,7 @@ pub(crate) struct L2 {
     generation: Arc<Generation>,
     scripts: Scripts,
     address: Arc<Address>,
+    tags: Arc<Tags>,
     counters: Arc<Counters>,
 }
 
@@ -104,6 +111,7 @@ impl L2 {
         namespace: &str,
         address: Arc<Address>,
         generation: Arc<Generation>,
+        tags: Arc<Tags>,
         clock: Clock,
         counters: Arc<Counters>,
     ) -> L2 {
@@ -113,6 +121,7 @@ impl L2 {
             generation,
             scripts: Scripts::new(),
             address,
+            tags,
             redis,
             keys,
             counters,
@@ -208,17 +217,9 @@ impl L2 {
     }
 
     /// A writer ends; says whether its value, or that from before it, is there now.
-    pub(crate) async fn unfence(
-        &self,
-        key: &str,
-        token: &str,
-        end: End<'_>,
-        deadline: Deadline,
-    ) -> Result<bool> {
+    pub(crate) async fn unfence(&self, key: &str, token: &str, end: End, deadline: Deadline) -> Result<bool> {
         let (how, entry) = match end {
-            End::Value(data, life) => {
-                ("set", Some(self.entry(Content::Value(data.clone()), life, 0, deadline).await?))
-            }
+            End::Value(content, life) => ("set", Some(self.entry(content, life, 0, deadline).await?)),
             End::Dropped => ("drop", None),
             End::Aborted => ("keep", None),
         };
@@ -232,13 +233,13 @@ impl L2 {
     pub(crate) async fn put(
         &self,
         key: &str,
-        data: Bytes,
+        content: Content,
         life: Option<Duration>,
         accepted: Option<u64>,
         deadline: Deadline,
     ) -> Result<bool> {
         let sequence = accepted.unwrap_or(0);
-        let (entry, px) = self.entry(Content::Value(data), life, sequence, deadline).await?;
+        let (entry, px) = self.entry(content, life, sequence, deadline).await?;
         let script = if accepted.is_some() { &self.scripts.accept } else { &self.scripts.put };
         self.run(script, key, &self.keys.value(key), &[&entry, &px], deadline).await
     }
@@ -278,9 +279,21 @@ impl L2 {
         deadline: Deadline,
     ) -> Result<bool> {
         let (channel, message) = (self.address.channel()?, self.address.change_of(key));
-        let args: Vec<&[u8]> =
-            [channel.as_bytes(), &message].into_iter().chain(args.iter().copied()).collect();
+        let args = told(channel, &message, args);
         Ok(self.redis.eval_int(script, &[full], &args, deadline).await? > 0)
+    }
+
+    /// Runs a script about one key whose answer is a string.
+    async fn run_for_bytes(
+        &self,
+        script: &Script,
+        key: &str,
+        full: &str,
+        args: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<Bytes> {
+        let (channel, message) = (self.address.channel()?, self.address.change_of(key));
+        self.redis.eval_bytes(script, &[full], &told(channel, &message, args), deadline).await
     }
 
     /// Runs a read with the renewals of time and generation on their way beside it. Gives Redis' time after it.
@@ -300,13 +313,19 @@ impl L2 {
         deadline: Deadline,
     ) -> Result<(Vec<u8>, Vec<u8>)> {
         let generation = self.generation.get_fresh(deadline).await?;
+        let (px, expiry_ms) = self.end_of(life, deadline).await?;
+        let record = encode(&L2Entry { generation, sequence, expiry_ms, content })?;
+        Ok((record, millis_or_never(px)))
+    }
+
+    /// A life in milliseconds, and when it ends in Redis' time; 0 is never.
+    async fn end_of(&self, life: Option<Duration>, deadline: Deadline) -> Result<(Option<u64>, u64)> {
         let px = life.map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1));
         let expiry_ms = match px {
             Some(px) => self.clock.now_ms(deadline).await?.saturating_add(px),
             None => 0,
         };
-        let record = encode(&L2Entry { generation, sequence, expiry_ms, content })?;
-        Ok((record, px.unwrap_or(0).to_string().into_bytes()))
+        Ok((px, expiry_ms))
     }
 
     /// What records say, in order.
@@ -324,13 +343,23 @@ impl L2 {
         if decoded.iter().flatten().any(|(decoded, _)| of_another(decoded)) {
             self.generation.renew(deadline).await?;
         }
-        Ok(decoded.into_iter().map(|record| self.answer(record, now_ms)).collect())
+        let with_tags: Vec<&Tagged> =
+            decoded.iter().flatten().filter_map(|(decoded, _)| tagged(decoded)).collect();
+        // One verdict per tagged entry, in order.
+        let mut verdicts = self.tags.judge(&with_tags, deadline).await?.into_iter();
+        let judged = decoded.into_iter().map(|record| {
+            let has_tags = record.as_ref().is_some_and(|(decoded, _)| tagged(decoded).is_some());
+            let verdict = if has_tags { verdicts.next().flatten() } else { None };
+            self.answer(record, verdict, now_ms)
+        });
+        Ok(judged.collect())
     }
 
-    fn answer(&self, record: Option<(Decoded, Bytes)>, now_ms: u64) -> Answer {
+    fn answer(&self, record: Option<(Decoded, Bytes)>, marks: Option<Marks>, now_ms: u64) -> Answer {
         let Some((decoded, text)) = record else { return Answer::Nothing(Seen::default()) };
+        let head = tagged(&decoded).map_or(HEADER_LEN, |tagged| text.len() - tagged.data.len());
         // Copied, so that the load does not hold the old value.
-        let unusable = || Answer::Nothing(Seen(Bytes::copy_from_slice(&text[..text.len().min(HEADER_LEN)])));
+        let unusable = || Answer::Nothing(Seen(Bytes::copy_from_slice(&text[..text.len().min(head)])));
         let L2Entry { generation, expiry_ms, content, .. } = match decoded {
             Decoded::Entry(entry) => entry,
             Decoded::Fence | Decoded::Later => return Answer::Closed,
@@ -341,13 +370,15 @@ impl L2 {
         };
         let data = match content {
             Content::Value(data) => Some(data),
+            Content::Tagged(_) if marks.is_none() => return unusable(),
+            Content::Tagged(tagged) => Some(tagged.data),
             Content::Absent => None,
             Content::Lease => return Answer::Busy,
         };
         if generation != self.generation.known() {
             return unusable();
         }
-        life_left(expiry_ms, now_ms).map_or_else(unusable, |life| Answer::Found(Found { data, life }))
+        life_left(expiry_ms, now_ms).map_or_else(unusable, |life| Answer::Found(Found { data, life, marks }))
     }
 }
 
@@ -355,8 +386,24 @@ fn millis(life: Duration) -> Vec<u8> {
     life.as_millis().max(1).to_string().into_bytes()
 }
 
+fn millis_or_never(px: Option<u64>) -> Vec<u8> {
+    px.unwrap_or(0).to_string().into_bytes()
+}
+
+fn tagged(decoded: &Decoded) -> Option<&Tagged> {
+    match decoded {
+        Decoded::Entry(L2Entry { content: Content::Tagged(tagged), .. }) => Some(tagged),
+        _ => None,
+    }
+}
+
+/// The arguments of a script that tells of what it does.
+fn told<'a>(channel: &'a str, message: &'a [u8], args: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    [channel.as_bytes(), message].into_iter().chain(args.iter().copied()).collect()
+}
+
 fn encode(entry: &L2Entry) -> Result<Vec<u8>> {
-    entry.encode().ok_or_else(|| Error::task("the value is 4 GiB or longer"))
+    entry.encode().ok_or_else(|| Error::task("the value is 4 GiB or longer, or has too many tags"))
 }
 
 /// `None` once it has ended; `Some(None)` is for ever.

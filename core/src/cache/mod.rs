@@ -24,6 +24,7 @@
 //! - An entry stays in L1 no longer than what is left of its life, and never longer than `l1_ttl`.
 //! - A read that begins after an acknowledged write never joins a load that began before it.
 //! - Of two overlapping changes of a key, neither leaves a value in L1: nobody knows which one reached L2 last.
+//! - A tagged entry is read while the versions of its tags are those from before it was written (`tags`).
 //! - A write or drop whose caller goes away half-way leaves nothing old in L1.
 //! - Redis' content is untrusted input: what does not check out is a miss.
 
@@ -38,28 +39,39 @@ mod l1;
 mod l2;
 mod life;
 mod loader;
+mod lock;
 mod rows;
 mod scripts;
 mod settle;
 mod source;
+mod tagged;
+mod tags;
 #[cfg(test)]
 mod tests;
+mod toolbox;
 mod trust;
+mod value;
 
 pub(crate) use epochs::Epoch;
 pub(crate) use fence::Fence;
 pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;
 pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter};
+pub(crate) use lock::{Holder, Taken};
 pub(crate) use rows::first_row_bytes;
 pub(crate) use settle::Settle;
 pub(crate) use source::{Match, Source, SourceLife, SourceTable};
+pub(crate) use tagged::MOST_TAGS;
+pub(crate) use tags::TagSet;
+pub use toolbox::Left;
+pub(crate) use value::NewValue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::base::service::Services;
 use crate::base::{Clock, Deadline};
@@ -70,8 +82,9 @@ use crate::cache::generation::Generation;
 use crate::cache::l1::L1;
 pub(crate) use crate::cache::l2::Stays;
 use crate::cache::l2::{Answer, Found, L2};
+use crate::cache::lock::Locks;
+use crate::cache::tags::{Marks, Tags};
 use crate::cache::trust::Trust;
-use crate::config::Ttl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::redis::{Keyspace, Redis};
 use crate::telemetry::Counters;
@@ -103,8 +116,13 @@ pub(crate) struct Caches {
     /// None without L2: nobody else is heard then.
     bus: Option<Arc<Bus>>,
     epochs: Arc<Epochs>,
+    tags: Arc<Tags>,
+    /// None without L2.
+    locks: Option<Locks>,
     loader: Loader,
     life: LifeRules,
+    /// Held by a verb that looks and then changes, where there is no L2 to do both at once.
+    alone: Mutex<()>,
     lease_wait: Duration,
     clock: Clock,
     counters: Arc<Counters>,
@@ -151,6 +169,7 @@ impl Caches {
         let loader = Loader::new(counters.clone());
         let address = Arc::new(Address::new(Keyspace::new(&settings.namespace).engine("bus")));
         let space = Keyspace::new(&settings.namespace).engine("generation");
+        let tags = Arc::new(Tags::new(redis.clone(), &settings.namespace));
         let of_redis = |redis| {
             let generation = Arc::new(Generation::new(Redis::clone(&redis), clock.clone(), space));
             let bus = Arc::new(Bus::new(BusParts {
@@ -159,6 +178,7 @@ impl Caches {
                 generation: generation.clone(),
                 l1: l1.clone(),
                 loader: loader.clone(),
+                tags: tags.clone(),
                 trust,
                 clock: clock.clone(),
                 counters: counters.clone(),
@@ -166,21 +186,32 @@ impl Caches {
                 connect_timeout: settings.connect_timeout,
             }));
             let (clock, counters) = (clock.clone(), counters.clone());
-            (L2::new(redis, &settings.namespace, address.clone(), generation, clock, counters), bus)
+            let (space, tags) = (&settings.namespace, tags.clone());
+            (L2::new(redis, space, address.clone(), generation, tags, clock, counters), bus)
         };
-        let (l2, bus) = redis.map(of_redis).unzip();
+        let (l2, bus): (_, Option<Arc<Bus>>) = redis.clone().map(of_redis).unzip();
+        let locks = redis.zip(bus.clone());
+        let locks = locks.map(|(redis, bus)| Locks::new(redis, &settings.namespace, address, bus));
         Caches {
             l1,
             l2,
             bus,
             epochs,
+            tags,
+            locks,
             loader,
             life: settings.life,
+            alone: Mutex::new(()),
             lease_wait: settings.lease_wait,
             clock,
             counters,
             logged_ms: AtomicU64::new(0),
         }
+    }
+
+    /// The locks, if there is an L2.
+    pub(crate) fn locks(&self) -> Option<&Locks> {
+        self.locks.as_ref()
     }
 
     /// Whether there is an L2.
@@ -339,38 +370,36 @@ impl Caches {
 
     /// Puts a value under the change's one key into both tiers: one that no transaction wrote, or, with its accept sequence,
     /// that of a delayed write. If a writer is under way, or a later accepted value is there, the key is left without.
-    /// `ttl: None` is `default_ttl`.
     ///
     /// # Errors
     /// If L2 failed. The key is gone from L1 then; L2 may or may not have the value.
     pub(crate) async fn put(
         &self,
         change: Settle,
-        data: Bytes,
-        ttl: Option<Ttl>,
+        value: NewValue,
         accepted: Option<u64>,
         deadline: Deadline,
     ) -> Result<()> {
         self.counters.cache_writes.inc();
-        let life = self.life.of_value(ttl);
+        let life = self.life.of_value(value.ttl);
         let key = change.key()?;
         let stored = match &self.l2 {
-            Some(l2) => l2.put(key, data.clone(), life, accepted, deadline).await,
+            Some(l2) => l2.put(key, value.content(), life, accepted, deadline).await,
             None => Ok(true),
         };
-        self.follow(change, data, life, stored)
+        self.follow(change, value, life, stored)
     }
 
     /// Ends a change with a value whose way into L2 is known.
     fn follow(
         &self,
         change: Settle,
-        data: Bytes,
+        value: NewValue,
         life: Option<Duration>,
         stored: Result<bool>,
     ) -> Result<()> {
         match stored {
-            Ok(true) => change.commit(data, self.life.in_l1(life)),
+            Ok(true) => change.commit(value.data, self.life.in_l1(life), value.tags.map(|tags| tags.marks)),
             // Something else is there: what L1 has may be neither.
             Ok(false) => drop(change),
             Err(error) => {
@@ -437,7 +466,7 @@ impl Caches {
     }
 
     fn take_in(&self, key: &Arc<str>, answer: Answer, epoch: Epoch) -> Lookup {
-        let Found { data, life } = match answer {
+        let Found { data, life, marks } = match answer {
             Answer::Found(found) => found,
             Answer::Nothing(seen) => return miss(epoch, Permit::Ask(seen)),
             Answer::Busy => return miss(epoch, Permit::Wait),
@@ -447,12 +476,19 @@ impl Caches {
         if data.is_none() {
             self.counters.absent_hits.inc();
         }
-        self.keep(key, data.clone(), life, epoch);
+        self.keep(key, data.clone(), life, epoch, marks);
         Lookup::Hit(data)
     }
 
-    fn keep(&self, key: &Arc<str>, data: Option<Bytes>, life: Option<Duration>, seen: Epoch) {
-        if !self.l1.insert_gated(key, data, self.life.in_l1(life), seen) {
+    fn keep(
+        &self,
+        key: &Arc<str>,
+        data: Option<Bytes>,
+        life: Option<Duration>,
+        seen: Epoch,
+        marks: Option<Marks>,
+    ) {
+        if !self.l1.insert_gated(key, data, self.life.in_l1(life), seen, marks) {
             self.counters.l1_refused.inc();
         }
     }

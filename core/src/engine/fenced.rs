@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::order::FENCE_GUARD;
 use super::state::State;
 use crate::base::Deadline;
-use crate::cache::{Fence, Settle};
-use crate::config::Ttl;
+use crate::cache::{Fence, NewValue, Settle};
 use crate::error::{ErrorKind, Result};
 
 /// The fence, and the changes that the transaction will make.
@@ -43,7 +40,7 @@ impl Fenced {
     }
 
     /// After it; says whether the caches followed. Only what committed just now leaves its value.
-    pub(super) async fn end(self, ran: &Result<Option<u64>>, value: Option<Bytes>, ttl: Option<Ttl>) -> bool {
+    pub(super) async fn end(self, ran: &Result<Option<u64>>, value: Option<NewValue>) -> bool {
         let Fenced { state, fence, key, others, changes } = self;
         let (caches, deadline) = (&state.caches, state.cache_deadline());
         let aborted = ran.as_ref().is_err_and(|error| error.kind() != ErrorKind::CommitUnknown);
@@ -59,7 +56,7 @@ impl Fenced {
         }
         for change in changes {
             let one = match (&fence, value.take_if(|_| key.as_slice() == change.keys())) {
-                (Some(fence), Some(data)) => caches.leave_value(fence, change, data, ttl, deadline).await,
+                (Some(fence), Some(value)) => caches.leave_value(fence, change, value, deadline).await,
                 (Some(fence), None) => caches.leave_nothing(fence, change, deadline).await,
                 (None, _) => state.drop_keys(change).await,
             };

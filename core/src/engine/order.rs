@@ -27,12 +27,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::WriteOptions;
 use super::caller::Caller;
 use super::state::State;
 use crate::base::Deadline;
-use crate::cache::{Fence, Settle};
+use crate::cache::{Fence, NewValue, Settle, TagSet};
 use crate::config::{OnCacheDown, Ttl};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Rendered;
 use crate::store::{CommitHooks, ExecResult, Outcome, outbox};
 
@@ -45,12 +46,16 @@ pub(super) struct CacheAfterCommit {
     /// The key and its new value; `None` drops the key.
     entry: Option<(Arc<str>, Option<Bytes>)>,
     ttl: Option<Ttl>,
+    /// The names of the entry's tags.
+    tags: Vec<String>,
     /// All keys: that of the entry first.
     keys: Vec<Arc<str>>,
     caller: Caller,
     /// The end of the call: no COMMIT is sent after it.
     deadline: Deadline,
     fence: OnceLock<Fence>,
+    /// The entry's tags as they were before the first task; none if they could not be asked for.
+    tagged: OnceLock<Option<TagSet>>,
     under_way: Mutex<Option<UnderWay>>,
     cached: AtomicBool,
 }
@@ -65,14 +70,13 @@ impl CacheAfterCommit {
     pub(super) fn new(
         state: Arc<State>,
         entry: Option<(String, Option<Bytes>)>,
-        ttl: Option<Ttl>,
-        invalidates: Vec<String>,
+        options: WriteOptions,
         caller: Caller,
         deadline: Deadline,
     ) -> CacheAfterCommit {
         let entry = entry.map(|(key, data)| (Arc::<str>::from(key), data));
         let mut keys: Vec<Arc<str>> = entry.iter().map(|(key, _)| key.clone()).collect();
-        for key in invalidates {
+        for key in options.invalidates {
             // The key's own entry says what becomes of it.
             if !keys.iter().any(|own| **own == *key) {
                 keys.push(key.into());
@@ -81,11 +85,13 @@ impl CacheAfterCommit {
         CacheAfterCommit {
             state,
             entry,
-            ttl,
+            ttl: options.ttl,
+            tags: options.tags,
             keys,
             caller,
             deadline,
             fence: OnceLock::new(),
+            tagged: OnceLock::new(),
             under_way: Mutex::new(None),
             cached: AtomicBool::new(false),
         }
@@ -119,9 +125,13 @@ impl CacheAfterCommit {
         let dropping = caches.leave_nothing(fence, dropped, deadline);
         let writing = async {
             match (written, &self.entry) {
-                (Some(change), Some((_, Some(data)))) => {
-                    caches.leave_value(fence, change, data.clone(), self.ttl, deadline).await
-                }
+                (Some(change), Some((_, Some(data)))) => match self.tagged.get() {
+                    Some(tags) => {
+                        let value = NewValue { data: data.clone(), ttl: self.ttl, tags: tags.clone() };
+                        caches.leave_value(fence, change, value, deadline).await
+                    }
+                    None => caches.leave_nothing(fence, change, deadline).await.and(Err(untagged())),
+                },
                 _ => Ok(()),
             }
         };
@@ -150,10 +160,18 @@ impl CommitHooks for CacheAfterCommit {
             return Ok(());
         }
         let life = self.deadline.remaining() + FENCE_GUARD;
-        match self.state.caches.fence(&self.keys, life, self.state.cache_deadline()).await {
+        let (caches, deadline) = (&self.state.caches, self.state.cache_deadline());
+        let fencing = caches.fence(&self.keys, life, deadline);
+        let (fenced, tags) = futures_util::future::join(fencing, caches.tags(&self.tags, deadline)).await;
+        match fenced {
             Ok(fence) => drop(self.fence.set(fence)),
             Err(error) if self.state.config.on_cache_down == OnCacheDown::Strict => return Err(error),
             Err(error) => log::debug!("a write goes on without a fence: {error}"),
+        }
+        match tags {
+            Ok(tags) => drop(self.tagged.set(tags)),
+            Err(error) if self.state.config.on_cache_down == OnCacheDown::Strict => return Err(error),
+            Err(error) => log::debug!("a write will not be cached: {error}"),
         }
         Ok(())
     }
@@ -191,4 +209,11 @@ impl UnderWay {
     fn call_off(self) {
         self.written.into_iter().chain([self.dropped]).for_each(Settle::call_off);
     }
+}
+
+fn untagged() -> Error {
+    Error::new(
+        ErrorKind::Cache,
+        "Redis did not say which versions the value's tags have, so it is not cached",
+    )
 }

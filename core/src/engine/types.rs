@@ -45,6 +45,8 @@ pub struct WriteOptions {
     pub ttl: Option<Ttl>,
     /// Further keys that the task changes; they are dropped from the caches after the commit.
     pub invalidates: Vec<String>,
+    /// Names under which the value can be dropped along with others; see [`super::Zmsg::invalidate_tag`]. At most 64.
+    pub tags: Vec<String>,
 }
 
 /// Options of a source.

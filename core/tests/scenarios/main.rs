@@ -5,6 +5,7 @@ mod delayed;
 mod json;
 #[path = "../support/mod.rs"]
 mod support;
+mod toolbox;
 mod verbs;
 
 use std::collections::HashMap;

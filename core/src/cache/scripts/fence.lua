@@ -6,8 +6,8 @@
 local fence = read_fence()
 if not fence then
   local aside = redis.pcall('GET', at)
-  local kind = type(aside) == 'string' and string.sub(aside, 1, 3)
-  if kind ~= string.char(0xB7, 1, 1) and kind ~= string.char(0xB7, 1, 2) then aside = '' end
+  local absent = type(aside) == 'string' and string.sub(aside, 1, 3) == string.char(0xB7, 1, 2)
+  if not absent and not is_value(aside) then aside = '' end
   fence = {dirty = false, writers = {}, aside = aside}
 end
 table.insert(fence.writers, {ARGV[3], now + tonumber(ARGV[4])})
