@@ -32,6 +32,7 @@ export {
   ZmsgError,
   type ErrorDetails,
 } from "./errors";
+export { Lock } from "./locks";
 export type { Logger } from "./log";
 export { Migrations } from "./migrations";
 export { OnConflict, Task, sql, type PreparedTask, type Rendered, type TaskLike, type Tasks } from "./sql";
@@ -48,6 +49,9 @@ export type {
   FlushReport,
   GetOptions,
   Health,
+  IncrOptions,
+  LifeOptions,
+  LockOptions,
   MigrationReport,
   OpenOptions,
   PeriodicOptions,

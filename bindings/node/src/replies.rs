@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use napi::bindgen_prelude::{Array, BufferSlice, External, Null, Object, i64n};
 use napi::{Env, Result};
-use zmsg_core::engine::{DeadLetter, Receipt, Zmsg};
+use zmsg_core::engine::{DeadLetter, Lock, Receipt, Zmsg};
 use zmsg_core::store::ExecResult;
 use zmsg_core::value::{Row, Value, value_to_json};
 
 use crate::errors::to_js;
+use crate::lock::Held;
 use crate::periodic::Accepted;
 
 /// Whether the configuration wants timestamps as text.
@@ -34,6 +35,14 @@ pub enum Reply {
     Accepted(Receipt),
     /// One of a few words.
     Word(&'static str),
+    /// Yes or no.
+    Bool(bool),
+    /// A number that is exact.
+    Number(f64),
+    /// Several texts.
+    Texts(Vec<String>),
+    /// A lock that was taken.
+    Lock(Lock),
     /// One value, or its absence.
     Value(Option<Value>, Texts),
     /// What the database refused.
@@ -67,6 +76,10 @@ impl Reply {
             Reply::Letters(letters) => into.set(index, letters_of(env, &letters)?),
             Reply::Json(text) => into.set(index, text),
             Reply::Word(word) => into.set(index, word),
+            Reply::Bool(yes) => into.set(index, yes),
+            Reply::Number(number) => into.set(index, number),
+            Reply::Texts(texts) => into.set(index, texts),
+            Reply::Lock(lock) => into.set(index, Held::handle(lock)),
             Reply::Exec(result, texts) => {
                 let mut object = Object::new(env)?;
                 object.set("rowsAffected", result.rows_affected as f64)?;
