@@ -187,7 +187,7 @@ impl Caches {
         };
         self.loader.forget_all();
         self.l1.clear();
-        let dropped = dropped.inspect_err(|error| self.note_failure(error))?;
+        let dropped = dropped?;
         self.counters.cache_drops.add(dropped);
         Ok(dropped)
     }

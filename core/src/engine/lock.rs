@@ -110,10 +110,13 @@ impl State {
                 }
             };
             caller.check_waits()?;
+            if self.calls.is_closed() {
+                return Err(Error::closed());
+            }
             if until.passed() {
                 return Err(Error::new(ErrorKind::Timeout, format!("somebody else holds the lock {name:?}")));
             }
-            let rest = random::jitter(pause, 0.5).min(left).min(until.remaining());
+            let rest = random::jitter(pause, 0.5).min(left.max(PAUSES[0])).min(until.remaining());
             pause = (pause * 2).min(PAUSES[1]);
             tokio::select! {
                 () = freed => {}

@@ -27,8 +27,8 @@ impl Zmsg {
         let call = self.enter()?;
         let work = async move {
             let _call = call;
-            let value = zmsg.state.value(data, &options).await?;
-            zmsg.state.put_key(zmsg.state.caches.begin(&[key]), value, None).await
+            let value = zmsg.state.value(data, &options).await;
+            zmsg.state.put_or_drop(zmsg.state.caches.begin(&[key]), value, None).await
         };
         deadline.run("putting a value into the caches", service::to_the_end(work)).await?
     }
