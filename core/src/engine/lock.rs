@@ -9,7 +9,7 @@
 //! unless this process was stopped meanwhile: that is what the token is for.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -43,7 +43,8 @@ pub struct LockOptions {
 pub struct Lock {
     name: String,
     token: u64,
-    lost: watch::Receiver<bool>,
+    /// Until when it is held at least; nothing once it is lost or given back.
+    until: watch::Receiver<Option<Instant>>,
     wishes: mpsc::Sender<Wish>,
 }
 
@@ -131,14 +132,14 @@ impl State {
         holder: Holder,
         token: u64,
         ttl: Duration,
-        asked: std::time::Instant,
+        asked: Instant,
     ) -> Lock {
         let (wishes, wished) = mpsc::channel(4);
-        let (told, lost) = watch::channel(false);
+        let (told, until) = watch::channel(Some(asked + ttl));
         let (caches, time) = (self.caches.clone(), self.config.redis_timeout.saturating_mul(2));
-        let keeper = Keeper { caches, time, holder, ttl, until: asked + ttl, told };
+        let keeper = Keeper { caches, time, holder, ttl, told };
         self.start_service(move |stop| keeper.run(wished, stop));
-        Lock { name, token, lost, wishes }
+        Lock { name, token, until, wishes }
     }
 }
 
@@ -155,7 +156,7 @@ impl Lock {
 
     /// Whether it is held, as far as this process knows. No I/O.
     pub fn is_held(&self) -> bool {
-        !*self.lost.borrow() && !self.wishes.is_closed()
+        self.until.borrow().is_some_and(|until| clock::now() < until) && !self.wishes.is_closed()
     }
 
     /// Resolves when the lock is lost or given back.
@@ -165,10 +166,10 @@ impl Lock {
 
     /// The same, for who waits without having the lock: this does not keep it.
     pub fn when_lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut lost = self.lost.clone();
+        let mut until = self.until.clone();
         async move {
             // An error means that its keeper is gone: then it is not held any more.
-            let _ = lost.wait_for(|lost| *lost).await;
+            let _ = until.wait_for(Option::is_none).await;
         }
     }
 
@@ -215,13 +216,12 @@ struct Keeper {
     time: Duration,
     holder: Holder,
     ttl: Duration,
-    /// The end of the last life that Redis is known to have given.
-    until: std::time::Instant,
-    told: watch::Sender<bool>,
+    /// Tells the holder the end of the last life that Redis is known to have given; nothing once it is lost.
+    told: watch::Sender<Option<Instant>>,
 }
 
 impl Keeper {
-    async fn run(mut self, mut wished: mpsc::Receiver<Wish>, mut stop: StopSignal) {
+    async fn run(self, mut wished: mpsc::Receiver<Wish>, mut stop: StopSignal) {
         let mut next = clock::now() + self.ttl / 3;
         loop {
             tokio::select! {
@@ -236,13 +236,13 @@ impl Keeper {
                     Some(Wish::Release(answer)) => break self.give_back(Some(answer)).await,
                     None => break self.give_back(None).await,
                 },
-                () = tokio::time::sleep_until(next.min(self.until).into()) => {
+                () = tokio::time::sleep_until(next.min(self.until()).into()) => {
                     // A third: two of three may be late or lost.
                     next = clock::now() + self.ttl / 3;
                     match self.extend().await {
                         Ok(true) => {}
                         Ok(false) => break,
-                        Err(error) if clock::now() >= self.until => {
+                        Err(error) if clock::now() >= self.until() => {
                             log::warn!("a lock was lost, as Redis could not be asked for it in time: {error}");
                             break;
                         }
@@ -252,18 +252,22 @@ impl Keeper {
                 }
             }
         }
-        self.told.send_replace(true);
+        self.told.send_replace(None);
     }
 
-    async fn extend(&mut self) -> Result<bool> {
+    fn until(&self) -> Instant {
+        self.told.borrow().unwrap_or_else(clock::now)
+    }
+
+    async fn extend(&self) -> Result<bool> {
         let Some(locks) = self.caches.locks() else { return Ok(false) };
         let asked = clock::now();
         // Not past the end of the life: then it may be somebody else's, and the holder has to know.
-        let left = self.until.saturating_duration_since(asked);
+        let left = self.until().saturating_duration_since(asked);
         let deadline = Deadline::after(self.time.min(left).max(Duration::from_millis(1)));
         let extended = locks.extend(&self.holder, self.ttl, deadline).await?;
         if extended {
-            self.until = asked + self.ttl;
+            self.told.send_replace(Some(asked + self.ttl));
         }
         Ok(extended)
     }
@@ -271,7 +275,7 @@ impl Keeper {
     async fn give_back(&self, answer: Option<oneshot::Sender<Result<bool>>>) {
         let Some(locks) = self.caches.locks() else { return };
         let released = locks.release(&self.holder, Deadline::after(self.time)).await;
-        self.told.send_replace(true);
+        self.told.send_replace(None);
         if let Err(error) = &released {
             log::debug!("a lock could not be given back and ends with its ttl: {error}");
         }

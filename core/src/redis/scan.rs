@@ -39,11 +39,14 @@ impl Redis {
         }
     }
 
-    /// The first bytes of the string under a key; empty if there is none.
+    /// The first bytes of the string under a key; empty if there is none, or something else.
     pub(crate) async fn get_start(&self, key: &str, length: usize, deadline: Deadline) -> Result<Bytes> {
         let mut range = cmd("GETRANGE");
         range.arg(key).arg(0).arg(length.saturating_sub(1));
-        let answer = self.send(&range, Repeat::Safe, deadline).await?;
-        Ok(to_bytes(answer).unwrap_or_default())
+        match self.send_within(&range, Repeat::Safe, deadline, self.0.command_timeout).await {
+            Ok(answer) => Ok(to_bytes(answer).unwrap_or_default()),
+            Err(failure) if failure.is_of_another_type() => Ok(Bytes::new()),
+            Err(failure) => Err(failure.of_command(self.endpoint())),
+        }
     }
 }

@@ -111,6 +111,22 @@ async fn a_lock_of_a_killed_process_is_free_after_its_ttl() {
     assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_was_stopped_for_too_long_finds_its_lock_lost() {
+    let scene = Scene::new().await;
+    let mut holder = Start::role("locks::is_a_holder").with(SETUP, scene.setup.text()).start();
+    let token: u64 = tokio::task::block_in_place(|| holder.answer()).parse().unwrap();
+    let one = scene.engine().await;
+    tokio::task::block_in_place(|| holder.stop());
+    let lock = one.lock("x", for_up_to(60_000, 20_000)).await.unwrap();
+    assert!(lock.token() > token);
+    holder.go_on();
+    // The first thing that it asks itself, before anything could have told it.
+    assert_eq!(tokio::task::block_in_place(|| holder.ask("held?")), "false");
+    assert_eq!(tokio::task::block_in_place(|| holder.ask("release")), "false");
+    assert!(lock.is_held() && !is_free(&one, "x").await);
+}
+
 /// A process that holds a lock until it is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_a_holder() {
@@ -120,5 +136,8 @@ async fn is_a_holder() {
     let zmsg = Setup::parse(&std::env::var(SETUP).unwrap()).open().await;
     let lock = zmsg.lock("x", for_up_to(1_000, 0)).await.unwrap();
     answer(&lock.token().to_string());
-    tokio::task::spawn_blocking(|| orders().for_each(drop)).await.unwrap();
+    for order in orders() {
+        let told = if order == "release" { lock.release().await.unwrap() } else { lock.is_held() };
+        answer(&told.to_string());
+    }
 }

@@ -130,4 +130,4 @@ macro_rules! files {
     };
 }
 
-files!(delayed, engine, periodic, reading, sql, writing);
+files!(delayed, engine, periodic, reading, sql, toolbox, writing);

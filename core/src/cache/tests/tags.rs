@@ -1,5 +1,7 @@
 //! Entries that are dropped by a name that they share.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 
 impl Process {
@@ -151,4 +153,59 @@ async fn many_tagged_keys_are_judged_together() {
     let found: Vec<_> = two.caches.get_many(&keys, soon()).await.into_iter().map(hit).collect();
     assert_eq!(found, [None, some("2"), some("3"), None]);
     assert_eq!(two.caches.tags.known(), 2);
+}
+
+#[tokio::test]
+async fn a_warmed_read_of_a_tagged_entry_is_one_command() {
+    let server = PrivateRedis::start(&[]).await;
+    let redis = server.connect(Duration::from_millis(500)).await.unwrap();
+    let space = namespace();
+    let one = process(Some(&redis), &space);
+    one.write_tagged("a", "1", &["x", "y"]).await;
+    let processed = async || -> u64 {
+        let told = redis.info("stats", "total_commands_processed", MINUTE).await.unwrap();
+        told.unwrap().parse().unwrap()
+    };
+    let before = processed().await;
+    for _ in 0..20 {
+        one.caches.clear_l1();
+        assert_eq!(one.get("a").await, some("1"));
+    }
+    assert_eq!(processed().await - before, 20 + 1, "and the question itself");
+}
+
+/// One writer raises a number under a tag and drops the tag each time; readers fill memory from Redis meanwhile. Once a drop
+/// is acknowledged nobody sees what was dropped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::disallowed_methods)]
+async fn no_interleaving_of_reads_and_drops_leaves_an_old_value() {
+    let (redis, space) = (connect().await, namespace());
+    let one = Arc::new(process(Some(&redis), &space));
+    let (dropped, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (one, dropped, done) = (one.clone(), dropped.clone(), done.clone());
+            tokio::spawn(async move {
+                while done.load(Ordering::SeqCst) == 0 {
+                    // A hit in memory awaits nothing.
+                    tokio::task::yield_now().await;
+                    let floor = dropped.load(Ordering::SeqCst);
+                    let Some(Some(data)) = one.get("a").await else { continue };
+                    let number: u64 = std::str::from_utf8(&data).unwrap().parse().unwrap();
+                    assert!(number > floor, "{number} after {floor} was dropped");
+                }
+            })
+        })
+        .collect();
+    for number in 1..=300_u64 {
+        let value = one.tagged("", &["t"]).await;
+        one.put_tagged("a", NewValue { data: number.to_string().into(), ..value }).await;
+        one.get("a").await;
+        one.drop_tag("t").await;
+        dropped.store(number, Ordering::SeqCst);
+    }
+    done.store(1, Ordering::SeqCst);
+    for reader in readers {
+        reader.await.unwrap();
+    }
 }
