@@ -214,11 +214,14 @@ impl Tags {
         self.stripes.moved[usize::from(self.stripes.of(tag))].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Nothing is known any more, because something may have been missed; L1 is emptied along with it.
+    /// Nothing is known any more, because something may have been missed; L1 is emptied along with it. A write that took its
+    /// marks before leaves nothing there either.
     pub(super) fn forget_all(&self) {
         let mut known = self.known.lock();
         known.heard += 1;
         known.versions.clear();
+        drop(known);
+        self.stripes.moved.iter().for_each(|stripe| drop(stripe.fetch_add(1, Ordering::AcqRel)));
     }
 
     /// Where the version of a tag lies.

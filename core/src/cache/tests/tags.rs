@@ -74,6 +74,18 @@ async fn a_write_that_began_before_is_dropped_too() {
 }
 
 #[tokio::test]
+async fn a_write_from_before_the_bus_was_lost_stays_out_of_memory() {
+    let (redis, space) = (connect().await, namespace());
+    let one = process(Some(&redis), &space);
+    let value = one.tagged("1", &["t"]).await;
+    one.caches.tags.forget_all();
+    one.put_tagged("a", value).await;
+    assert_eq!(one.caches.peek("a"), None, "a drop of the tag may have been missed");
+    assert_eq!(one.get("a").await, some("1"), "Redis knows better");
+    assert_eq!(one.caches.peek("a"), some("1"));
+}
+
+#[tokio::test]
 async fn a_version_that_redis_gave_up_makes_misses_and_then_heals() {
     let (redis, space) = (connect().await, namespace());
     let (one, two) = (process(Some(&redis), &space), process(Some(&redis), &space));
