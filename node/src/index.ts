@@ -32,6 +32,7 @@ export {
   ZmsgError,
   type ErrorDetails,
 } from "./errors";
+export { Lock } from "./locks";
 export type { Logger } from "./log";
 export type { Loaded } from "./loading";
 export { Migrations } from "./migrations";
@@ -50,8 +51,10 @@ export type {
   FlushReport,
   GetOptions,
   Health,
+  IncrOptions,
   LifeOptions,
   LoadOptions,
+  LockOptions,
   MigrationReport,
   OpenOptions,
   PeriodicOptions,
@@ -61,6 +64,7 @@ export type {
   Stats,
   StoreOptions,
   TierHealth,
+  TouchOptions,
 } from "./types";
 export { bind, type Bind, type Row, type SqlArg, type SqlValue } from "./values";
 export { Zmsg } from "./zmsg";

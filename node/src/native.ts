@@ -17,6 +17,7 @@ export type TableHandle = Handle<"table">;
 export type ColumnHandle = Handle<"column">;
 export type AcceptedHandle = Handle<"accepted">;
 export type LoadHandle = Handle<"load">;
+export type LockHandle = Handle<"lock">;
 export type BuilderHandle = Handle<"builder">;
 
 /** A duration in milliseconds or as text such as `"5s"`. */
@@ -73,10 +74,16 @@ export interface NativeLastGood {
   value?: Buffer;
 }
 
+/** The lists among the options of a write. */
+export interface NativeLists {
+  invalidates: readonly string[];
+  tags: readonly string[];
+  bloomKeys: readonly string[];
+}
+
 export interface NativeDelay {
   ttl: NativeTime;
-  invalidates: readonly string[];
-  bloomKeys: readonly string[];
+  lists: NativeLists;
   delay: NativeTime;
   opId: string | undefined;
   coalesce: boolean;
@@ -123,7 +130,14 @@ export interface Native {
   loadGiveUp(load: LoadHandle): void;
   dbHit(engine: EngineHandle, call: NativeCall, key: string): void;
   getMany(engine: EngineHandle, call: NativeCall, keys: string[]): void;
-  cacheOnly(engine: EngineHandle, call: NativeCall, key: string, data: Uint8Array | string, ttl: NativeTime): void;
+  cacheOnly(
+    engine: EngineHandle,
+    call: NativeCall,
+    key: string,
+    data: Uint8Array | string,
+    ttl: NativeTime,
+    tags: readonly string[],
+  ): void;
   cacheAndStore(
     engine: EngineHandle,
     call: NativeCall,
@@ -131,8 +145,7 @@ export interface Native {
     data: Uint8Array | string | null,
     tasks: TaskHandle,
     ttl: NativeTime,
-    invalidates: readonly string[],
-    bloomKeys: readonly string[],
+    lists: NativeLists,
   ): void;
   /** `null` if it needs waiting: nothing was accepted, and `cacheAndPeriodicStore` is the way. */
   periodicNow(engine: EngineHandle, key: string | null, tasks: TaskHandle): AcceptedHandle | null;
@@ -143,8 +156,7 @@ export interface Native {
     data: Uint8Array | string | null,
     tasks: TaskHandle,
     ttl: NativeTime,
-    invalidates: readonly string[],
-    bloomKeys: readonly string[],
+    lists: NativeLists,
   ): void;
   cacheAndDelayStore(
     engine: EngineHandle,
@@ -181,6 +193,35 @@ export interface Native {
     invalidates: readonly string[],
     bloomKeys: readonly string[],
   ): void;
+  add(
+    engine: EngineHandle,
+    call: NativeCall,
+    key: string,
+    data: Uint8Array | string,
+    ttl: NativeTime,
+    tags: readonly string[],
+  ): void;
+  touch(engine: EngineHandle, call: NativeCall, key: string, ttl: NativeTime): void;
+  ttlOf(engine: EngineHandle, call: NativeCall, key: string): void;
+  incr(engine: EngineHandle, call: NativeCall, key: string, by: bigint, ttl: NativeTime): void;
+  cacheMany(
+    engine: EngineHandle,
+    call: NativeCall,
+    keys: readonly string[],
+    data: readonly (Uint8Array | string)[],
+    ttl: NativeTime,
+    tags: readonly string[],
+  ): void;
+  deleteMany(engine: EngineHandle, call: NativeCall, keys: readonly string[]): void;
+  keys(engine: EngineHandle, call: NativeCall, prefix: string): void;
+  clear(engine: EngineHandle, call: NativeCall, prefix: string): void;
+  invalidateTag(engine: EngineHandle, call: NativeCall, tag: string): void;
+  lock(engine: EngineHandle, call: NativeCall, name: string, ttl: NativeTime, wait: NativeTime): void;
+  lockToken(lock: LockHandle): bigint;
+  lockIsHeld(lock: LockHandle): boolean;
+  lockExtend(engine: EngineHandle, call: NativeCall, lock: LockHandle): void;
+  lockRelease(engine: EngineHandle, call: NativeCall, lock: LockHandle): void;
+  lockLost(engine: EngineHandle, call: NativeCall, lock: LockHandle): void;
   sqlExec(engine: EngineHandle, call: NativeCall, tasks: TaskHandle): void;
   query(engine: EngineHandle, call: NativeCall, task: TaskHandle): void;
   nextId(engine: EngineHandle, prefix: string): string;

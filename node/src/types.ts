@@ -25,6 +25,30 @@ export interface GetOptions extends CallOptions {
 export interface CacheOptions extends CallOptions {
   /** Life of the cached value: milliseconds, `"10m"`, or `"never"`. Default: the configuration's `defaultTtl`. */
   ttl?: Duration;
+  /** Names under which `invalidateTag` drops the value along with others, at most 64. */
+  tags?: readonly string[];
+}
+
+/** Options of `touch` and `incr`. */
+export interface TouchOptions extends CallOptions {
+  /** The new life: milliseconds, `"10m"`, or `"never"`. Default: the configuration's `defaultTtl`. */
+  ttl?: Duration;
+}
+
+/** Options of `incr`. */
+export interface IncrOptions extends TouchOptions {
+  /** What to add, of at most 64 bits. Default: 1. */
+  by?: bigint | number;
+}
+
+/** Options of a lock. */
+export interface LockOptions {
+  /** After that a holder that is gone has lost it. Default: 30 s. From 100 ms to a day. */
+  ttl?: Duration;
+  /** How long to wait for it; 0 tries once. Default: the configuration's `timeout`. */
+  wait?: Duration;
+  /** Gives the waiting up. */
+  signal?: AbortSignal;
 }
 
 /** Which dead letters to list. */

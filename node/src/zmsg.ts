@@ -3,19 +3,22 @@ import { isUtf8 } from "node:buffer";
 import { CALL, calls, checkedTime, checkOptions, start, type CallOptions } from "./calls";
 import { camelKeys, readSettings, type Config } from "./config";
 import { checkedText, checkedTexts, encodeData, type Data } from "./data";
-import { ConfigError, revived, TaskError, throwing } from "./errors";
+import { CacheError, ConfigError, revived, TaskError, throwing } from "./errors";
 import { renew, runSoftly, type Loaded } from "./loading";
+import { Lock } from "./locks";
 import { addLogger, type Logger } from "./log";
 import { Migrations } from "./migrations";
 import {
   native,
   type EngineHandle,
+  type LockHandle,
   type NativeAccepted,
   type NativeBegun,
   type NativeCall,
   type NativeDelay,
   type NativeExec,
   type NativeLife,
+  type NativeLists,
   type NativeOpened,
   type NativeReceipt,
   type NativeRows,
@@ -36,8 +39,10 @@ import type {
   FlushReport,
   GetOptions,
   Health,
+  IncrOptions,
   LifeOptions,
   LoadOptions,
+  LockOptions,
   OpenOptions,
   PeriodicOptions,
   Receipt,
@@ -45,16 +50,20 @@ import type {
   SourceOptions,
   Stats,
   StoreOptions,
+  TouchOptions,
 } from "./types";
 import { decodeOne, decodeRows, type Int8Format, type Row } from "./values";
 
 // The options that each kind of verb knows.
 const GET = new Set(["timeout", "signal", "required"]);
-const CACHE = new Set(["timeout", "signal", "ttl"]);
-const STORE = new Set(["timeout", "signal", "invalidates", "bloomKeys"]);
-const CACHE_AND_STORE = new Set(["timeout", "signal", "ttl", "invalidates", "bloomKeys"]);
+const TOUCH = new Set([...CALL, "ttl"]);
+const CACHE = new Set([...TOUCH, "tags"]);
+const INCR = new Set([...TOUCH, "by"]);
+const LOCK = new Set(["ttl", "wait", "signal"]);
+const STORE = new Set([...CALL, "invalidates", "bloomKeys"]);
+const CACHE_AND_STORE = new Set([...CACHE, ...STORE]);
 const DELAY = new Set([...STORE, "delay", "opId", "coalesce", "taskTimeout"]);
-const CACHE_AND_DELAY = new Set([...DELAY, "ttl"]);
+const CACHE_AND_DELAY = new Set([...DELAY, "ttl", "tags"]);
 const DEAD_LETTERS = new Set([...CALL, "after", "limit"]);
 const LIFE = ["ttl", "absentTtl", "staleTtl", "softTimeout"];
 const LOAD = new Set([...CALL, ...LIFE]);
@@ -242,10 +251,8 @@ export class Zmsg implements AsyncDisposable {
   /** Puts a value into the caches, and nowhere else. */
   cacheOnly(key: string, data: Data, options?: CacheOptions): Promise<void> {
     return this.#start(options, CACHE, (call) => {
-      const bytes = encodeData(data);
-      if (bytes === null)
-        throw new TaskError('data is null; to cache JSON null give "null", to drop the key use del()');
-      native.cacheOnly(this.#engine, call, checkedText(key, "key"), bytes, checkedTime(options?.ttl, "ttl"));
+      const [name, bytes, ttl] = [checkedText(key, "key"), neededData(data), checkedTime(options?.ttl, "ttl")];
+      native.cacheOnly(this.#engine, call, name, bytes, ttl, tagsOf(options));
     });
   }
 
@@ -269,8 +276,7 @@ export class Zmsg implements AsyncDisposable {
         encodeData(data),
         tasksHandle(tasks),
         checkedTime(options?.ttl, "ttl"),
-        checkedTexts(options?.invalidates ?? [], "invalidates"),
-        checkedTexts(options?.bloomKeys ?? [], "bloomKeys"),
+        listsOf(options),
       ),
     );
     return committed<T>(done, this.#int8);
@@ -439,6 +445,134 @@ export class Zmsg implements AsyncDisposable {
     return committed<T>(done, this.#int8);
   }
 
+  /**
+   * Puts a value into the caches if there is none; says whether it did. A cached absence is none. The database is not asked.
+   * While a write of the key is under way nothing happens.
+   */
+  add(key: string, data: Data, options?: CacheOptions): Promise<boolean> {
+    return this.#start(options, CACHE, (call) => {
+      const [name, bytes, ttl] = [checkedText(key, "key"), neededData(data), checkedTime(options?.ttl, "ttl")];
+      native.add(this.#engine, call, name, bytes, ttl, tagsOf(options));
+    });
+  }
+
+  /** Gives what is cached under a key a new life, counted from now; says whether there was a value. */
+  touch(key: string, options?: TouchOptions): Promise<boolean> {
+    return this.#start(options, TOUCH, (call) =>
+      native.touch(this.#engine, call, checkedText(key, "key"), checkedTime(options?.ttl, "ttl")),
+    );
+  }
+
+  /**
+   * The milliseconds that are left of what is cached under a key; `"never"` if it does not expire, `undefined` if there is
+   * no value. Without Redis it is what is left in process memory, which `l1Ttl` bounds.
+   */
+  ttl(key: string, options?: CallOptions): Promise<number | "never" | undefined> {
+    return this.#start(options, CALL, (call) => native.ttlOf(this.#engine, call, checkedText(key, "key")));
+  }
+
+  /**
+   * Adds `by` (1) to a counter in the caches and gives the sum: exact, 64 bits, atomic among all processes. It begins at 0,
+   * and its value is the number as text. `ttl` is the life of a counter that this call makes; one that is there keeps its
+   * end. The sum comes as the setting `int8` says.
+   *
+   * @throws {@link TaskError} if the value is no such number, or has tags, or the sum would exceed 64 bits: nothing has
+   * changed. {@link CacheError} while a write of the key is under way, to be tried again, or if Redis failed: then nobody
+   * knows whether it counted.
+   */
+  async incr<T = bigint>(key: string, options?: IncrOptions): Promise<T> {
+    const sum = await this.#start<NativeValues>(options, INCR, (call) => {
+      const [name, ttl] = [checkedText(key, "key"), checkedTime(options?.ttl, "ttl")];
+      native.incr(this.#engine, call, name, step(options?.by ?? 1), ttl);
+    });
+    return decodeOne<T>(sum, this.#int8, "incr");
+  }
+
+  /** {@link cacheOnly} for many values at once: an object or a Map by key. */
+  cacheMany(
+    items: Readonly<Record<string, Data>> | Iterable<readonly [string, Data]>,
+    options?: CacheOptions,
+  ): Promise<void> {
+    return this.#start(options, CACHE, (call) => {
+      const pairs = pairsOf(items);
+      const keys = pairs.map(([key]) => checkedText(key, "a key"));
+      const data = pairs.map(([, value]) => neededData(value));
+      native.cacheMany(this.#engine, call, keys, data, checkedTime(options?.ttl, "ttl"), tagsOf(options));
+    });
+  }
+
+  /** {@link del} for many keys at once. */
+  deleteMany(keys: Iterable<string>, options?: CallOptions): Promise<void> {
+    return this.#start(options, CALL, (call) => native.deleteMany(this.#engine, call, listOfKeys(keys)));
+  }
+
+  /**
+   * The keys that begin with `prefix` and have a value in Redis, in order. All keys of the server are walked over: for
+   * maintenance, not for requests.
+   *
+   * @throws {@link ConfigError} if Redis is a cluster.
+   */
+  keys(prefix: string, options?: CallOptions): Promise<string[]> {
+    return this.#start(options, CALL, (call) => native.keys(this.#engine, call, checkedText(prefix, "prefix")));
+  }
+
+  /**
+   * Drops every key that begins with `prefix` from every cache; gives how many entries Redis had. The memory of every
+   * process is emptied as a whole. All keys of the server are walked over: for maintenance.
+   *
+   * @throws {@link ConfigError} if Redis is a cluster.
+   */
+  clear(prefix: string, options?: CallOptions): Promise<number> {
+    return this.#start(options, CALL, (call) => native.clear(this.#engine, call, checkedText(prefix, "prefix")));
+  }
+
+  /**
+   * Drops everything that was written with a tag from every cache, in one step, however much it is. A write that was under
+   * way is dropped too; one that begins after this stays.
+   */
+  invalidateTag(tag: string, options?: CallOptions): Promise<void> {
+    return this.#start(options, CALL, (call) => native.invalidateTag(this.#engine, call, checkedText(tag, "tag")));
+  }
+
+  /**
+   * Takes a lock that one holder at a time has among all processes. It is kept until it is released or lost; `ttl` is when
+   * others get it after this process has died. Pass its `token` to what it protects ({@link Lock}).
+   *
+   * ```ts
+   * await using lock = await zm.lock("report", { wait: "10s" });
+   * ```
+   * @throws {@link TimeoutError} if somebody else held it for all of `wait`; {@link ConfigError} without a Redis.
+   */
+  async lock(name: string, options?: LockOptions): Promise<Lock> {
+    const [called, ttl, wait] = [
+      checkedText(name, "name"),
+      checkedTime(options?.ttl, "ttl"),
+      checkedTime(options?.wait, "wait"),
+    ];
+    const held = await this.#start<LockHandle>(options, LOCK, (call) =>
+      native.lock(this.#engine, call, called, ttl, wait),
+    );
+    return new Lock(this.#engine, held, called);
+  }
+
+  /**
+   * Runs `work` while holding a lock, and gives what it gives.
+   *
+   * @throws {@link CacheError} if the work ended well although the lock was lost: what it protects may have had two holders.
+   */
+  async withLock<T>(name: string, work: (lock: Lock) => T | Promise<T>, options?: LockOptions): Promise<T> {
+    const lock = await this.lock(name, options);
+    let done: T;
+    try {
+      done = await work(lock);
+    } catch (error) {
+      await lock.release().catch(() => false);
+      throw error;
+    }
+    if (await lock.release()) return done;
+    throw new CacheError(`the lock ${JSON.stringify(name)} was lost before the work under it ended`);
+  }
+
   /** Runs SQL: one task by itself, several in one transaction. */
   async sqlExec<T = Row>(tasks: Tasks, options?: CallOptions): Promise<ExecResult<T>> {
     const done = await this.#start<NativeExec>(options, CALL, (call) =>
@@ -548,8 +682,7 @@ export class Zmsg implements AsyncDisposable {
         encodeData(data),
         tasksHandle(tasks),
         checkedTime(options?.ttl, "ttl"),
-        checkedTexts(options?.invalidates ?? [], "invalidates"),
-        checkedTexts(options?.bloomKeys ?? [], "bloomKeys"),
+        listsOf(options),
       ),
     );
     return this.#accepted(accepted);
@@ -569,6 +702,24 @@ function lifeOf(options: LifeOptions | undefined): NativeLife {
   };
 }
 
+function listsOf(options: CacheAndStoreOptions | undefined): NativeLists {
+  return {
+    invalidates: checkedTexts(options?.invalidates ?? [], "invalidates"),
+    tags: tagsOf(options),
+    bloomKeys: checkedTexts(options?.bloomKeys ?? [], "bloomKeys"),
+  };
+}
+
+function tagsOf(options: CacheOptions | undefined): string[] {
+  return checkedTexts(options?.tags ?? [], "tags");
+}
+
+function neededData(data: unknown): Uint8Array | string {
+  const bytes = encodeData(data);
+  if (bytes !== null) return bytes;
+  throw new TaskError('data is null; to cache JSON null give "null", to drop the key use del()');
+}
+
 function delayOf(options: CacheAndDelayOptions | undefined): NativeDelay {
   const { opId, coalesce } = options ?? {};
   if (coalesce !== undefined && typeof coalesce !== "boolean") {
@@ -576,8 +727,7 @@ function delayOf(options: CacheAndDelayOptions | undefined): NativeDelay {
   }
   return {
     ttl: checkedTime(options?.ttl, "ttl"),
-    invalidates: checkedTexts(options?.invalidates ?? [], "invalidates"),
-    bloomKeys: checkedTexts(options?.bloomKeys ?? [], "bloomKeys"),
+    lists: listsOf(options),
     delay: checkedTime(options?.delay, "delay"),
     opId: opId === undefined ? undefined : checkedText(opId, "opId"),
     coalesce: coalesce === true,
@@ -597,6 +747,19 @@ function withoutLogger(config: unknown): { logger: Logger | undefined; settings:
 
 function keyOrNull(key: unknown): string | null {
   return key === null ? null : checkedText(key, "key");
+}
+
+function step(by: unknown): bigint {
+  const number = Number.isSafeInteger(by) ? BigInt(by as number) : by;
+  if (typeof number === "bigint" && BigInt.asIntN(64, number) === number) return number;
+  throw new TaskError(`by is a bigint of at most 64 bits or a safe integer, not ${notAnId(by)}`);
+}
+
+function pairsOf(items: unknown): [unknown, unknown][] {
+  if (typeof items !== "object" || items === null) {
+    throw new TaskError(`items is an object or a Map by key, not ${items === null ? "null" : typeof items}`);
+  }
+  return Symbol.iterator in items ? [...(items as Iterable<[unknown, unknown]>)] : Object.entries(items);
 }
 
 function letterId(id: unknown): bigint {

@@ -52,6 +52,8 @@ const optionNames = [
   "coalesce",
   "task_timeout",
   "limit",
+  "tags",
+  "by",
 ];
 
 /** Builds a task from its chain of calls. */
@@ -109,6 +111,26 @@ class Stage {
     switch (step.do) {
       case "peek":
         return shown(zm.peek(key), step);
+      case "add":
+        return zm.add(key, data, options);
+      case "touch":
+        return zm.touch(key, options);
+      case "ttl": {
+        const left = await zm.ttl(key, options);
+        return typeof left === "number" && left > 0 ? "some" : (left ?? null);
+      }
+      case "incr":
+        return zm.incr(key, options);
+      case "cache_many":
+        return zm.cacheMany(step.items as never, options);
+      case "delete_many":
+        return zm.deleteMany(decode(step.keys) as string[], options);
+      case "keys":
+        return zm.keys(step.prefix as string, options);
+      case "clear":
+        return zm.clear(step.prefix as string, options);
+      case "invalidate_tag":
+        return zm.invalidateTag(decode(step.tag) as string, options);
       case "get":
         return shown(await zm.get(key, options), step);
       case "get_text":

@@ -8,6 +8,7 @@ Reads are served from process memory, then Redis, then PostgreSQL; writes go to 
 """
 
 from ._asyncio import Zmsg
+from ._locks import Lock, Locking
 from ._native import (
     Counter,
     Map,
@@ -70,6 +71,8 @@ __all__ = [
     "Health",
     "IdError",
     "Interval",
+    "Lock",
+    "Locking",
     "Map",
     "MigrationReport",
     "Migrations",

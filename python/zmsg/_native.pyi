@@ -13,8 +13,9 @@ _Port: TypeAlias = tuple[Completions, Any] | None
 _Time: TypeAlias = Any
 # ttl, absent_ttl, stale_ttl, soft_timeout
 _Life: TypeAlias = tuple[_Time, _Time, _Time, _Time]
-# ttl, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout
-_Delay: TypeAlias = tuple[_Time, Iterable[str] | None, Iterable[str] | None, _Time, str | None, bool, _Time]
+_Texts: TypeAlias = Iterable[str] | None
+# ttl, invalidates, tags, bloom_keys, delay, op_id, coalesce, task_timeout
+_Delay: TypeAlias = tuple[_Time, _Texts, _Texts, _Texts, _Time, str | None, bool, _Time]
 _Runnable: TypeAlias = Task | Counter | Slice | Map
 _Tasks: TypeAlias = Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "Counter",
     "Engine",
     "Load",
+    "Lock",
     "Map",
     "Migrations",
     "OnConflict",
@@ -244,7 +246,9 @@ class Engine:
     def get_or_begin(self, key: str, life: _Life, timeout: _Time, port: _Port) -> Any: ...
     def db_hit(self, key: str, timeout: _Time, port: _Port) -> Any: ...
     def get_many(self, keys: Iterable[str], timeout: _Time, port: _Port) -> Any: ...
-    def cache_only(self, key: str, data: Any, ttl: _Time, timeout: _Time, port: _Port) -> Any: ...
+    def cache_only(
+        self, key: str, data: Any, ttl: _Time, tags: Iterable[str] | None, timeout: _Time, port: _Port
+    ) -> Any: ...
     def cache_and_store(
         self,
         key: str | None,
@@ -252,6 +256,7 @@ class Engine:
         task: _Tasks,
         ttl: _Time,
         invalidates: Iterable[str] | None,
+        tags: Iterable[str] | None,
         bloom_keys: Iterable[str] | None,
         timeout: _Time,
         port: _Port,
@@ -266,6 +271,7 @@ class Engine:
         task: _Tasks,
         ttl: _Time,
         invalidates: Iterable[str] | None,
+        tags: Iterable[str] | None,
         bloom_keys: Iterable[str] | None,
         timeout: _Time,
         port: _Port,
@@ -284,6 +290,23 @@ class Engine:
     def retry_all_dead(self, timeout: _Time, port: _Port) -> Any: ...
     def drop_dead(self, id: int, timeout: _Time, port: _Port) -> Any: ...
     def delete(self, key: str, timeout: _Time, port: _Port) -> Any: ...
+    def add(self, key: str, data: Any, ttl: _Time, tags: Iterable[str] | None, timeout: _Time, port: _Port) -> Any: ...
+    def touch(self, key: str, ttl: _Time, timeout: _Time, port: _Port) -> Any: ...
+    def ttl(self, key: str, timeout: _Time, port: _Port) -> Any: ...
+    def incr(self, key: str, by: int, ttl: _Time, timeout: _Time, port: _Port) -> Any: ...
+    def cache_many(
+        self,
+        items: Iterable[tuple[str, Any]],
+        ttl: _Time,
+        tags: Iterable[str] | None,
+        timeout: _Time,
+        port: _Port,
+    ) -> Any: ...
+    def delete_many(self, keys: Iterable[str], timeout: _Time, port: _Port) -> Any: ...
+    def keys(self, prefix: str, timeout: _Time, port: _Port) -> Any: ...
+    def clear(self, prefix: str, timeout: _Time, port: _Port) -> Any: ...
+    def invalidate_tag(self, tag: str, timeout: _Time, port: _Port) -> Any: ...
+    def lock(self, name: str, ttl: _Time, wait: _Time, port: _Port) -> Any: ...
     def del_store(
         self,
         key: str | None,
@@ -324,6 +347,20 @@ class Load:
     def fail(self, cause: str, port: _Port) -> Any: ...
     def last_good(self, port: _Port) -> Any: ...
     def give_up(self) -> None: ...
+
+@final
+class Lock:
+    """A lock of the core; `zmsg.Lock` is its face."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def token(self) -> int: ...
+    @property
+    def held(self) -> bool: ...
+    def extend(self, port: _Port) -> Any: ...
+    def release(self, port: _Port) -> Any: ...
+    def lost(self, port: _Port) -> Any: ...
 
 @final
 class Receipt:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from ._loading import key_maker
+from ._locks import Lock, Locking
 from ._native import Counter, Engine, Load, Map, Slice, Task
 from ._native import Migrations as NativeMigrations
 from .config import Span
@@ -53,6 +54,8 @@ class Verbs:
     __slots__ = ("__weakref__", "_engine", "_lookup", "_periodic_now")
     _receipt: type[Receipt] = Receipt
     _migrations: type[Migrations]
+    _lock: type[Lock] = Lock
+    _locking: type[Locking] = Locking
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -232,9 +235,20 @@ class Verbs:
 
     # ---- writing --------------------------------------------------------------------------------------------------
 
-    async def cache_only(self, key: str, data: Data, *, ttl: Span | None = None, timeout: Span | None = None) -> None:
-        """Puts ``data`` into the caches only. ``ttl=None`` is ``default_ttl``, ``"never"`` has no expiry."""
-        await self._wait(self._engine.cache_only, key, data, ttl, timeout)
+    async def cache_only(
+        self,
+        key: str,
+        data: Data,
+        *,
+        ttl: Span | None = None,
+        tags: Iterable[str] | None = None,
+        timeout: Span | None = None,
+    ) -> None:
+        """Puts ``data`` into the caches only. ``ttl=None`` is ``default_ttl``, ``"never"`` has no expiry.
+
+        ``tags`` are names under which :meth:`invalidate_tag` drops the value along with others, at most 64.
+        """
+        await self._wait(self._engine.cache_only, key, data, ttl, tags, timeout)
 
     async def cache_and_store(
         self,
@@ -244,6 +258,7 @@ class Verbs:
         *,
         ttl: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        tags: Iterable[str] | None = None,
         bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
@@ -251,11 +266,12 @@ class Verbs:
 
         ``key=None`` concerns no key, ``data=None`` leaves the cached value to be invalidated. ``invalidates`` names
         further keys that the task changes, ``bloom_keys`` further keys of rows that it makes, for the Bloom filters of
-        their families; both are dropped from the caches. A failed statement leaves no trace in any cache; a failed
-        cache is told by ``receipt.cached`` and never raised.
+        their families; both are dropped from the caches. By ``tags`` :meth:`invalidate_tag` drops the value along with
+        others. A failed statement leaves no trace in any cache; a failed cache is told by ``receipt.cached`` and never
+        raised.
         """
         method = self._engine.cache_and_store
-        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, bloom_keys, timeout))
+        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, tags, bloom_keys, timeout))
 
     async def cache_and_periodic_store(
         self,
@@ -265,6 +281,7 @@ class Verbs:
         *,
         ttl: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        tags: Iterable[str] | None = None,
         bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
@@ -283,7 +300,7 @@ class Verbs:
             if receipt is not None:
                 return self._receipt(receipt)
         method = self._engine.cache_and_periodic_store
-        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, bloom_keys, timeout))
+        return self._receipt(await self._wait(method, key, data, task, ttl, invalidates, tags, bloom_keys, timeout))
 
     async def cache_and_delay_store(
         self,
@@ -297,6 +314,7 @@ class Verbs:
         coalesce: bool = False,
         task_timeout: Span | None = None,
         invalidates: Iterable[str] | None = None,
+        tags: Iterable[str] | None = None,
         bloom_keys: Iterable[str] | None = None,
         timeout: Span | None = None,
     ) -> Receipt:
@@ -315,7 +333,7 @@ class Verbs:
             TaskError: the task cannot run later: it reads, or has RETURNING, or is a template; or an option is refused.
             QueueError: Redis did not accept it, or nobody knows: a call with the same ``op_id`` finds out.
         """
-        options = (ttl, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout)
+        options = (ttl, invalidates, tags, bloom_keys, delay, op_id, coalesce, task_timeout)
         method = self._engine.cache_and_delay_store
         return self._receipt(await self._wait(method, key, data, task, options, timeout))
 
@@ -333,7 +351,7 @@ class Verbs:
         timeout: Span | None = None,
     ) -> Receipt:
         """As :meth:`cache_and_delay_store`, but ``key`` is dropped from every cache, now and again after the COMMIT."""
-        options = (None, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout)
+        options = (None, invalidates, None, bloom_keys, delay, op_id, coalesce, task_timeout)
         return self._receipt(await self._wait(self._engine.del_delay_store, key, task, options, timeout))
 
     async def cancel_delayed(
@@ -434,6 +452,112 @@ class Verbs:
     ) -> Receipt:
         """Runs the task (a list in one transaction), then drops ``key`` from every cache."""
         return self._receipt(await self._wait(self._engine.del_store, key, task, invalidates, bloom_keys, timeout))
+
+    # ---- the cache toolbox ----------------------------------------------------------------------------------------
+
+    async def add(
+        self,
+        key: str,
+        data: Data,
+        *,
+        ttl: Span | None = None,
+        tags: Iterable[str] | None = None,
+        timeout: Span | None = None,
+    ) -> bool:
+        """Puts ``data`` into the caches if there is no value; says whether it did.
+
+        A cached absence is no value. The database is not asked. While a write of the key is under way nothing happens.
+        """
+        added: bool = await self._wait(self._engine.add, key, data, ttl, tags, timeout)
+        return added
+
+    async def touch(self, key: str, *, ttl: Span | None = None, timeout: Span | None = None) -> bool:
+        """Gives what is cached under ``key`` a new life, from now on; says whether there was a value."""
+        touched: bool = await self._wait(self._engine.touch, key, ttl, timeout)
+        return touched
+
+    async def ttl(self, key: str, *, timeout: Span | None = None) -> float | Literal["never"] | None:
+        """The seconds that are left of what is cached under ``key``; ``"never"`` if it does not expire.
+
+        ``None`` if there is no value. Without Redis it is what is left in process memory, which ``l1_ttl`` bounds.
+        """
+        left: float | Literal["never"] | None = await self._wait(self._engine.ttl, key, timeout)
+        return left
+
+    async def incr(self, key: str, by: int = 1, *, ttl: Span | None = None, timeout: Span | None = None) -> int:
+        """Adds to a counter in the caches and returns the sum: exact, 64 bits, atomic among all processes.
+
+        It begins at 0, and its value is the number as text. ``ttl`` is the life of a counter that this call makes; one
+        that is there keeps its end.
+
+        Raises:
+            TaskError: the value is no such number, or has tags, or the sum would exceed 64 bits; nothing has changed.
+            CacheError: a write of the key is under way (try again), or Redis failed (nobody knows whether it counted).
+        """
+        total: int = await self._wait(self._engine.incr, key, by, ttl, timeout)
+        return total
+
+    async def cache_many(
+        self,
+        items: Mapping[str, Data],
+        *,
+        ttl: Span | None = None,
+        tags: Iterable[str] | None = None,
+        timeout: Span | None = None,
+    ) -> None:
+        """:meth:`cache_only` for many values at once."""
+        await self._wait(self._engine.cache_many, items.items(), ttl, tags, timeout)
+
+    async def delete_many(self, keys: Iterable[str], *, timeout: Span | None = None) -> None:
+        """Drops many keys from every cache at once."""
+        await self._wait(self._engine.delete_many, keys, timeout)
+
+    async def keys(self, prefix: str, *, timeout: Span | None = None) -> list[str]:
+        """The keys that begin with ``prefix`` and have a value in Redis, in order.
+
+        All keys of the server are walked over: for maintenance, not for requests.
+
+        Raises:
+            ConfigError: Redis is a cluster.
+        """
+        found: list[str] = await self._wait(self._engine.keys, prefix, timeout)
+        return found
+
+    async def clear(self, prefix: str, *, timeout: Span | None = None) -> int:
+        """Drops every key that begins with ``prefix`` from every cache; returns how many entries Redis had.
+
+        The memory of every process is emptied as a whole. All keys of the server are walked over: for maintenance.
+
+        Raises:
+            ConfigError: Redis is a cluster.
+        """
+        dropped: int = await self._wait(self._engine.clear, prefix, timeout)
+        return dropped
+
+    async def invalidate_tag(self, tag: str, *, timeout: Span | None = None) -> None:
+        """Drops everything that was written with ``tag`` from every cache, in one step, however much it is.
+
+        A write that was under way is dropped too; one that begins after this stays.
+        """
+        await self._wait(self._engine.invalidate_tag, tag, timeout)
+
+    def lock(self, name: str, *, ttl: Span | None = None, wait: Span | None = None) -> Locking:
+        """A lock that one holder at a time has among all processes: ``async with zm.lock("x") as lock``.
+
+        It is kept for as long as the block runs; ``ttl`` (30 s) is when others get it after this process has died.
+        ``wait`` is how long to wait for it, 0 tries once, ``None`` is the setting ``timeout``. Pass ``lock.token`` to
+        what it protects (:class:`Lock`). A block that ends well although its lock was lost raises ``CacheError``;
+        ``lock.held`` and ``lock.lost()`` tell it earlier.
+
+        Raises:
+            TimeoutError: somebody else held it all the time.
+            ConfigError: there is no Redis.
+        """
+
+        async def take() -> Lock:
+            return self._lock(await self._wait(self._engine.lock, name, ttl, wait), self._wait)
+
+        return self._locking(take)
 
     # ---- SQL ------------------------------------------------------------------------------------------------------
 

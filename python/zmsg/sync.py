@@ -11,10 +11,10 @@ import inspect
 import logging
 import threading
 
-from . import _loading, _logging, _native, _verbs, errors, results
+from . import _loading, _locks, _logging, _native, _verbs, errors, results
 from .config import settings_of
 
-__all__ = ["Migrations", "Receipt", "Zmsg"]
+__all__ = ["Lock", "Locking", "Migrations", "Receipt", "Zmsg"]
 
 
 def _blocking(method):
@@ -78,12 +78,44 @@ class Receipt(results.Receipt):
 
 
 @_block
+class Lock(_locks.Lock):
+    """A lock that is held; see :class:`zmsg.Lock`."""
+
+    __slots__ = ()
+
+
+class Locking:
+    """What ``lock`` gives: to be entered with ``with``, or taken with ``acquire()``."""
+
+    __slots__ = ("_held", "_lock")
+
+    def __init__(self, lock):
+        self._lock = _blocking(lock)
+        self._held = None
+
+    def acquire(self):
+        """Takes the lock."""
+        return self._lock()
+
+    def __enter__(self):
+        self._held = self._lock()
+        return self._held
+
+    def __exit__(self, kind, error, traceback):
+        held, self._held = self._held, None
+        if held is not None and not held.release() and error is None:
+            raise _locks.lost(held.name)
+
+
+@_block
 class Zmsg(_verbs.Verbs):
     """An open engine, for blocking code. Threads may share it, and share it with :class:`zmsg.Zmsg`'s event loops."""
 
     __slots__ = ()
     _migrations = Migrations
     _receipt = Receipt
+    _lock = Lock
+    _locking = Locking
 
     @classmethod
     def open(cls, config=None, /, **overrides):

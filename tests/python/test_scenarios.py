@@ -97,6 +97,8 @@ class Stage:
             "coalesce",
             "task_timeout",
             "limit",
+            "tags",
+            "by",
         )
         return {name: decode(step[name]) for name in names if name in step}
 
@@ -121,6 +123,34 @@ class Stage:
 
     def do_del(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
         return zm.delete(decode(step["key"]), **options)
+
+    def do_add(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.add(decode(step["key"]), data(step["data"]), **options)
+
+    def do_touch(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.touch(decode(step["key"]), **options)
+
+    async def do_ttl(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        left = await self.wait(zm.ttl(decode(step["key"]), **options))
+        return "some" if isinstance(left, float) and left > 0 else left
+
+    def do_incr(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.incr(decode(step["key"]), **options)
+
+    def do_cache_many(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.cache_many(step["items"], **options)
+
+    def do_delete_many(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.delete_many(decode(step["keys"]), **options)
+
+    def do_keys(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.keys(step["prefix"], **options)
+
+    def do_clear(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.clear(step["prefix"], **options)
+
+    def do_invalidate_tag(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
+        return zm.invalidate_tag(decode(step["tag"]), **options)
 
     async def do_cache_and_store(self, zm: Any, step: dict[str, Any], options: dict[str, Any]) -> Any:
         written = zm.cache_and_store(decode(step["key"]), data(step["data"]), task(step["task"]), **options)

@@ -3,19 +3,18 @@
 use napi::bindgen_prelude::External;
 use napi::{Either, Result};
 use napi_derive::napi;
-use zmsg_core::engine::{DelayOptions, WriteOptions};
+use zmsg_core::engine::DelayOptions;
 
-use crate::engine::{Call, Data, Engine, bytes};
+use crate::engine::{Call, Data, Engine, Lists, bytes};
 use crate::replies::Reply;
 use crate::tasks::TaskList;
-use crate::times::{delay, duration, ttl};
+use crate::times::{delay, duration};
 
 /// The options of a delayed write.
 #[napi(object)]
 pub struct Delay {
     pub ttl: Option<Either<f64, String>>,
-    pub invalidates: Vec<String>,
-    pub bloom_keys: Vec<String>,
+    pub lists: Lists,
     pub delay: Option<Either<f64, String>>,
     pub op_id: Option<String>,
     pub coalesce: bool,
@@ -25,11 +24,7 @@ pub struct Delay {
 impl Delay {
     fn options(self) -> Result<DelayOptions> {
         Ok(DelayOptions {
-            write: WriteOptions {
-                ttl: ttl(&self.ttl, "ttl")?,
-                invalidates: self.invalidates,
-                bloom_keys: self.bloom_keys,
-            },
+            write: self.lists.options(&self.ttl)?,
             delay: delay(&self.delay, "delay")?,
             op_id: self.op_id,
             coalesce: self.coalesce,

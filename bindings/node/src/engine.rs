@@ -165,14 +165,40 @@ pub fn bytes(data: Data) -> Bytes {
 }
 
 #[napi(catch_unwind)]
-pub fn cache_only(engine: &External<Engine>, call: Call, key: String, data: Data, life: Time) -> Result<()> {
-    let options = WriteOptions { ttl: ttl(&life, "ttl")?, ..WriteOptions::default() };
+pub fn cache_only(
+    engine: &External<Engine>,
+    call: Call,
+    key: String,
+    data: Data,
+    life: Time,
+    tags: Vec<String>,
+) -> Result<()> {
+    let options = WriteOptions { ttl: ttl(&life, "ttl")?, tags, ..WriteOptions::default() };
     let data = bytes(data);
     engine.start(call, |zmsg| async move { zmsg.cache_only(&key, data, options).await.map(|()| Reply::Unit) })
 }
 
+/// The lists among the options of a write.
+#[napi(object)]
+pub struct Lists {
+    pub invalidates: Vec<String>,
+    pub tags: Vec<String>,
+    pub bloom_keys: Vec<String>,
+}
+
+impl Lists {
+    /// With a life, the options of a write.
+    pub fn options(self, life: &Time) -> Result<WriteOptions> {
+        Ok(WriteOptions {
+            ttl: ttl(life, "ttl")?,
+            invalidates: self.invalidates,
+            tags: self.tags,
+            bloom_keys: self.bloom_keys,
+        })
+    }
+}
+
 #[napi(catch_unwind)]
-#[allow(clippy::too_many_arguments, reason = "they are the verb's; napi makes a second function of it")]
 pub fn cache_and_store(
     engine: &External<Engine>,
     call: Call,
@@ -180,10 +206,9 @@ pub fn cache_and_store(
     data: Option<Data>,
     tasks: &External<TaskList>,
     life: Time,
-    invalidates: Vec<String>,
-    bloom_keys: Vec<String>,
+    lists: Lists,
 ) -> Result<()> {
-    let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates, bloom_keys };
+    let options = lists.options(&life)?;
     let (data, tasks) = (data.map(bytes), tasks.all());
     engine.start(call, |zmsg| async move {
         zmsg.cache_and_store(key.as_deref(), data, tasks, options)

@@ -8,11 +8,11 @@ use napi_derive::napi;
 use zmsg_core::engine::{Receipt, WriteOptions};
 use zmsg_core::error::Error;
 
-use crate::engine::{Call, Data, Engine, bytes, report, texts};
+use crate::engine::{Call, Data, Engine, Lists, bytes, report, texts};
 use crate::errors::to_js;
 use crate::replies::Reply;
 use crate::tasks::TaskList;
-use crate::times::{Time, duration, ttl};
+use crate::times::{Time, duration};
 
 /// A write that was accepted and is applied later.
 pub struct Accepted(AssertUnwindSafe<Receipt>);
@@ -46,10 +46,9 @@ pub fn cache_and_periodic_store(
     data: Option<Data>,
     tasks: &External<TaskList>,
     life: Time,
-    invalidates: Vec<String>,
-    bloom_keys: Vec<String>,
+    lists: Lists,
 ) -> Result<()> {
-    let options = WriteOptions { ttl: ttl(&life, "ttl")?, invalidates, bloom_keys };
+    let options = lists.options(&life)?;
     let (data, tasks) = (data.map(bytes), tasks.all());
     engine.start(call, |zmsg| async move {
         zmsg.cache_and_periodic_store(key.as_deref(), data, tasks, options).await.map(Reply::Accepted)

@@ -6,12 +6,13 @@
 use bytes::Bytes;
 use napi::bindgen_prelude::{Array, BufferSlice, External, Null, Object, i64n};
 use napi::{Env, Result};
-use zmsg_core::engine::{Begun, DeadLetter, Receipt, Zmsg};
+use zmsg_core::engine::{Begun, DeadLetter, Lock, Receipt, Zmsg};
 use zmsg_core::store::ExecResult;
 use zmsg_core::value::{Row, Value, value_to_json};
 
 use crate::errors::to_js;
 use crate::loading::Load;
+use crate::lock::Held;
 use crate::periodic::Accepted;
 
 /// Whether the configuration wants timestamps as text.
@@ -26,7 +27,7 @@ pub enum Reply {
     /// One per key.
     Many(Vec<Option<Bytes>>),
     /// A value, or the duty to load it.
-    Begun(Begun),
+    Begun(Box<Begun>),
     /// The last good value, if there is one.
     LastGood(Option<Option<Bytes>>),
     /// Rows of a read.
@@ -41,6 +42,12 @@ pub enum Reply {
     Bool(bool),
     /// One of a few words.
     Word(&'static str),
+    /// A number that is exact.
+    Number(f64),
+    /// Several texts.
+    Texts(Vec<String>),
+    /// A lock that was taken.
+    Lock(Lock),
     /// One value, or its absence.
     Value(Option<Value>, Texts),
     /// What the database refused.
@@ -69,7 +76,7 @@ impl Reply {
             Reply::Unit | Reply::Data(None) | Reply::Value(None, _) => into.set(index, ()),
             Reply::Data(Some(bytes)) => into.set(index, buffer(env, &bytes)?),
             Reply::Many(found) => into.set(index, many(env, &found)?),
-            Reply::Begun(begun) => into.set(index, begun_of(env, begun)?),
+            Reply::Begun(begun) => into.set(index, begun_of(env, *begun)?),
             Reply::LastGood(found) => {
                 let mut object = Object::new(env)?;
                 object.set("found", found.is_some())?;
@@ -82,6 +89,9 @@ impl Reply {
             Reply::Json(text) => into.set(index, text),
             Reply::Bool(answer) => into.set(index, answer),
             Reply::Word(word) => into.set(index, word),
+            Reply::Number(number) => into.set(index, number),
+            Reply::Texts(texts) => into.set(index, texts),
+            Reply::Lock(lock) => into.set(index, Held::handle(lock)),
             Reply::Exec(result, texts) => {
                 let mut object = Object::new(env)?;
                 object.set("rowsAffected", result.rows_affected as f64)?;

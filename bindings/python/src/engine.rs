@@ -18,9 +18,10 @@ use crate::config::Settings;
 use crate::errors::{OrRaise, caught, guarded};
 use crate::handle::{Engine as Opening, Handle};
 use crate::loading;
+use crate::lock::Lock;
 use crate::options::{
-    Delay, Key, LetterId, Life, delay_options, int_of, keys_of, list_of, load_options, source_options,
-    tasks_of, text_of, timeout_of, write_options,
+    Delay, Key, LetterId, Life, delay_options, duration_of, int_of, keys_of, list_of, load_options,
+    source_options, tasks_of, text_of, timeout_of, ttl_of, wait_of, write_options,
 };
 use crate::receipt::Receipt;
 use crate::rows;
@@ -151,7 +152,7 @@ impl Engine {
         port: Port<'_>,
     ) -> PyResult<Object> {
         let key = key.0.to_owned();
-        self.call(py, port, timeout, |engine| async move { engine.db_hit(&key).await }, boolean)
+        self.call(py, port, timeout, |engine| async move { engine.db_hit(&key).await }, yes_or_no)
     }
 
     #[pyo3(signature = (keys, timeout, port))]
@@ -178,19 +179,20 @@ impl Engine {
         })
     }
 
-    #[pyo3(signature = (key, data, ttl, timeout, port))]
+    #[pyo3(signature = (key, data, ttl, tags, timeout, port))]
+    #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
     fn cache_only(
         &self,
         py: Python<'_>,
         key: Key<'_>,
         data: &Bound<'_, PyAny>,
         ttl: Option<Bound<'_, PyAny>>,
+        tags: Option<Bound<'_, PyAny>>,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
-        let nothing = || Error::task("cache_only needs data; None would leave the cache as it is");
-        let (key, data) = (key.0.to_owned(), to_data(data)?.ok_or_else(nothing).or_raise(py)?);
-        let options = write_options(ttl.as_ref(), None, None)?;
+        let (key, data) = (key.0.to_owned(), needed(data, "cache_only")?);
+        let options = write_options(ttl.as_ref(), None, tags.as_ref(), None)?;
         self.call(
             py,
             port,
@@ -200,7 +202,7 @@ impl Engine {
         )
     }
 
-    #[pyo3(signature = (key, data, task, ttl, invalidates, bloom_keys, timeout, port))]
+    #[pyo3(signature = (key, data, task, ttl, invalidates, tags, bloom_keys, timeout, port))]
     #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
     fn cache_and_store(
         &self,
@@ -210,12 +212,13 @@ impl Engine {
         task: &Bound<'_, PyAny>,
         ttl: Option<Bound<'_, PyAny>>,
         invalidates: Option<Bound<'_, PyAny>>,
+        tags: Option<Bound<'_, PyAny>>,
         bloom_keys: Option<Bound<'_, PyAny>>,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
         let (key, data, tasks) = (key.map(|key| key.0.to_owned()), to_data(data)?, tasks_of(task)?);
-        let options = write_options(ttl.as_ref(), invalidates.as_ref(), bloom_keys.as_ref())?;
+        let options = write_options(ttl.as_ref(), invalidates.as_ref(), tags.as_ref(), bloom_keys.as_ref())?;
         let call =
             |engine: Zmsg| async move { engine.cache_and_store(key.as_deref(), data, tasks, options).await };
         self.call(py, port, timeout, call, receipt)
@@ -242,7 +245,7 @@ impl Engine {
                 std::slice::from_ref(&one)
             }
         };
-        let options = write_options(None, invalidates, bloom_keys)?;
+        let options = write_options(None, invalidates, None, bloom_keys)?;
         let key = key.map(|key| key.0);
         let accepted = self.0.look(py, |engine| match engine.opened() {
             Some(engine) => caught(|| engine.periodic_now(key, tasks, &options)),
@@ -251,7 +254,7 @@ impl Engine {
         Ok(accepted.or_raise(py)?.map(Receipt::new))
     }
 
-    #[pyo3(signature = (key, data, task, ttl, invalidates, bloom_keys, timeout, port))]
+    #[pyo3(signature = (key, data, task, ttl, invalidates, tags, bloom_keys, timeout, port))]
     #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
     fn cache_and_periodic_store(
         &self,
@@ -261,12 +264,13 @@ impl Engine {
         task: &Bound<'_, PyAny>,
         ttl: Option<Bound<'_, PyAny>>,
         invalidates: Option<Bound<'_, PyAny>>,
+        tags: Option<Bound<'_, PyAny>>,
         bloom_keys: Option<Bound<'_, PyAny>>,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
         let (key, data, tasks) = (key.map(|key| key.0.to_owned()), to_data(data)?, tasks_of(task)?);
-        let options = write_options(ttl.as_ref(), invalidates.as_ref(), bloom_keys.as_ref())?;
+        let options = write_options(ttl.as_ref(), invalidates.as_ref(), tags.as_ref(), bloom_keys.as_ref())?;
         let call = |engine: Zmsg| async move {
             engine.cache_and_periodic_store(key.as_deref(), data, tasks, options).await
         };
@@ -429,7 +433,171 @@ impl Engine {
         self.call(py, port, timeout, |engine| async move { engine.del(&key).await }, none)
     }
 
+    /// Gives a bool.
+    #[pyo3(signature = (key, data, ttl, tags, timeout, port))]
+    #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
+    fn add(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        data: &Bound<'_, PyAny>,
+        ttl: Option<Bound<'_, PyAny>>,
+        tags: Option<Bound<'_, PyAny>>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let (key, data) = (key.0.to_owned(), needed(data, "add")?);
+        let options = write_options(ttl.as_ref(), None, tags.as_ref(), None)?;
+        self.call(py, port, timeout, |engine| async move { engine.add(&key, data, options).await }, yes_or_no)
+    }
+
+    /// Gives a bool.
+    #[pyo3(signature = (key, ttl, timeout, port))]
+    fn touch(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        ttl: Option<Bound<'_, PyAny>>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let (key, ttl) = (key.0.to_owned(), ttl_of(ttl.as_ref())?);
+        let call = move |engine: Zmsg| async move { engine.touch(&key, ttl).await };
+        self.call(py, port, timeout, call, yes_or_no)
+    }
+
+    /// Gives seconds, `"never"`, or `None`.
+    #[pyo3(signature = (key, timeout, port))]
+    fn ttl(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let key = key.0.to_owned();
+        self.call(
+            py,
+            port,
+            timeout,
+            |engine| async move { engine.ttl(&key).await },
+            |py, left| {
+                Ok(match left {
+                    core::Left::Nothing => py.None(),
+                    core::Left::Forever => "never".into_pyobject(py)?.into_any().unbind(),
+                    core::Left::For(left) => left.as_secs_f64().into_pyobject(py)?.into_any().unbind(),
+                })
+            },
+        )
+    }
+
+    /// Gives an int.
+    #[pyo3(signature = (key, by, ttl, timeout, port))]
+    fn incr(
+        &self,
+        py: Python<'_>,
+        key: Key<'_>,
+        by: &Bound<'_, PyAny>,
+        ttl: Option<Bound<'_, PyAny>>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let (key, by, ttl) = (key.0.to_owned(), int_of(by, "by")?, ttl_of(ttl.as_ref())?);
+        let call = move |engine: Zmsg| async move { engine.incr(&key, by, ttl).await };
+        self.call(py, port, timeout, call, |py, sum| Ok(sum.into_pyobject(py)?.into_any().unbind()))
+    }
+
+    /// Takes pairs of key and data.
+    #[pyo3(signature = (items, ttl, tags, timeout, port))]
+    fn cache_many(
+        &self,
+        py: Python<'_>,
+        items: &Bound<'_, PyAny>,
+        ttl: Option<Bound<'_, PyAny>>,
+        tags: Option<Bound<'_, PyAny>>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let pair = |item: PyResult<Bound<'_, PyAny>>| {
+            let (key, data): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item?.extract()?;
+            Ok((text_of(&key, "a key")?.to_owned(), needed(&data, "cache_many")?))
+        };
+        let items = items.try_iter()?.map(pair).collect::<PyResult<Vec<_>>>()?;
+        let options = write_options(ttl.as_ref(), None, tags.as_ref(), None)?;
+        self.call(py, port, timeout, |engine| async move { engine.cache_many(items, options).await }, none)
+    }
+
+    #[pyo3(signature = (keys, timeout, port))]
+    fn delete_many(
+        &self,
+        py: Python<'_>,
+        keys: &Bound<'_, PyAny>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let keys = keys_of(keys)?;
+        self.call(py, port, timeout, |engine| async move { engine.delete_many(&keys).await }, none)
+    }
+
+    /// Gives a list of str.
+    #[pyo3(signature = (prefix, timeout, port))]
+    fn keys(
+        &self,
+        py: Python<'_>,
+        prefix: &Bound<'_, PyAny>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let prefix = text_of(prefix, "the prefix")?.to_owned();
+        let call = |engine: Zmsg| async move { engine.keys(&prefix).await };
+        self.call(py, port, timeout, call, |py, keys| Ok(keys.into_pyobject(py)?.into_any().unbind()))
+    }
+
+    /// Gives an int.
+    #[pyo3(signature = (prefix, timeout, port))]
+    fn clear(
+        &self,
+        py: Python<'_>,
+        prefix: &Bound<'_, PyAny>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let prefix = text_of(prefix, "the prefix")?.to_owned();
+        let call = |engine: Zmsg| async move { engine.clear(&prefix).await };
+        self.call(py, port, timeout, call, |py, count| Ok(count.into_pyobject(py)?.into_any().unbind()))
+    }
+
+    #[pyo3(signature = (tag, timeout, port))]
+    fn invalidate_tag(
+        &self,
+        py: Python<'_>,
+        tag: &Bound<'_, PyAny>,
+        timeout: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let tag = text_of(tag, "the tag")?.to_owned();
+        self.call(py, port, timeout, |engine| async move { engine.invalidate_tag(&tag).await }, none)
+    }
+
+    /// Gives a [`Lock`].
+    #[pyo3(signature = (name, ttl, wait, port))]
+    fn lock(
+        &self,
+        py: Python<'_>,
+        name: &Bound<'_, PyAny>,
+        ttl: Option<Bound<'_, PyAny>>,
+        wait: Option<Bound<'_, PyAny>>,
+        port: Port<'_>,
+    ) -> PyResult<Object> {
+        let name = text_of(name, "the name of a lock")?.to_owned();
+        let ttl = ttl.map(|ttl| duration_of(&ttl, "ttl")).transpose()?;
+        let options = core::LockOptions { ttl, wait: wait_of(wait.as_ref())? };
+        let call = move |engine: Zmsg| async move { engine.lock(&name, options).await };
+        self.call(py, port, None, call, |py, lock| Ok(Py::new(py, Lock::new(lock))?.into_any()))
+    }
+
     #[pyo3(signature = (key, task, invalidates, bloom_keys, timeout, port))]
+    #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
     fn del_store(
         &self,
         py: Python<'_>,
@@ -441,7 +609,7 @@ impl Engine {
         port: Port<'_>,
     ) -> PyResult<Object> {
         let (key, tasks) = (key.map(|key| key.0.to_owned()), tasks_of(task)?);
-        let options = write_options(None, invalidates.as_ref(), bloom_keys.as_ref())?;
+        let options = write_options(None, invalidates.as_ref(), None, bloom_keys.as_ref())?;
         let call = |engine: Zmsg| async move { engine.del_store(key.as_deref(), tasks, options).await };
         self.call(py, port, timeout, call, receipt)
     }
@@ -577,12 +745,18 @@ impl Migrations {
     }
 }
 
-fn none(py: Python<'_>, _nothing: ()) -> PyResult<Object> {
-    Ok(py.None())
+/// The data of a verb that caches something.
+fn needed(data: &Bound<'_, PyAny>, verb: &str) -> PyResult<Bytes> {
+    let nothing = || Error::task(format!("{verb} needs data; None would leave the cache as it is"));
+    to_data(data)?.ok_or_else(nothing).or_raise(data.py())
 }
 
-fn boolean(py: Python<'_>, value: bool) -> PyResult<Object> {
-    Ok(PyBool::new(py, value).to_owned().into_any().unbind())
+pub(crate) fn yes_or_no(py: Python<'_>, yes: bool) -> PyResult<Object> {
+    Ok(PyBool::new(py, yes).to_owned().into_any().unbind())
+}
+
+fn none(py: Python<'_>, _nothing: ()) -> PyResult<Object> {
+    Ok(py.None())
 }
 
 fn optional_bytes(py: Python<'_>, value: Option<Bytes>) -> PyResult<Object> {

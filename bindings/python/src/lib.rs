@@ -2,7 +2,7 @@
 //! out; what people see is `python/zmsg`.
 //!
 //! Rooms: `engine` has the verbs, `loading` loads by Python functions, `task` and `builders` the SQL, `config` the settings; `arguments`, `values`, `times`, `rows`,
-//! `options`, `receipt` and `errors` convert; `runtime`, `handle`, `waiting`, `completions`, `signal` and `logging` carry calls between the
+//! `options`, `receipt`, `lock` and `errors` convert; `runtime`, `handle`, `waiting`, `completions`, `signal` and `logging` carry calls between the
 //! engine's threads and Python's.
 //!
 //! Invariant: no thread of the runtime ever attaches to the interpreter. What ends there is delivered through a queue to
@@ -16,6 +16,7 @@ mod engine;
 mod errors;
 mod handle;
 mod loading;
+mod lock;
 mod logging;
 mod options;
 mod receipt;
@@ -45,6 +46,8 @@ mod _native {
     use crate::errors::error_catalogue;
     #[pymodule_export]
     use crate::loading::Load;
+    #[pymodule_export]
+    use crate::lock::Lock;
     #[pymodule_export]
     use crate::logging::{next_logs, set_log_level, stop_logs};
     #[pymodule_export]

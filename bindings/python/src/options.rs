@@ -80,10 +80,14 @@ pub(crate) fn borrowed_text<'a>(object: Borrowed<'a, '_, PyAny>, what: &str) -> 
 
 /// Several keys, from any sequence or iterable.
 pub(crate) fn keys_of(keys: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-    if keys.is_instance_of::<PyString>() {
-        return Err(task_error(keys.py(), "keys must be several keys, not one str"));
+    texts_of(keys, "keys", "a key")
+}
+
+fn texts_of(texts: &Bound<'_, PyAny>, all: &str, one: &str) -> PyResult<Vec<String>> {
+    if texts.is_instance_of::<PyString>() {
+        return Err(task_error(texts.py(), format!("{all} must be several {all}, not one str")));
     }
-    keys.try_iter()?.map(|key| Ok(text_of(&key?, "a key")?.to_owned())).collect()
+    texts.try_iter()?.map(|text| Ok(text_of(&text?, one)?.to_owned())).collect()
 }
 
 /// The time of an option: seconds, a `timedelta`, or text as `"5s"`.
@@ -97,7 +101,7 @@ pub(crate) fn timeout_of(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<D
 }
 
 /// `ttl=`: a time or `"never"`; `None` is the configured one.
-fn ttl_of(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Ttl>> {
+pub(crate) fn ttl_of(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Ttl>> {
     object
         .map(|object| Ttl::from_argument(argument_of(object, "ttl")?, "ttl").or_raise(object.py()))
         .transpose()
@@ -125,16 +129,24 @@ fn argument_of<'a>(object: &'a Bound<'_, PyAny>, option: &str) -> PyResult<TimeA
 pub(crate) fn write_options(
     ttl: Option<&Bound<'_, PyAny>>,
     invalidates: Option<&Bound<'_, PyAny>>,
+    tags: Option<&Bound<'_, PyAny>>,
     bloom_keys: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<WriteOptions> {
     let invalidates = invalidates.map(keys_of).transpose()?.unwrap_or_default();
+    let tags = tags.map(|tags| texts_of(tags, "tags", "a tag")).transpose()?.unwrap_or_default();
     let bloom_keys = bloom_keys.map(keys_of).transpose()?.unwrap_or_default();
-    Ok(WriteOptions { ttl: ttl_of(ttl)?, invalidates, bloom_keys })
+    Ok(WriteOptions { ttl: ttl_of(ttl)?, invalidates, tags, bloom_keys })
 }
 
-/// The options of a delayed write as the verbs hand them over: `ttl`, `invalidates`, `bloom_keys`, `delay`, `op_id`,
-/// `coalesce`, `task_timeout`.
+/// `wait=` of a lock, which may be zero; `None` is the time limit of a call.
+pub(crate) fn wait_of(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    object.map(|object| delay_of(object, "wait")).transpose()
+}
+
+/// The options of a delayed write as the verbs hand them over: `ttl`, `invalidates`, `tags`, `bloom_keys`, `delay`,
+/// `op_id`, `coalesce`, `task_timeout`.
 pub(crate) type Delay<'py> = (
+    Option<Bound<'py, PyAny>>,
     Option<Bound<'py, PyAny>>,
     Option<Bound<'py, PyAny>>,
     Option<Bound<'py, PyAny>>,
@@ -146,7 +158,7 @@ pub(crate) type Delay<'py> = (
 
 /// The options of a delayed write.
 pub(crate) fn delay_options(given: &Delay<'_>) -> PyResult<DelayOptions> {
-    let (ttl, invalidates, bloom_keys, delay, op_id, coalesce, task_timeout) = given;
+    let (ttl, invalidates, tags, bloom_keys, delay, op_id, coalesce, task_timeout) = given;
     let py = coalesce.py();
     let delay = delay.as_ref().map(|object| delay_of(object, "delay"));
     let op_id = op_id.as_ref().map(|object| Ok::<_, PyErr>(text_of(object, "op_id")?.to_owned()));
@@ -155,7 +167,7 @@ pub(crate) fn delay_options(given: &Delay<'_>) -> PyResult<DelayOptions> {
         return Err(task_error(py, format!("coalesce must be a bool, not {name}")));
     };
     Ok(DelayOptions {
-        write: write_options(ttl.as_ref(), invalidates.as_ref(), bloom_keys.as_ref())?,
+        write: write_options(ttl.as_ref(), invalidates.as_ref(), tags.as_ref(), bloom_keys.as_ref())?,
         delay: delay.transpose()?,
         op_id: op_id.transpose()?,
         coalesce,

@@ -161,7 +161,7 @@ impl Caches {
             _ => false,
         };
         if keeps {
-            self.keep(key, data, life.fresh, life.fresh, &rules, miss.epoch);
+            self.keep(key, data, (life.fresh, life.fresh), &rules, miss.epoch, None);
             self.counters.cache_fills.inc();
         } else {
             self.counters.fills_refused.inc();

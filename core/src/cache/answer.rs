@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cache::header::{Content, Decoded, HEADER_LEN, L2Entry};
+use crate::cache::tags::Marks;
 
 /// What L2 had under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,16 @@ pub(crate) struct Found {
     pub(crate) span: Option<Duration>,
     /// What a lease to load it anew names.
     pub(crate) seen: Seen,
+    /// If it has tags: where they were before that was known.
+    pub(crate) marks: Option<Marks>,
+}
+
+/// What a key has in Redis.
+pub(super) struct Record {
+    pub(super) decoded: Decoded,
+    pub(super) text: Bytes,
+    /// Of an entry with tags that still hold.
+    pub(super) marks: Option<Marks>,
 }
 
 /// What a read of a key gave.
@@ -45,59 +56,74 @@ pub(crate) struct Seen {
 pub(crate) enum Last {
     /// A fresh value or absence.
     Fresh(Found),
-    /// A value, and for how long it has not been fresh.
-    Stale(Bytes, Duration),
+    /// A value, for how long it has not been fresh, and, if it has tags, where they were before that was known.
+    Stale(Bytes, Duration, Option<Marks>),
     /// Nothing.
     Nothing,
 }
 
 impl Seen {
-    fn of(text: &Bytes, stays: bool) -> Seen {
+    fn of(text: &Bytes, head: usize, stays: bool) -> Seen {
         // Copied, so that the load does not hold the old value.
-        Seen { head: Bytes::copy_from_slice(&text[..text.len().min(HEADER_LEN)]), stays }
+        Seen { head: Bytes::copy_from_slice(&text[..text.len().min(head)]), stays }
     }
 }
 
 impl Answer {
     /// Of a record that was read at this time, where entries of this generation count.
-    pub(super) fn of(record: Option<(Decoded, Bytes)>, generation: u64, now_ms: u64) -> Answer {
-        let Some((decoded, text)) = record else { return Answer::Nothing(Seen::default()) };
+    pub(super) fn of(record: Option<Record>, generation: u64, now_ms: u64) -> Answer {
+        let Some(Record { decoded, text, marks }) = record else { return Answer::Nothing(Seen::default()) };
         let entry = match decoded {
             Decoded::Entry(entry) => entry,
             Decoded::Fence | Decoded::Later => return Answer::Closed,
-            Decoded::Damaged => return Answer::Nothing(Seen::of(&text, false)),
+            Decoded::Damaged => return Answer::Nothing(Seen::of(&text, HEADER_LEN, false)),
         };
         let marked = entry.marked_ms > now_ms;
+        let mut head = HEADER_LEN;
         let data = match entry.content {
             Content::Value(data) => Some(data),
+            Content::Tagged(tagged) => {
+                // Its tags belong to what is seen: they say why it may be none.
+                head += tagged.block_length();
+                if marks.is_none() {
+                    return Answer::Nothing(Seen::of(&text, head, false));
+                }
+                Some(tagged.data)
+            }
             Content::Absent => None,
             Content::Lease => return Answer::Busy,
         };
         if entry.generation != generation {
-            return Answer::Nothing(Seen::of(&text, false));
+            return Answer::Nothing(Seen::of(&text, head, false));
         }
         match life_left(entry.expiry_ms, now_ms) {
             Some(life) => {
                 let span = entry.span.life();
-                let seen = Seen::of(&text, true);
-                Answer::Found(Found { data, life, span, seen })
+                let seen = Seen::of(&text, head, true);
+                Answer::Found(Found { data, life, span, seen, marks })
             }
             None if marked => Answer::Busy,
             // The last good value stays. An absence that has ended says nothing.
-            None => Answer::Nothing(Seen::of(&text, data.is_some())),
+            None => Answer::Nothing(Seen::of(&text, head, data.is_some())),
         }
     }
 }
 
 impl Last {
     /// Of a record, as [`Answer::of`].
-    pub(super) fn of(record: Option<(Decoded, Bytes)>, generation: u64, now_ms: u64) -> Last {
-        if let Some((Decoded::Entry(entry), _)) = &record
-            && let L2Entry { content: Content::Value(data), expiry_ms, .. } = entry
+    pub(super) fn of(record: Option<Record>, generation: u64, now_ms: u64) -> Last {
+        if let Some(Record { decoded: Decoded::Entry(entry), marks, .. }) = &record
+            && let L2Entry { content, expiry_ms, .. } = entry
+            && let Some(data) = match content {
+                Content::Value(data) => Some(data),
+                Content::Tagged(tagged) if marks.is_some() => Some(&tagged.data),
+                _ => None,
+            }
             && entry.generation == generation
             && life_left(*expiry_ms, now_ms).is_none()
         {
-            return Last::Stale(data.clone(), Duration::from_millis(now_ms.saturating_sub(*expiry_ms)));
+            let age = Duration::from_millis(now_ms.saturating_sub(*expiry_ms));
+            return Last::Stale(data.clone(), age, marks.clone());
         }
         match Answer::of(record, generation, now_ms) {
             Answer::Found(found) => Last::Fresh(found),
@@ -107,7 +133,7 @@ impl Last {
 }
 
 /// `None` once it has ended; `Some(None)` is for ever.
-fn life_left(expiry_ms: u64, now_ms: u64) -> Option<Option<Duration>> {
+pub(super) fn life_left(expiry_ms: u64, now_ms: u64) -> Option<Option<Duration>> {
     if expiry_ms == 0 {
         return Some(None);
     }

@@ -19,7 +19,8 @@
 //! joined any more.
 //!
 //! ```text
-//!  0  kind: 1 a key changed, 2 a beat     1  sender (8 bytes)     9  the key, or the number of the beat (8 bytes)
+//!  0  kind: 1 a key changed, 2 a beat, 3 everything may have changed, 4 a tag was dropped, 5 a lock is free
+//!  1  sender (8 bytes)     9  the key, the number of the beat (8 bytes), nothing, the tag, nothing
 //! ```
 //! A message of another kind is of a later release, and passed over. A process does not listen to its own changes: it has
 //! made them in its own memory already.
@@ -39,6 +40,7 @@ use crate::base::{Clock, Deadline, random};
 use crate::cache::generation::Generation;
 use crate::cache::l1::L1;
 use crate::cache::loader::Loader;
+use crate::cache::tags::Tags;
 use crate::cache::trust::Trust;
 use crate::error::{Error, ErrorKind, Result};
 use crate::redis::{Redis, Server, Subscription};
@@ -46,6 +48,9 @@ use crate::telemetry::{Counters, Histogram};
 
 const CHANGE: u8 = 1;
 const BEAT: u8 = 2;
+const EMPTY: u8 = 3;
+const TAG: u8 = 4;
+const FREED: u8 = 5;
 /// Beats in one bound: a few may be late or lost.
 const BEATS: u32 = 8;
 
@@ -76,6 +81,21 @@ impl Address {
         self.message(CHANGE, key.as_bytes())
     }
 
+    /// The message that empties every memory.
+    pub(crate) fn empty(&self) -> Vec<u8> {
+        self.message(EMPTY, b"")
+    }
+
+    /// The message that a tag's entries were dropped.
+    pub(crate) fn dropped_tag(&self, tag: &str) -> Vec<u8> {
+        self.message(TAG, tag.as_bytes())
+    }
+
+    /// The message that a lock is free.
+    pub(crate) fn freed(&self) -> Vec<u8> {
+        self.message(FREED, b"")
+    }
+
     fn message(&self, kind: u8, rest: &[u8]) -> Vec<u8> {
         [&[kind], &self.sender[..], rest].concat()
     }
@@ -84,6 +104,9 @@ impl Address {
 /// What a message says.
 enum Heard<'a> {
     Change(&'a str),
+    Everything,
+    Tag(&'a str),
+    Freed,
     OwnBeat(u64),
     Nothing,
 }
@@ -94,6 +117,9 @@ pub(crate) struct Bus {
     address: Arc<Address>,
     l1: L1,
     loader: Loader,
+    tags: Arc<Tags>,
+    /// Somebody gave a lock back.
+    pub(super) freed: Notify,
     trust: Arc<Trust>,
     clock: Clock,
     counters: Arc<Counters>,
@@ -121,6 +147,7 @@ pub(crate) struct BusParts {
     pub(crate) generation: Arc<Generation>,
     pub(crate) l1: L1,
     pub(crate) loader: Loader,
+    pub(crate) tags: Arc<Tags>,
     pub(crate) trust: Arc<Trust>,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
@@ -137,6 +164,7 @@ impl Bus {
             generation,
             l1,
             loader,
+            tags,
             trust,
             clock,
             counters,
@@ -149,6 +177,8 @@ impl Bus {
             address,
             l1,
             loader,
+            tags,
+            freed: Notify::new(),
             trust,
             clock,
             counters,
@@ -250,6 +280,7 @@ impl Bus {
         // In this order: what is loaded from here on is told of, and what Redis was not told while it was away is known
         // to it before anybody reads there.
         self.loader.forget_all();
+        self.tags.forget_all();
         self.l1.clear();
         if let Err(error) = self.validate().await {
             return error;
@@ -291,6 +322,9 @@ impl Bus {
                     let Some(message) = message else { return away("the connection was closed") };
                     match self.understand(&message) {
                         Heard::Change(key) => self.hear(key),
+                        Heard::Everything => self.hear_of_everything(),
+                        Heard::Tag(tag) => self.hear_of_tag(tag),
+                        Heard::Freed => self.freed.notify_waiters(),
                         Heard::OwnBeat(number) => {
                             if let Some(sent) = beats.back(number) {
                                 last_back = self.clock.mono_ms();
@@ -339,6 +373,9 @@ impl Bus {
         let own = *sender == self.address.sender;
         match kind {
             CHANGE if !own => std::str::from_utf8(rest).map_or(Heard::Nothing, Heard::Change),
+            EMPTY if !own => Heard::Everything,
+            TAG if !own => std::str::from_utf8(rest).map_or(Heard::Nothing, Heard::Tag),
+            FREED => Heard::Freed,
             BEAT if own => {
                 rest.try_into().map_or(Heard::Nothing, |beat| Heard::OwnBeat(u64::from_be_bytes(beat)))
             }
@@ -350,6 +387,19 @@ impl Bus {
         self.counters.invalidations_received.inc();
         self.l1.hear(key);
         self.loader.forget(key);
+    }
+
+    fn hear_of_everything(&self) {
+        self.counters.invalidations_received.inc();
+        self.l1.clear();
+        self.loader.forget_all();
+    }
+
+    fn hear_of_tag(&self, tag: &str) {
+        self.counters.invalidations_received.inc();
+        self.tags.dropped(tag);
+        // Which keys have the tag is not known.
+        self.loader.forget_all();
     }
 
     fn believe(&self, sent_ms: u64) {

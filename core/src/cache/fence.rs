@@ -3,13 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{Caches, Settle};
+use super::{Caches, NewValue, Settle};
 use crate::base::{Deadline, random};
 use crate::cache::l2::End;
-use crate::config::Ttl;
 use crate::error::Result;
 
 /// A transaction's mark on its keys: while it is there nobody fills them, and nobody reads what they had.
@@ -50,7 +48,6 @@ impl Caches {
     }
 
     /// The transaction committed, and gave the change's one key this value. It stays if nothing else happened to the key.
-    /// `ttl: None` is `default_ttl`.
     ///
     /// # Errors
     /// If L2 failed: nobody reads what it has, until the fence ends by itself and takes it along.
@@ -58,26 +55,21 @@ impl Caches {
         &self,
         fence: &Fence,
         change: Settle,
-        data: Bytes,
-        ttl: Option<Ttl>,
+        value: NewValue,
         deadline: Deadline,
     ) -> Result<()> {
         self.counters.cache_writes.inc();
         let key = change.key()?;
-        let life = self.rules(key).of_value(ttl);
+        let life = self.rules(key).of_value(value.ttl);
         let stored = match &self.l2 {
             Some(l2) => {
-                l2.unfence(
-                    key,
-                    &fence.token,
-                    End::Value(&data, life, fence.generation.get().copied().unwrap_or(0)),
-                    deadline,
-                )
-                .await
+                let generation = fence.generation.get().copied().unwrap_or(0);
+                let end = End::Value(value.content(), life, generation);
+                l2.unfence(key, &fence.token, end, deadline).await
             }
             None => Ok(true),
         };
-        self.follow(change, data, life, stored)
+        self.follow(change, value, life, stored)
     }
 
     /// The transaction committed, or may have, and changed these keys.

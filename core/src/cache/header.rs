@@ -11,7 +11,7 @@
 //! change of a single byte goes unseen.
 //!
 //! The sequence is that of a delayed write that was accepted and whose transaction is still to come, or 0. In a lease it is
-//! its token. A fence has another layout, which only scripts read (scripts/common.lua); here it is known by its kind.
+//! its token. A tagged value has its tags before it (`tagged`). A fence has another layout, which only scripts read (scripts/common.lua); here it is known by its kind.
 //!
 //! The span is the life that the entry was given, as a step of a quarter of a doubling: what a part of its life is, is asked
 //! long after that. The expiry says until when it is fresh; how long Redis has it is the record's own business.
@@ -26,6 +26,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::cache::tagged::Tagged;
+
 /// Length of the header.
 pub(crate) const HEADER_LEN: usize = 40;
 /// Length of a mark's token, and of a mark.
@@ -38,12 +40,15 @@ const KIND_VALUE: u8 = 1;
 const KIND_ABSENT: u8 = 2;
 const KIND_LEASE: u8 = 3;
 const KIND_FENCE: u8 = 4;
+const KIND_TAGGED: u8 = 5;
 
 /// What an entry says of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Its value.
     Value(Bytes),
+    /// Its value, while its tags are what they were.
+    Tagged(Tagged),
     /// It has none, says its source.
     Absent,
     /// Somebody is loading it.
@@ -99,23 +104,56 @@ impl Span {
     }
 }
 
+/// What the header of a value says without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Whether tags have a say.
+    pub(crate) tagged: bool,
+    /// As in [`L2Entry`].
+    pub(crate) generation: u64,
+    /// As in [`L2Entry`].
+    pub(crate) expiry_ms: u64,
+}
+
 impl L2Entry {
     /// The string to store; `None` if the value is 4 GiB or longer, which no limit lets happen.
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
-        let (kind, data) = match &self.content {
-            Content::Value(data) => (KIND_VALUE, &data[..]),
-            Content::Absent => (KIND_ABSENT, &[][..]),
-            Content::Lease => (KIND_LEASE, &[][..]),
+        let (kind, block, data) = match &self.content {
+            Content::Value(data) => (KIND_VALUE, Vec::new(), &data[..]),
+            Content::Tagged(tagged) => (KIND_TAGGED, tagged.block()?, &tagged.data[..]),
+            Content::Absent => (KIND_ABSENT, Vec::new(), &[][..]),
+            Content::Lease => (KIND_LEASE, Vec::new(), &[][..]),
         };
-        let mut out = Vec::with_capacity(HEADER_LEN + data.len());
+        let length = block.len() + data.len();
+        let mut out = Vec::with_capacity(HEADER_LEN + length);
         out.extend_from_slice(&[MAGIC, FORMAT, kind, self.span.0]);
-        out.extend_from_slice(&u32::try_from(data.len()).ok()?.to_be_bytes());
+        out.extend_from_slice(&u32::try_from(length).ok()?.to_be_bytes());
         out.extend_from_slice(&self.generation.to_be_bytes());
         out.extend_from_slice(&self.sequence.to_be_bytes());
         out.extend_from_slice(&self.expiry_ms.to_be_bytes());
         out.extend_from_slice(&checksum(&out).to_be_bytes());
+        out.extend_from_slice(&block);
         out.extend_from_slice(data);
         Some(out)
+    }
+
+    /// What the beginning of a string says of the value behind it; `None` if it is no value's.
+    pub(crate) fn peek(text: &[u8]) -> Option<Head> {
+        let header: &[u8; HEADER_LEN] = text.first_chunk()?;
+        let word = |at: usize| header[at..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        let [MAGIC, FORMAT, kind @ (KIND_VALUE | KIND_TAGGED), ..] = *header else { return None };
+        let sound = word(32)? == checksum(&header[..32]);
+        let (generation, expiry_ms) = (word(8)?, word(24)?);
+        sound.then_some(Head { tagged: kind == KIND_TAGGED, generation, expiry_ms })
+    }
+
+    /// The header of an entry with another life in it.
+    pub(crate) fn with_life(mut header: [u8; HEADER_LEN], span: Span, expiry_ms: u64) -> [u8; HEADER_LEN] {
+        header[3] = span.0;
+        header[24..32].copy_from_slice(&expiry_ms.to_be_bytes());
+        let sum = checksum(&header[..32]).to_be_bytes();
+        header[32..].copy_from_slice(&sum);
+        header
     }
 
     /// Reads a string. The value is a slice of it, not a copy.
@@ -137,8 +175,9 @@ impl L2Entry {
             return None;
         }
         let content = match kind {
-            _ if kind > KIND_FENCE => return Some(Decoded::Later),
+            _ if kind > KIND_TAGGED => return Some(Decoded::Later),
             KIND_VALUE => Content::Value(text.slice(HEADER_LEN..HEADER_LEN + length)),
+            KIND_TAGGED => Content::Tagged(Tagged::decode(&text.slice(HEADER_LEN..HEADER_LEN + length))?),
             KIND_ABSENT if length == 0 => Content::Absent,
             KIND_LEASE if length == 0 && marked_ms == 0 => Content::Lease,
             _ => return None,
@@ -170,6 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cache::tagged::Tag;
 
     fn entry(content: Content) -> L2Entry {
         let span = Span::default();
@@ -207,7 +247,9 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_the_header_and_every_cut_is_seen() {
-        for whole in [value("value"), value(""), Content::Absent, Content::Lease] {
+        let tags = vec![Tag { name: "user:7".into(), version: 7 }];
+        let tagged = Content::Tagged(Tagged { tags, data: Bytes::from_static(b"value") });
+        for whole in [value("value"), value(""), tagged, Content::Absent, Content::Lease] {
             let text = entry(whole).encode().unwrap();
             for bit in 0..HEADER_LEN * 8 {
                 let mut broken = text.clone();
@@ -233,7 +275,7 @@ mod tests {
     #[test]
     fn what_a_later_release_wrote_is_known_as_that() {
         let text = entry(value("value")).encode().unwrap();
-        for (at, byte) in [(2, KIND_FENCE + 1), (2, 255)] {
+        for (at, byte) in [(2, KIND_TAGGED + 1), (2, 255)] {
             let mut later = text.clone();
             later[at] = byte;
             let sum = checksum(&later[..32]).to_be_bytes();

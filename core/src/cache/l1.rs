@@ -16,6 +16,7 @@ use crate::base::Clock;
 use crate::cache::epochs::{Epoch, Epochs};
 use crate::cache::front::Front;
 use crate::cache::life::Stay;
+use crate::cache::tags::Marks;
 use crate::cache::trust::Trust;
 use crate::telemetry::Counters;
 
@@ -35,6 +36,18 @@ pub(crate) struct L1Entry {
     pub(crate) fresh_ms: u64,
     /// When it is gone.
     pub(crate) last_ms: u64,
+    /// If it has tags: it counts while these hold.
+    pub(crate) marks: Option<Box<Marks>>,
+}
+
+impl L1Entry {
+    fn counts(&self, now_ms: u64) -> bool {
+        self.deadline_ms > now_ms && self.hold()
+    }
+
+    fn hold(&self) -> bool {
+        self.marks.as_ref().is_none_or(|marks| marks.hold())
+    }
 }
 
 /// An entry that may have ceased to answer reads.
@@ -46,6 +59,8 @@ pub(crate) struct Kept {
     pub(crate) left: Duration,
     /// What is left until it is gone.
     pub(crate) last: Duration,
+    /// If it has tags: it counts while these hold.
+    pub(crate) marks: Option<Marks>,
 }
 
 /// What L1 holds.
@@ -109,28 +124,64 @@ impl L1 {
     }
 
     fn get_behind(&self, hash: u64, key: &str, turn: u64, now_ms: u64) -> Option<Option<Bytes>> {
-        let entry = self.cache.get(key).filter(|entry| entry.deadline_ms > now_ms)?;
-        self.front.offer(hash, key, &entry.data, entry.deadline_ms, turn);
+        let entry = self.cache.get(key).filter(|entry| entry.counts(now_ms))?;
+        // A copy in the front knows of no tags.
+        if entry.marks.is_none() {
+            self.front.offer(hash, key, &entry.data, entry.deadline_ms, turn);
+        }
         Some(entry.data)
     }
 
     /// What is under a key, although it may have ceased to answer reads: the last that is known of it here.
     pub(crate) fn kept(&self, key: &str) -> Option<Kept> {
         let now_ms = self.clock.mono_ms();
-        let entry = self.cache.get(key).filter(|entry| entry.last_ms > now_ms)?;
+        let entry = self.cache.get(key).filter(|entry| entry.last_ms > now_ms && entry.hold())?;
         let until = |end_ms: u64| Duration::from_millis(end_ms.saturating_sub(now_ms));
         let (left, last) = (until(entry.fresh_ms), until(entry.last_ms));
         // After it was found, so that it is no older than that.
-        self.trust.holds(self.clock.mono_ms()).then_some(Kept { data: entry.data, left, last })
+        self.trust.holds(self.clock.mono_ms()).then_some(Kept {
+            data: entry.data,
+            left,
+            last,
+            marks: entry.marks.map(|marks| *marks),
+        })
+    }
+
+    /// A value with what is left of its stay here, and its marks.
+    pub(crate) fn value(&self, key: &str) -> Option<(Bytes, Option<Duration>, Option<Marks>)> {
+        let now_ms = self.clock.mono_ms();
+        let entry = self.cache.get(key).filter(|entry| self.trust.holds(now_ms) && entry.counts(now_ms))?;
+        let left = Duration::from_millis(entry.deadline_ms - now_ms);
+        let left = (entry.deadline_ms != u64::MAX).then_some(left);
+        Some((entry.data?, left, entry.marks.map(|marks| *marks)))
+    }
+
+    /// The keys under a prefix that have a value, in order.
+    pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
+        let now_ms = self.clock.mono_ms();
+        let live = self
+            .cache
+            .iter()
+            .filter(|(key, entry)| key.starts_with(prefix) && entry.data.is_some() && entry.counts(now_ms));
+        let mut keys: Vec<String> = live.map(|(key, _)| key.to_string()).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// Keeps what a read found, unless the key's stripe was written since `seen`; says whether it did.
-    pub(crate) fn insert_gated(&self, key: &Arc<str>, data: Option<Bytes>, stay: Stay, seen: Epoch) -> bool {
+    pub(crate) fn insert_gated(
+        &self,
+        key: &Arc<str>,
+        data: Option<Bytes>,
+        stay: Stay,
+        seen: Epoch,
+        marks: Option<Marks>,
+    ) -> bool {
         let stripe = self.epochs.lock(key);
         // A life of nothing ends before anybody could read it.
         let accepted = stripe.is_at(seen) && !stay.last.is_zero();
         if accepted {
-            self.cache.insert(key.clone(), self.entry(data, stay));
+            self.cache.insert(key.clone(), self.entry(data, stay, marks));
         }
         accepted
     }
@@ -142,10 +193,10 @@ impl L1 {
     }
 
     /// A write ends well: its value is kept, unless another change of the key overlapped.
-    pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, stay: Stay) {
+    pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, stay: Stay, marks: Option<Marks>) {
         let mut stripe = self.epochs.lock(key);
         if stripe.leave(key) {
-            self.cache.insert(key.clone(), self.entry(data, stay));
+            self.cache.insert(key.clone(), self.entry(data, stay, marks));
         } else {
             self.cache.invalidate(&**key);
         }
@@ -192,15 +243,17 @@ impl L1 {
         L1Stats { entries: self.cache.entry_count(), bytes: self.cache.weighted_size() }
     }
 
-    fn entry(&self, data: Option<Bytes>, stay: Stay) -> L1Entry {
+    fn entry(&self, data: Option<Bytes>, stay: Stay, marks: Option<Marks>) -> L1Entry {
         let now_ms = self.clock.mono_ms();
         let at = |life: Duration| now_ms.saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
-        L1Entry { data, deadline_ms: at(stay.read), fresh_ms: at(stay.fresh), last_ms: at(stay.last) }
+        let (deadline_ms, fresh_ms, last_ms) = (at(stay.read), at(stay.fresh), at(stay.last));
+        L1Entry { data, deadline_ms, fresh_ms, last_ms, marks: marks.map(Box::new) }
     }
 }
 
 fn cost(key: &Arc<str>, entry: &L1Entry) -> u32 {
-    let bytes = key.len() + entry.data.as_ref().map_or(0, Bytes::len) + ENTRY_OVERHEAD;
+    let marks = entry.marks.as_ref().map_or(0, |marks| marks.cost());
+    let bytes = key.len() + entry.data.as_ref().map_or(0, Bytes::len) + marks + ENTRY_OVERHEAD;
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
@@ -258,7 +311,7 @@ mod tests {
 
     fn write(l1: &L1, key: &Arc<str>, data: Option<Bytes>) {
         l1.begin(key);
-        l1.commit(key, data, STAY);
+        l1.commit(key, data, STAY, None);
     }
 
     fn data(l1: &L1, key: &str) -> Option<Option<Bytes>> {
@@ -269,13 +322,13 @@ mod tests {
     fn an_entry_ends_by_the_engines_clock() {
         let (l1, clock, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
-        assert!(l1.insert_gated(&key, None, STAY, l1.epochs.epoch(&key)));
+        assert!(l1.insert_gated(&key, None, STAY, l1.epochs.epoch(&key), None));
         clock.advance(LIFE - Duration::from_millis(1));
         assert_eq!(data(&l1, "a"), Some(None));
         clock.advance(Duration::from_millis(1));
         assert_eq!(data(&l1, "a"), None);
         let none = Stay { read: Duration::ZERO, fresh: Duration::ZERO, last: Duration::ZERO };
-        assert!(!l1.insert_gated(&key, None, none, l1.epochs.epoch(&key)));
+        assert!(!l1.insert_gated(&key, None, none, l1.epochs.epoch(&key), None));
     }
 
     #[test]
@@ -283,15 +336,21 @@ mod tests {
         let (l1, clock, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
         let stay = Stay { read: LIFE / 2, fresh: LIFE, last: 2 * LIFE };
-        assert!(l1.insert_gated(&key, bytes("v"), stay, l1.epochs.epoch(&key)));
+        assert!(l1.insert_gated(&key, bytes("v"), stay, l1.epochs.epoch(&key), None));
         clock.advance(LIFE / 2);
         assert_eq!(data(&l1, "a"), None);
-        assert_eq!(l1.kept("a"), Some(Kept { data: bytes("v"), left: LIFE / 2, last: LIFE * 3 / 2 }));
+        assert_eq!(
+            l1.kept("a"),
+            Some(Kept { data: bytes("v"), left: LIFE / 2, last: LIFE * 3 / 2, marks: None })
+        );
         clock.advance(LIFE);
-        assert_eq!(l1.kept("a"), Some(Kept { data: bytes("v"), left: Duration::ZERO, last: LIFE / 2 }));
+        assert_eq!(
+            l1.kept("a"),
+            Some(Kept { data: bytes("v"), left: Duration::ZERO, last: LIFE / 2, marks: None })
+        );
         l1.hear("a");
         assert_eq!(l1.kept("a"), None, "changed elsewhere");
-        assert!(l1.insert_gated(&key, bytes("v"), stay, l1.epochs.epoch(&key)));
+        assert!(l1.insert_gated(&key, bytes("v"), stay, l1.epochs.epoch(&key), None));
         clock.advance(2 * LIFE);
         assert_eq!(l1.kept("a"), None);
     }
@@ -302,24 +361,24 @@ mod tests {
         let key: Arc<str> = "a".into();
         let before = l1.epochs.epoch(&key);
         write(&l1, &key, bytes("new"));
-        assert!(!l1.insert_gated(&key, bytes("old"), STAY, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), STAY, before, None));
         assert_eq!(data(&l1, "a"), Some(bytes("new")));
 
         let before = l1.epochs.epoch(&key);
         l1.remove(&key);
-        assert!(!l1.insert_gated(&key, bytes("old"), STAY, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), STAY, before, None));
         assert_eq!(data(&l1, "a"), None);
 
         let before = l1.epochs.epoch(&key);
         l1.clear();
-        assert!(!l1.insert_gated(&key, bytes("old"), STAY, before));
+        assert!(!l1.insert_gated(&key, bytes("old"), STAY, before, None));
     }
 
     #[test]
     fn an_insert_in_time_is_replaced_by_the_write() {
         let (l1, _, _) = tier(1 << 20);
         let key: Arc<str> = "a".into();
-        assert!(l1.insert_gated(&key, bytes("old"), STAY, l1.epochs.epoch(&key)));
+        assert!(l1.insert_gated(&key, bytes("old"), STAY, l1.epochs.epoch(&key), None));
         write(&l1, &key, bytes("new"));
         assert_eq!(data(&l1, "a"), Some(bytes("new")));
     }
@@ -332,9 +391,9 @@ mod tests {
         l1.begin(&key);
         l1.begin(&key);
         assert_eq!(data(&l1, "a"), Some(bytes("old")), "neither is acknowledged");
-        l1.commit(&key, bytes("one"), STAY);
+        l1.commit(&key, bytes("one"), STAY, None);
         assert_eq!(data(&l1, "a"), None);
-        l1.commit(&key, bytes("other"), STAY);
+        l1.commit(&key, bytes("other"), STAY, None);
         assert_eq!(data(&l1, "a"), None);
         write(&l1, &key, bytes("next"));
         assert_eq!(data(&l1, "a"), Some(bytes("next")));
@@ -384,7 +443,7 @@ mod tests {
                         let seen = l1.epochs.epoch(&key);
                         let value = store.load(Ordering::SeqCst);
                         std::thread::yield_now();
-                        l1.insert_gated(&key, Some(value.to_be_bytes().to_vec().into()), STAY, seen);
+                        l1.insert_gated(&key, Some(value.to_be_bytes().to_vec().into()), STAY, seen, None);
                     }
                 });
             }
@@ -465,11 +524,11 @@ mod tests {
                     }
                     Step::Fill(at) => {
                         seen[at] = l1.epochs.epoch(&keys[at]);
-                        prop_assert!(l1.insert_gated(&keys[at], value.clone(), STAY, seen[at]));
+                        prop_assert!(l1.insert_gated(&keys[at], value.clone(), STAY, seen[at], None));
                         model[at] = Some((value, ends));
                     }
                     Step::FillOfBefore(at) => {
-                        if l1.insert_gated(&keys[at], value.clone(), STAY, seen[at]) {
+                        if l1.insert_gated(&keys[at], value.clone(), STAY, seen[at], None) {
                             model[at] = Some((value, ends));
                         }
                     }

@@ -13,6 +13,8 @@
 //! A read does not fill where a writer is under way, a writer does not leave its value where another one was under way
 //! too, and what changes a key without a fence keeps those out who began before it.
 
+pub(super) mod toolbox;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +22,15 @@ use bytes::Bytes;
 use futures_util::future::{join, join_all};
 
 use crate::base::{Clock, Deadline, random};
-use crate::cache::answer::{Answer, Last, Seen};
+use crate::cache::answer::{Answer, Last, Record, Seen};
 use crate::cache::bus::Address;
 use crate::cache::generation::Generation;
-use crate::cache::header::{Content, Decoded, L2Entry, Span};
+use crate::cache::header::{Content, Decoded, HEADER_LEN, L2Entry, Span};
 use crate::cache::left_alone::{LeftAlone, Use};
 use crate::cache::life::Life;
 use crate::cache::scripts::Scripts;
+use crate::cache::tagged::Tagged;
+use crate::cache::tags::Tags;
 use crate::error::{Error, Result};
 use crate::redis::{Keyspace, Redis, RedisClock, Script};
 use crate::telemetry::Counters;
@@ -51,9 +55,9 @@ pub(crate) enum Leased {
 }
 
 /// How a writer's transaction ended.
-pub(crate) enum End<'a> {
+pub(crate) enum End {
     /// Committed, with this value and life; the generation is that in which its fence went up.
-    Value(&'a Bytes, Life, u64),
+    Value(Content, Life, u64),
     /// Committed without a value, or nobody knows.
     Dropped,
     /// It left nothing.
@@ -78,6 +82,7 @@ pub(crate) struct L2 {
     scripts: Scripts,
     address: Arc<Address>,
     left_alone: Arc<LeftAlone>,
+    tags: Arc<Tags>,
     counters: Arc<Counters>,
 }
 
@@ -89,6 +94,7 @@ impl L2 {
         address: Arc<Address>,
         generation: Arc<Generation>,
         left_alone: Arc<LeftAlone>,
+        tags: Arc<Tags>,
         clock: Clock,
         counters: Arc<Counters>,
     ) -> L2 {
@@ -99,6 +105,7 @@ impl L2 {
             scripts: Scripts::new(),
             address,
             left_alone,
+            tags,
             redis,
             keys,
             counters,
@@ -152,9 +159,11 @@ impl L2 {
         let (answer, now_ms) = self.beside(asked, deadline).await?;
         match &answer[..] {
             b"yours" => Ok(Leased::Mine(Lease { full, record, generation })),
-            b"marked" => {
-                Ok(Leased::Mine(Lease { full, record: [&seen.head[..], &token].concat(), generation }))
-            }
+            b"marked" => Ok(Leased::Mine(Lease {
+                full,
+                record: [&seen.head[..HEADER_LEN], &token].concat(),
+                generation,
+            })),
             b"busy" => Ok(Leased::Other(Answer::Busy)),
             b"closed" => Ok(Leased::Other(Answer::Closed)),
             _ => {
@@ -205,16 +214,9 @@ impl L2 {
     }
 
     /// A writer ends; says whether its value, or that from before it, is there now.
-    pub(crate) async fn unfence(
-        &self,
-        key: &str,
-        token: &str,
-        end: End<'_>,
-        deadline: Deadline,
-    ) -> Result<bool> {
+    pub(crate) async fn unfence(&self, key: &str, token: &str, end: End, deadline: Deadline) -> Result<bool> {
         let (how, entry) = match end {
-            End::Value(data, life, generation) if generation == self.generation(deadline).await? => {
-                let content = Content::Value(data.clone());
+            End::Value(content, life, generation) if generation == self.generation(deadline).await? => {
                 ("set", Some(self.entry(generation, content, life, 0, deadline).await?))
             }
             // Also where Redis was replaced meanwhile: it may have lost what else happened to the key.
@@ -231,14 +233,14 @@ impl L2 {
     pub(crate) async fn put(
         &self,
         key: &str,
-        data: Bytes,
+        content: Content,
         life: Life,
         accepted: Option<u64>,
         deadline: Deadline,
     ) -> Result<bool> {
         let sequence = accepted.unwrap_or(0);
         let generation = self.generation(deadline).await?;
-        let (entry, px) = self.entry(generation, Content::Value(data), life, sequence, deadline).await?;
+        let (entry, px) = self.entry(generation, content, life, sequence, deadline).await?;
         let script = if accepted.is_some() { &self.scripts.accept } else { &self.scripts.put };
         self.run(script, key, &self.keys.value(key), &[&entry, &px], deadline).await
     }
@@ -297,12 +299,24 @@ impl L2 {
     ) -> Result<bool> {
         let (channel, message) = (self.address.channel()?, self.address.change_of(key));
         self.counters.invalidations_sent.inc();
-        let args: Vec<&[u8]> =
-            [channel.as_bytes(), &message].into_iter().chain(args.iter().copied()).collect();
+        let args = told(channel, &message, args);
         self.left_alone.enter(Use::Change)?;
         let keys = [full];
         let ran = self.redis.eval_int(script, &keys, &args, deadline);
         Ok(self.left_alone.leave(ran.await)? > 0)
+    }
+
+    /// Runs a script about one key whose answer is a string.
+    async fn run_for_bytes(
+        &self,
+        script: &Script,
+        key: &str,
+        full: &str,
+        args: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<Bytes> {
+        let (channel, message) = (self.address.channel()?, self.address.change_of(key));
+        self.redis.eval_bytes(script, &[full], &told(channel, &message, args), deadline).await
     }
 
     /// Runs a read with the renewals of time and generation on their way beside it. Gives Redis' time after it.
@@ -329,20 +343,19 @@ impl L2 {
         sequence: u64,
         deadline: Deadline,
     ) -> Result<(Vec<u8>, Vec<u8>)> {
-        let fresh_ms = life.fresh.map(|fresh| u64::try_from(fresh.as_millis()).unwrap_or(u64::MAX).max(1));
-        let expiry_ms = match fresh_ms {
-            Some(fresh_ms) => {
-                let now_ms = self.left_alone.note(self.clock.now_ms(deadline).await)?;
-                now_ms.saturating_add(fresh_ms)
-            }
-            None => 0,
-        };
+        let (px, expiry_ms) = self.end_of(life, deadline).await?;
         let span = Span::of(life.fresh);
         let record = encode(&L2Entry { generation, sequence, expiry_ms, span, marked_ms: 0, content })?;
-        // Redis has it for as long as it may be served when it is not fresh any more.
-        let stale_ms = u64::try_from(life.stale.as_millis()).unwrap_or(u64::MAX);
-        let px = fresh_ms.map_or(0, |fresh_ms| fresh_ms.saturating_add(stale_ms));
-        Ok((record, px.to_string().into_bytes()))
+        Ok((record, millis_or_never(px)))
+    }
+
+    /// How long Redis has what lives so, in milliseconds: for as long as it may be served when it is not fresh any more; and
+    /// until when it is fresh, in Redis' time. 0 is never.
+    async fn end_of(&self, life: Life, deadline: Deadline) -> Result<(u64, u64)> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let Some(fresh_ms) = life.fresh.map(|fresh| millis(fresh).max(1)) else { return Ok((0, 0)) };
+        let now_ms = self.left_alone.note(self.clock.now_ms(deadline).await)?;
+        Ok((fresh_ms.saturating_add(millis(life.stale)), now_ms.saturating_add(fresh_ms)))
     }
 
     /// What records say, in order.
@@ -357,12 +370,8 @@ impl L2 {
         Ok(records.into_iter().map(|record| Answer::of(record, known, now_ms)).collect())
     }
 
-    /// Reads records, and sees to it that the generation is known in which they were written.
-    async fn records(
-        &self,
-        texts: Vec<Option<Bytes>>,
-        deadline: Deadline,
-    ) -> Result<Vec<Option<(Decoded, Bytes)>>> {
+    /// Reads records, and sees to it that the generation is known in which they were written, and whether their tags hold.
+    async fn records(&self, texts: Vec<Option<Bytes>>, deadline: Deadline) -> Result<Vec<Option<Record>>> {
         let decoded = texts.into_iter().map(|text| text.map(|text| (L2Entry::decode(&text), text)));
         let decoded: Vec<_> = decoded.collect();
         let known = self.generation.known();
@@ -373,7 +382,17 @@ impl L2 {
         }
         let damaged = decoded.iter().flatten().filter(|(decoded, _)| *decoded == Decoded::Damaged);
         self.counters.l2_undecodable.add(damaged.count() as u64);
-        Ok(decoded)
+        let with_tags: Vec<&Tagged> =
+            decoded.iter().flatten().filter_map(|(decoded, _)| tagged(decoded)).collect();
+        // One verdict per tagged entry, in order.
+        let mut verdicts = self.tags.judge(&with_tags, deadline).await?.into_iter();
+        let judged = decoded.into_iter().map(|record| {
+            record.map(|(decoded, text)| {
+                let marks = if tagged(&decoded).is_some() { verdicts.next().flatten() } else { None };
+                Record { decoded, text, marks }
+            })
+        });
+        Ok(judged.collect())
     }
 }
 
@@ -381,6 +400,22 @@ fn millis(life: Duration) -> Vec<u8> {
     life.as_millis().max(1).to_string().into_bytes()
 }
 
+fn millis_or_never(px: u64) -> Vec<u8> {
+    px.to_string().into_bytes()
+}
+
+fn tagged(decoded: &Decoded) -> Option<&Tagged> {
+    match decoded {
+        Decoded::Entry(L2Entry { content: Content::Tagged(tagged), .. }) => Some(tagged),
+        _ => None,
+    }
+}
+
+/// The arguments of a script that tells of what it does.
+fn told<'a>(channel: &'a str, message: &'a [u8], args: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    [channel.as_bytes(), message].into_iter().chain(args.iter().copied()).collect()
+}
+
 fn encode(entry: &L2Entry) -> Result<Vec<u8>> {
-    entry.encode().ok_or_else(|| Error::task("the value is 4 GiB or longer"))
+    entry.encode().ok_or_else(|| Error::task("the value is 4 GiB or longer, or has too many tags"))
 }

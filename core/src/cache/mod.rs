@@ -25,6 +25,7 @@
 //! - A read that begins after an acknowledged write never joins a load that began before it.
 //! - A reader that asked the source and may keep nothing leaves nothing older in L1 either: it may have what comes next.
 //! - Of two overlapping changes of a key, neither leaves a value in L1: nobody knows which one reached L2 last.
+//! - A tagged entry is read while the versions of its tags are those from before it was written (`tags`).
 //! - A write or drop whose caller goes away half-way leaves nothing old in L1.
 //! - Redis' content is untrusted input: what does not check out is a miss.
 
@@ -42,14 +43,19 @@ mod l2;
 mod left_alone;
 mod life;
 mod loader;
+mod lock;
 mod rows;
 mod scripts;
 mod settle;
 mod source;
 mod stale;
+mod tagged;
+mod tags;
 #[cfg(test)]
 mod tests;
+mod toolbox;
 mod trust;
+mod value;
 
 pub use bloom::BloomFigures;
 pub(crate) use bloom::{Filters, Wanted};
@@ -58,15 +64,21 @@ pub(crate) use fence::Fence;
 pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;
 pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter, Whose};
+pub(crate) use lock::{Holder, Taken};
 pub(crate) use rows::first_row_bytes;
 pub(crate) use settle::Settle;
 pub(crate) use source::{Match, Source, SourceLife, SourceTable};
+pub(crate) use tagged::MOST_TAGS;
+pub(crate) use tags::TagSet;
+pub use toolbox::Left;
+pub(crate) use value::NewValue;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::base::breaker::{Breaker, BreakerState};
 use crate::base::service::Services;
@@ -81,8 +93,9 @@ use crate::cache::l2::L2;
 pub(crate) use crate::cache::l2::Stays;
 use crate::cache::left_alone::LeftAlone;
 use crate::cache::life::{Life, Stay};
+use crate::cache::lock::Locks;
+use crate::cache::tags::{Marks, Tags};
 use crate::cache::trust::Trust;
-use crate::config::Ttl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::redis::{Keyspace, Redis};
 use crate::telemetry::Counters;
@@ -116,9 +129,14 @@ pub(crate) struct Caches {
     left_alone: Arc<LeftAlone>,
     relay: OnceLock<BeforeListening>,
     epochs: Arc<Epochs>,
+    tags: Arc<Tags>,
+    /// None without L2.
+    locks: Option<Locks>,
     loader: Loader,
     sources: Arc<SourceTable>,
     life: LifeRules,
+    /// Held by a verb that looks and then changes, where there is no L2 to do both at once.
+    alone: Mutex<()>,
     lease_wait: Duration,
     clock: Clock,
     counters: Arc<Counters>,
@@ -169,6 +187,7 @@ impl Caches {
         let address = Arc::new(Address::new(Keyspace::new(&settings.namespace).engine("bus")));
         let space = Keyspace::new(&settings.namespace).engine("generation");
         let left_alone = Arc::new(LeftAlone::new(breaker, counters.clone()));
+        let tags = Arc::new(Tags::new(redis.clone(), &settings.namespace));
         let of_redis = |redis| {
             let generation = Arc::new(Generation::new(Redis::clone(&redis), clock.clone(), space));
             let bus = Arc::new(Bus::new(BusParts {
@@ -177,6 +196,7 @@ impl Caches {
                 generation: generation.clone(),
                 l1: l1.clone(),
                 loader: loader.clone(),
+                tags: tags.clone(),
                 trust,
                 clock: clock.clone(),
                 counters: counters.clone(),
@@ -184,11 +204,13 @@ impl Caches {
                 connect_timeout: settings.connect_timeout,
             }));
             let (left_alone, clock, counters) = (left_alone.clone(), clock.clone(), counters.clone());
-            let address = address.clone();
-            let l2 = L2::new(redis, &settings.namespace, address, generation, left_alone, clock, counters);
+            let (address, tags, space) = (address.clone(), tags.clone(), &settings.namespace);
+            let l2 = L2::new(redis, space, address, generation, left_alone, tags, clock, counters);
             (l2, bus)
         };
-        let (l2, bus) = redis.map(of_redis).unzip();
+        let (l2, bus): (_, Option<Arc<Bus>>) = redis.clone().map(of_redis).unzip();
+        let locks = redis.zip(bus.clone());
+        let locks = locks.map(|(redis, bus)| Locks::new(redis, &settings.namespace, address, bus));
         Caches {
             l1,
             l2,
@@ -196,14 +218,22 @@ impl Caches {
             left_alone,
             relay: OnceLock::new(),
             epochs,
+            tags,
+            locks,
             loader,
             sources: Arc::default(),
             life: settings.life,
+            alone: Mutex::new(()),
             lease_wait: settings.lease_wait,
             clock,
             counters,
             logged_ms: AtomicU64::new(0),
         }
+    }
+
+    /// The locks, if there is an L2.
+    pub(crate) fn locks(&self) -> Option<&Locks> {
+        self.locks.as_ref()
     }
 
     /// Whether there is an L2.
@@ -376,34 +406,32 @@ impl Caches {
 
     /// Puts a value under the change's one key into both tiers: one that no transaction wrote, or, with its accept sequence,
     /// that of a delayed write. If a writer is under way, or a later accepted value is there, the key is left without.
-    /// `ttl: None` is `default_ttl`.
     ///
     /// # Errors
     /// If L2 failed. The key is gone from L1 then; L2 may or may not have the value.
     pub(crate) async fn put(
         &self,
         change: Settle,
-        data: Bytes,
-        ttl: Option<Ttl>,
+        value: NewValue,
         accepted: Option<u64>,
         deadline: Deadline,
     ) -> Result<()> {
         self.counters.cache_writes.inc();
         let key = change.key()?;
-        let life = self.rules(key).of_value(ttl);
+        let life = self.rules(key).of_value(value.ttl);
         let stored = match &self.l2 {
-            Some(l2) => l2.put(key, data.clone(), life, accepted, deadline).await,
+            Some(l2) => l2.put(key, value.content(), life, accepted, deadline).await,
             None => Ok(true),
         };
-        self.follow(change, data, life, stored)
+        self.follow(change, value, life, stored)
     }
 
     /// Ends a change with a value whose way into L2 is known.
-    fn follow(&self, change: Settle, data: Bytes, life: Life, stored: Result<bool>) -> Result<()> {
+    fn follow(&self, change: Settle, value: NewValue, life: Life, stored: Result<bool>) -> Result<()> {
         match stored {
             Ok(true) => {
                 let (stay, _) = self.rules(change.key()?).stay(life.fresh, life.fresh);
-                change.commit(data, stay);
+                change.commit(value.data, stay, value.tags.map(|tags| tags.marks));
             }
             // Something else is there: what L1 has may be neither.
             Ok(false) => drop(change),
@@ -471,7 +499,7 @@ impl Caches {
     }
 
     fn take_in(&self, key: &Arc<str>, answer: Answer, epoch: Epoch) -> Lookup {
-        let Found { data, life, span, seen } = match answer {
+        let Found { data, life, span, seen, marks } = match answer {
             Answer::Found(found) => found,
             Answer::Nothing(seen) => return miss(epoch, Permit::Ask(seen)),
             Answer::Busy => return miss(epoch, Permit::Wait),
@@ -481,27 +509,28 @@ impl Caches {
         if data.is_none() {
             self.counters.absent_hits.inc();
         }
-        if self.keep(key, data.clone(), life, span, &self.rules(key), epoch) {
+        if self.keep(key, data.clone(), (life, span), &self.rules(key), epoch, marks) {
             return Lookup::Ahead(data, Miss { epoch, error: None, permit: Permit::Ask(seen) });
         }
         Lookup::Hit(data)
     }
 
-    /// Keeps in L1 what was read; says whether it should be loaded anew.
+    /// Keeps in L1 what was read, by what is left of its life and the life that it was given; says whether it should be loaded
+    /// anew.
     fn keep(
         &self,
         key: &Arc<str>,
         data: Option<Bytes>,
-        left: Option<Duration>,
-        span: Option<Duration>,
+        (left, span): (Option<Duration>, Option<Duration>),
         rules: &LifeRules,
         seen: Epoch,
+        marks: Option<Marks>,
     ) -> bool {
         let (stay, due) = match &data {
             Some(_) => rules.stay(left, span),
             None => (Stay::plain(rules.in_l1(left)), false),
         };
-        if !self.l1.insert_gated(key, data, stay, seen) {
+        if !self.l1.insert_gated(key, data, stay, seen, marks) {
             self.counters.l1_refused.inc();
         }
         due

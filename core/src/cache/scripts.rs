@@ -4,7 +4,7 @@ use crate::redis::Script;
 
 /// Every script, behind what all of them begin with.
 macro_rules! scripts {
-    ($($name:ident: $file:literal),* $(,)?) => {
+    ($($name:ident: [$($file:literal),+]),* $(,)?) => {
         pub(super) struct Scripts {
             $(pub(super) $name: Script,)*
         }
@@ -14,7 +14,7 @@ macro_rules! scripts {
                 Scripts {
                     $($name: Script::new(concat!(
                         include_str!("scripts/common.lua"),
-                        include_str!(concat!("scripts/", $file)),
+                        $(include_str!(concat!("scripts/", $file)),)+
                     )),)*
                 }
             }
@@ -23,13 +23,17 @@ macro_rules! scripts {
 }
 
 scripts!(
-    accept: "accept.lua",
-    drop: "drop.lua",
-    drop_unless: "drop_unless.lua",
-    fence: "fence.lua",
-    fill: "fill.lua",
-    hold: "hold.lua",
-    lease: "lease.lua",
-    put: "put.lua",
-    unfence: "unfence.lua",
+    accept: ["accept.lua"],
+    add: ["add.lua"],
+    drop: ["drop.lua"],
+    drop_unless: ["drop_unless.lua"],
+    fence: ["fence.lua"],
+    fill: ["fill.lua"],
+    hold: ["hold.lua"],
+    incr: ["checksum.lua", "incr.lua"],
+    lease: ["lease.lua"],
+    put: ["put.lua"],
+    touch: ["touch.lua"],
+    unfence: ["unfence.lua"],
+    untag: ["untag.lua"],
 );

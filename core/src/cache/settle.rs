@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::cache::l1::L1;
 use crate::cache::life::Stay;
 use crate::cache::loader::Loader;
+use crate::cache::tags::Marks;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A change of keys that is under way: of a transaction from before its COMMIT on, of any other write while L2 is told.
@@ -39,9 +40,9 @@ impl Settle {
     }
 
     /// Ends well: L1 has the new value, if no other change of the key overlapped.
-    pub(super) fn commit(mut self, data: Bytes, stay: Stay) {
+    pub(super) fn commit(mut self, data: Bytes, stay: Stay, marks: Option<Marks>) {
         for key in std::mem::take(&mut self.keys) {
-            self.l1.commit(&key, Some(data.clone()), stay);
+            self.l1.commit(&key, Some(data.clone()), stay, marks.clone());
             self.loader.forget(&key);
         }
     }

@@ -41,18 +41,22 @@ impl Caches {
             Some(l2) => Some(self.while_coherent(Box::pin(l2.last(key, deadline))).await),
             None => None,
         };
-        let (data, last) = match asked {
-            Some(Ok(Last::Fresh(Found { data, life, span, .. }))) => {
-                self.keep(key, data.clone(), life, span, &rules, epoch);
+        let (data, last, marks) = match asked {
+            Some(Ok(Last::Fresh(Found { data, life, span, marks, .. }))) => {
+                self.keep(key, data.clone(), (life, span), &rules, epoch, marks);
                 return Some(data);
             }
-            Some(Ok(Last::Stale(data, age))) => rules.stale_ttl.checked_sub(age).map(|last| (data, last)),
+            Some(Ok(Last::Stale(data, age, marks))) => {
+                rules.stale_ttl.checked_sub(age).map(|last| (data, last, marks))
+            }
             Some(Ok(Last::Nothing)) => None,
-            Some(Err(_)) | None => self.l1.kept(key).and_then(|kept| Some((kept.data?, kept.last))),
+            Some(Err(_)) | None => {
+                self.l1.kept(key).and_then(|kept| Some((kept.data?, kept.last, kept.marks)))
+            }
         }?;
         self.counters.stale_served.inc();
         let stay = Stay { read: PAUSE.min(last), fresh: Duration::ZERO, last };
-        self.l1.insert_gated(key, Some(data.clone()), stay, epoch);
+        self.l1.insert_gated(key, Some(data.clone()), stay, epoch, marks);
         Some(Some(data))
     }
 
@@ -63,7 +67,7 @@ impl Caches {
             // It has ceased to answer reads so that somebody looks.
             Some(kept) if !kept.left.is_zero() => {
                 let stay = Stay { read: kept.left / 2, fresh: kept.left, last: kept.last };
-                self.l1.insert_gated(key, kept.data.clone(), stay, epoch);
+                self.l1.insert_gated(key, kept.data.clone(), stay, epoch, kept.marks);
                 Lookup::Ahead(kept.data, Miss { epoch, error: None, permit: Permit::Memory })
             }
             _ => miss(epoch, Permit::Memory),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::fenced::Fenced;
-use super::limits::{check_data, check_key};
+use super::limits::{check_data, check_key, check_tags};
 use super::periodic::check_task;
 use super::write::own;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
@@ -105,6 +105,9 @@ impl Zmsg {
         if options.write.ttl.is_some() {
             return Err(Error::task(format!("{DEL} takes no ttl: it caches nothing")));
         }
+        if !options.write.tags.is_empty() {
+            return Err(Error::task(format!("{DEL} takes no tags: it caches nothing")));
+        }
         self.delayed(DEL, key, Entry::Dropped, tasks.into().0, options).await
     }
 
@@ -179,13 +182,18 @@ impl Zmsg {
         };
         // Until PostgreSQL was reached nobody knows whose queue this is.
         state.own_tables(deadline).await.map_err(|error| error.with_op_id(&op_id))?;
+        let (value, drops) = match entry {
+            Entry::Value(data) => (Some(state.value(data, &options.write).await), false),
+            Entry::Dropped => (None, true),
+            Entry::Nothing => (None, false),
+        };
         let began = clock::now();
         match queue.accept(&delayed, deadline).await {
             Ok(Accepted { ticket, sequence, durability }) => {
-                let cached = match (key, entry, sequence) {
-                    (Some(key), Entry::Value(data), Some(sequence)) => {
+                let cached = match (key, value, sequence) {
+                    (Some(key), Some(value), Some(sequence)) => {
                         let change = state.caches.begin(std::slice::from_ref(&key));
-                        let put = state.put_key(change, data, options.write.ttl, Some(sequence)).await;
+                        let put = state.put_or_drop(change, value, Some(sequence)).await;
                         // Where it may have had its effect before its value was cached, that value may be older than what
                         // others have written since.
                         let in_time = clock::now().duration_since(began) < delay;
@@ -195,7 +203,7 @@ impl Zmsg {
                             state.drop_keys(state.caches.begin(&[key])).await
                         }
                     }
-                    (Some(key), Entry::Dropped, _) => state.drop_keys(state.caches.begin(&[key])).await,
+                    (Some(key), None, _) if drops => state.drop_keys(state.caches.begin(&[key])).await,
                     _ => Ok(()),
                 };
                 if let Err(error) = &cached {
@@ -207,11 +215,11 @@ impl Zmsg {
                 if error.kind() == ErrorKind::Queue && state.config.queue.fallback == QueueFallback::Sync =>
             {
                 log::warn!("a delayed write runs at once: {error}");
-                let value = if let Entry::Value(data) = entry { Some(data) } else { None };
                 let fenced =
                     Fenced::begin(state, key.as_deref(), &options.write.invalidates, deadline).await?;
                 let ran = queue.run_now(&delayed, deadline).await;
-                let cached = fenced.end(&ran, value, options.write.ttl).await;
+                let untold = matches!(value, Some(Err(_)));
+                let cached = fenced.end(&ran, value.and_then(Result::ok)).await && !untold;
                 ran.map_err(|error| error.with_op_id(&op_id))?;
                 Ok(Receipt::committed(op_id, crate::store::ExecResult::default(), cached))
             }
@@ -234,6 +242,7 @@ impl Zmsg {
         for key in key.into_iter().chain(options.write.invalidates.iter().map(String::as_str)) {
             check_key(config, key)?;
         }
+        check_tags(config, &options.write.tags)?;
         if key == Some("") {
             return Err(Error::task(format!("{verb} was given an empty key")));
         }

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::order::FENCE_GUARD;
 use super::state::State;
 use crate::base::Deadline;
-use crate::cache::{Fence, Settle};
-use crate::config::{OnCacheDown, Ttl};
+use crate::cache::{Fence, NewValue, Settle};
+use crate::config::OnCacheDown;
 use crate::error::{ErrorKind, Result};
 
 /// The fence, and the changes that the transaction will make.
@@ -45,7 +43,7 @@ impl Fenced {
     }
 
     /// After it; says whether the caches followed. Only what committed just now leaves its value.
-    pub(super) async fn end(self, ran: &Result<Option<u64>>, value: Option<Bytes>, ttl: Option<Ttl>) -> bool {
+    pub(super) async fn end(self, ran: &Result<Option<u64>>, value: Option<NewValue>) -> bool {
         let Fenced { state, fence, keys, changes: [own, others] } = self;
         let (caches, deadline) = (&state.caches, state.cache_deadline());
         let done = match (ran, fence) {
@@ -60,8 +58,8 @@ impl Fenced {
                 let value = value.filter(|_| matches!(ran, Ok(Some(_))));
                 let dropped = caches.leave_nothing(&fence, others, deadline).await;
                 let own = match value {
-                    Some(data) if !own.keys().is_empty() => {
-                        caches.leave_value(&fence, own, data, ttl, deadline).await
+                    Some(value) if !own.keys().is_empty() => {
+                        caches.leave_value(&fence, own, value, deadline).await
                     }
                     _ => caches.leave_nothing(&fence, own, deadline).await,
                 };

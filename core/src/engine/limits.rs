@@ -2,19 +2,25 @@
 
 use bytes::Bytes;
 
+use super::WriteOptions;
+use crate::cache::MOST_TAGS;
 use crate::config::Config;
 use crate::error::{Error, Result};
 
 /// A key is 1 to `max_key_bytes` bytes of UTF-8; any character is allowed.
 pub(super) fn check_key(config: &Config, key: &str) -> Result<()> {
-    if key.is_empty() {
-        return Err(Error::task("the key is empty; a key has at least one character"));
+    check_text(config, "key", key)
+}
+
+fn check_text(config: &Config, what: &str, text: &str) -> Result<()> {
+    if text.is_empty() {
+        return Err(Error::task(format!("the {what} is empty; a {what} has at least one character")));
     }
-    if key.len() > config.max_key_bytes {
-        let start: String = key.chars().take(32).collect();
+    if text.len() > config.max_key_bytes {
+        let start: String = text.chars().take(32).collect();
         return Err(Error::task(format!(
-            "the key {start:?}… has {} bytes; the limit is {} (max_key_bytes)",
-            key.len(),
+            "the {what} {start:?}… has {} bytes; the limit is {} (max_key_bytes)",
+            text.len(),
             config.max_key_bytes
         )));
     }
@@ -31,4 +37,32 @@ pub(super) fn check_data(config: &Config, key: &str, data: &Bytes) -> Result<()>
         )));
     }
     Ok(())
+}
+
+/// A prefix of keys: any text that is no longer than a key. The empty one is of all keys.
+pub(super) fn check_prefix(config: &Config, prefix: &str) -> Result<()> {
+    if prefix.is_empty() { Ok(()) } else { check_key(config, prefix) }
+}
+
+/// Tags are as long as keys, and at most [`MOST_TAGS`].
+pub(super) fn check_tags<T: AsRef<str>>(config: &Config, tags: &[T]) -> Result<()> {
+    if tags.len() > MOST_TAGS {
+        return Err(Error::task(format!("{} tags were given; an entry has at most {MOST_TAGS}", tags.len())));
+    }
+    tags.iter().try_for_each(|tag| check_text(config, "tag", tag.as_ref()))
+}
+
+/// The name of a lock is as long as a key.
+pub(super) fn check_name(config: &Config, name: &str) -> Result<()> {
+    check_text(config, "name of a lock", name)
+}
+
+/// The options of a write to the caches alone.
+pub(super) fn check_write(verb: &str, config: &Config, options: &WriteOptions) -> Result<()> {
+    if !options.invalidates.is_empty() {
+        return Err(Error::task(format!(
+            "{verb} takes no invalidates: it runs no task; use del for other keys"
+        )));
+    }
+    check_tags(config, &options.tags)
 }

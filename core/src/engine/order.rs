@@ -19,19 +19,20 @@
 //! and whoever dies in between leaves nothing old. If Redis cannot be told, `on_cache_down` decides: `strict` fails here,
 //! `available` commits along with a row in the outbox, from which any process drops the keys.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::WriteOptions;
 use super::caller::Caller;
 use super::state::State;
 use crate::base::Deadline;
 use crate::base::crash::crash;
-use crate::cache::{Fence, Settle};
+use crate::cache::{Fence, NewValue, Settle, TagSet};
 use crate::config::{OnCacheDown, Ttl};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Rendered;
@@ -46,6 +47,8 @@ pub(super) struct CacheAfterCommit {
     /// The key and its new value; `None` drops the key.
     entry: Option<(Arc<str>, Option<Bytes>)>,
     ttl: Option<Ttl>,
+    /// The names of the entry's tags.
+    tags: Vec<String>,
     /// All keys: that of the entry first.
     keys: Vec<Arc<str>>,
     caller: Caller,
@@ -53,6 +56,8 @@ pub(super) struct CacheAfterCommit {
     deadline: Deadline,
     /// Of this run of the transaction and those it is repeated by, until one of them is known to have left nothing.
     fence: Mutex<Option<Arc<Fence>>>,
+    /// The entry's tags as they were before the first task; none if they could not be asked for.
+    tagged: OnceLock<Option<TagSet>>,
     under_way: Mutex<Option<UnderWay>>,
     cached: AtomicBool,
 }
@@ -67,14 +72,13 @@ impl CacheAfterCommit {
     pub(super) fn new(
         state: Arc<State>,
         entry: Option<(String, Option<Bytes>)>,
-        ttl: Option<Ttl>,
-        invalidates: Vec<String>,
+        options: WriteOptions,
         caller: Caller,
         deadline: Deadline,
     ) -> CacheAfterCommit {
         let entry = entry.map(|(key, data)| (Arc::<str>::from(key), data));
         let mut keys: Vec<Arc<str>> = entry.iter().map(|(key, _)| key.clone()).collect();
-        for key in invalidates {
+        for key in options.invalidates {
             // The key's own entry says what becomes of it.
             if !keys.iter().any(|own| **own == *key) {
                 keys.push(key.into());
@@ -83,11 +87,13 @@ impl CacheAfterCommit {
         CacheAfterCommit {
             state,
             entry,
-            ttl,
+            ttl: options.ttl,
+            tags: options.tags,
             keys,
             caller,
             deadline,
             fence: Mutex::new(None),
+            tagged: OnceLock::new(),
             under_way: Mutex::new(None),
             cached: AtomicBool::new(false),
         }
@@ -127,9 +133,13 @@ impl CacheAfterCommit {
         let dropping = caches.leave_nothing(&fence, dropped, deadline);
         let writing = async {
             match (written, &self.entry) {
-                (Some(change), Some((_, Some(data)))) => {
-                    caches.leave_value(&fence, change, data.clone(), self.ttl, deadline).await
-                }
+                (Some(change), Some((_, Some(data)))) => match self.tagged.get() {
+                    Some(tags) => {
+                        let value = NewValue { data: data.clone(), ttl: self.ttl, tags: tags.clone() };
+                        caches.leave_value(&fence, change, value, deadline).await
+                    }
+                    None => caches.leave_nothing(&fence, change, deadline).await.and(Err(untagged())),
+                },
                 _ => Ok(()),
             }
         };
@@ -162,10 +172,18 @@ impl CommitHooks for CacheAfterCommit {
         // The other half of the caller's time is for the database.
         let deadline =
             Deadline::after(self.deadline.remaining() / 2).at_most(self.state.config.redis_timeout);
-        match self.state.fence(&self.keys, life, deadline).await {
+        let fencing = self.state.fence(&self.keys, life, deadline);
+        let tagging = self.state.caches.tags(&self.tags, deadline);
+        let (fenced, tags) = futures_util::future::join(fencing, tagging).await;
+        match fenced {
             Ok(fence) => *self.fence.lock() = Some(Arc::new(fence)),
             Err(error) if self.state.config.on_cache_down == OnCacheDown::Strict => return Err(error),
             Err(error) => log::debug!("a write goes on without a fence: {error}"),
+        }
+        match tags {
+            Ok(tags) => drop(self.tagged.set(tags)),
+            Err(error) if self.state.config.on_cache_down == OnCacheDown::Strict => return Err(error),
+            Err(error) => log::debug!("a write will not be cached: {error}"),
         }
         crash!("write.fenced");
         Ok(())
@@ -211,4 +229,11 @@ impl UnderWay {
     fn call_off(self) {
         self.written.into_iter().chain([self.dropped]).for_each(Settle::call_off);
     }
+}
+
+fn untagged() -> Error {
+    Error::new(
+        ErrorKind::Cache,
+        "Redis did not say which versions the value's tags have, so it is not cached",
+    )
 }

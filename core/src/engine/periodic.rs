@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::limits::{check_data, check_key};
+use super::limits::{check_data, check_key, check_tags};
 use super::write::own;
 use super::{FlushReport, Receipt, Tasks, WriteOptions, Zmsg};
 use crate::base::service;
@@ -97,14 +97,15 @@ impl Zmsg {
         service::detached(async move {
             let (_call, state) = (call, &zmsg.state);
             let keys = Keys { key: key.as_deref(), invalidates: &options.invalidates };
-            let value = entry.as_ref().map(|(_, data)| ToCache { digest: digest(data), gate: &state.gate });
+            let kept = entry.as_ref().map(|(_, data)| ToCache { digest: digest(data), gate: &state.gate });
+            let entry = match entry {
+                Some((key, data)) => Some((key, state.value(data, &options).await)),
+                None => None,
+            };
             // Held until the value is cached.
-            let (ticket, _held) = state.batcher.accept(&tasks, keys, value, deadline).await?;
+            let (ticket, _held) = state.batcher.accept(&tasks, keys, kept, deadline).await?;
             let cached = match entry {
-                Some((key, data)) => {
-                    let change = state.caches.begin(&[key]);
-                    state.put_key(change, data, options.ttl, None).await
-                }
+                Some((key, value)) => state.put_or_drop(state.caches.begin(&[key]), value, None).await,
                 None => Ok(()),
             };
             if let Err(error) = &cached {
@@ -125,6 +126,7 @@ impl Zmsg {
         for key in key.into_iter().chain(options.invalidates.iter().map(String::as_str)) {
             check_key(config, key)?;
         }
+        check_tags(config, &options.tags)?;
         tasks.iter().try_for_each(|task| check_task(VERB, task))
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
 
+use super::WriteOptions;
 use super::again;
 use super::batched::CachesFollow;
 use super::calls::Calls;
@@ -17,8 +18,10 @@ use crate::base::breaker::Breaker;
 use crate::base::service::{self, Services, StopSignal};
 use crate::base::{Clock, Deadline};
 use crate::batch::{Batcher, Gate};
-use crate::cache::{CacheSettings, Caches, Fence, Filters, LifeRules, Loader, Settle, SourceTable, Wanted};
-use crate::config::{Config, Ttl};
+use crate::cache::{
+    CacheSettings, Caches, Fence, Filters, LifeRules, Loader, NewValue, Settle, SourceTable, Wanted,
+};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::Ids;
 use crate::queue::Queue;
@@ -284,14 +287,35 @@ impl State {
         if callers.remaining() > usual.remaining() { callers } else { usual }
     }
 
-    pub(super) async fn put_key(
+    /// Starts a background service, which ends with the engine.
+    pub(super) fn start_service<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        service: impl FnOnce(StopSignal) -> F,
+    ) {
+        self.services.start(service);
+    }
+
+    pub(super) async fn put_key(&self, change: Settle, value: NewValue, accepted: Option<u64>) -> Result<()> {
+        self.caches.put(change, value, accepted, self.cache_deadline()).await
+    }
+
+    /// The same for a value whose tags may not be known: then nothing is left under the key.
+    pub(super) async fn put_or_drop(
         &self,
         change: Settle,
-        data: Bytes,
-        ttl: Option<Ttl>,
+        value: Result<NewValue>,
         accepted: Option<u64>,
     ) -> Result<()> {
-        self.caches.put(change, data, ttl, accepted, self.cache_deadline()).await
+        match value {
+            Ok(value) => self.put_key(change, value, accepted).await,
+            Err(error) => self.drop_keys(change).await.and(Err(error)),
+        }
+    }
+
+    /// A value of a write that begins, with its tags as they are now.
+    pub(super) async fn value(&self, data: Bytes, options: &WriteOptions) -> Result<NewValue> {
+        let tags = self.caches.tags(&options.tags, self.cache_deadline()).await?;
+        Ok(NewValue { data, ttl: options.ttl, tags })
     }
 
     /// Drops keys again a few times, in the background, for a transaction of which nobody knows when it ends.

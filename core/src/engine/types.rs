@@ -48,6 +48,8 @@ pub struct WriteOptions {
     /// Further keys of rows that the task makes. Their families' Bloom filters have to know them before the commit, or would
     /// say that there is no such row. They are dropped from the caches as well, where their absence may be remembered.
     pub bloom_keys: Vec<String>,
+    /// Names under which the value can be dropped along with others; see [`super::Zmsg::invalidate_tag`]. At most 64.
+    pub tags: Vec<String>,
 }
 
 impl WriteOptions {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::caller::Caller;
 use super::filters::Announced;
-use super::limits::{check_data, check_key};
+use super::limits::{check_data, check_key, check_tags, check_write};
 use super::order::CacheAfterCommit;
 use super::{Receipt, Tasks, WriteOptions, Zmsg};
 use crate::base::{Deadline, random, service};
@@ -22,18 +22,14 @@ impl Zmsg {
     pub async fn cache_only(&self, key: &str, data: Bytes, options: WriteOptions) -> Result<()> {
         check_key(&self.state.config, key)?;
         check_data(&self.state.config, key, &data)?;
-        if !options.invalidates.is_empty() || !options.bloom_keys.is_empty() {
-            return Err(Error::task(
-                "cache_only takes no invalidates and no bloom_keys: it runs no task; use del for other keys",
-            ));
-        }
+        check_write("cache_only", &self.state.config, &options)?;
         let (zmsg, key, deadline) = (self.clone(), key.to_owned(), self.deadline());
         let data = own(&data);
         let call = self.enter()?;
         let work = async move {
             let _call = call;
-            let change = zmsg.state.caches.begin(&[key]);
-            zmsg.state.put_key(change, data, options.ttl, None).await
+            let value = zmsg.state.value(data, &options).await;
+            zmsg.state.put_or_drop(zmsg.state.caches.begin(&[key]), value, None).await
         };
         deadline.run("putting a value into the caches", service::to_the_end(work)).await?
     }
@@ -91,6 +87,9 @@ impl Zmsg {
         if options.ttl.is_some() {
             return Err(Error::task("del_store takes no ttl: it caches nothing"));
         }
+        if !options.tags.is_empty() {
+            return Err(Error::task("del_store takes no tags: it caches nothing"));
+        }
         let tasks = tasks.into().checked("del_store")?;
         self.store(key, None, tasks, options).await
     }
@@ -106,11 +105,12 @@ impl Zmsg {
         for key in key.into_iter().chain(options.invalidates.iter().map(String::as_str)) {
             check_key(config, key)?;
         }
+        check_tags(config, &options.tags)?;
         let keys = key.map(str::to_owned).into_iter().chain(options.invalidates.iter().cloned()).collect();
         let (caller, waiting) = Caller::new();
         let entry = key.map(|key| (key.to_owned(), data.as_ref().map(own)));
         let (state, deadline) = (self.state.clone(), self.deadline());
-        let hooks = CacheAfterCommit::new(state, entry, options.ttl, options.invalidates, caller, deadline);
+        let hooks = CacheAfterCommit::new(state, entry, options, caller, deadline);
         let hooks = Arc::new(hooks);
         let receipt = service::detached(self.clone().transact(tasks, keys, hooks, deadline)).await;
         drop(waiting);

@@ -184,7 +184,7 @@ pub(super) fn no_node(endpoint: &str) -> Error {
     Error::new(ErrorKind::Cache, format!("Redis at {endpoint} has no node to subscribe at"))
 }
 
-fn to_bytes(value: Value) -> Option<Bytes> {
+pub(super) fn to_bytes(value: Value) -> Option<Bytes> {
     match value {
         Value::BulkString(bytes) => Some(bytes.into()),
         _ => None,

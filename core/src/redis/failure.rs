@@ -24,6 +24,11 @@ impl Failure {
         matches!(self, Failure::Reported(error) if error.code() == Some("NOPERM"))
     }
 
+    /// Whether there is something else than a string under the key.
+    pub(super) fn is_of_another_type(&self) -> bool {
+        matches!(self, Failure::Reported(error) if error.code() == Some("WRONGTYPE"))
+    }
+
     /// Whether the server would rather have the script's text.
     pub(super) fn is_unknown_script(&self) -> bool {
         matches!(self, Failure::Reported(error) if error.code() == Some("NOSCRIPT"))

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! N:v:{.KEY}   a key's record
+//! N:t:{.TAG}   the version of a tag      N:l:{.NAME}  a lock; with :token behind it, the last token it gave
 //! N:m:NAME     the engine's own            N:q:{.NAME}:PART   a part of a queue
 //!                                          N:b:{.NAME}:PART   a part of a Bloom filter
 //! ```
@@ -15,6 +16,8 @@
 pub(crate) struct Keyspace {
     value_prefix: Box<str>,
     engine_prefix: Box<str>,
+    tag_prefix: Box<str>,
+    lock_prefix: Box<str>,
     queue_prefix: Box<str>,
     bloom_prefix: Box<str>,
 }
@@ -26,6 +29,8 @@ impl Keyspace {
         Keyspace {
             value_prefix: format!("{namespace}:v:{{.").into(),
             engine_prefix: format!("{namespace}:m:").into(),
+            tag_prefix: format!("{namespace}:t:").into(),
+            lock_prefix: format!("{namespace}:l:").into(),
             queue_prefix: format!("{namespace}:q:").into(),
             bloom_prefix: format!("{namespace}:b:").into(),
         }
@@ -38,6 +43,35 @@ impl Keyspace {
         full.push_str(key);
         full.push('}');
         full
+    }
+
+    /// The user's key whose value lies there; `None` if none does.
+    pub(crate) fn user_key<'a>(&self, full: &'a str) -> Option<&'a str> {
+        full.strip_prefix(&*self.value_prefix)?.strip_suffix('}')
+    }
+
+    /// The glob of SCAN that fits the values of the user's keys that begin with `prefix`.
+    pub(crate) fn values_with(&self, prefix: &str) -> String {
+        let mut pattern = String::new();
+        for letter in self.value_prefix.chars().chain(prefix.chars()) {
+            if matches!(letter, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        pattern.push('*');
+        pattern
+    }
+
+    /// Where the version of a tag lies.
+    pub(crate) fn tag(&self, tag: &str) -> String {
+        format!("{}{{.{tag}}}", self.tag_prefix)
+    }
+
+    /// Where a lock lies, and the last token that it gave.
+    pub(crate) fn lock(&self, name: &str) -> [String; 2] {
+        let lock = format!("{}{{.{name}}}", self.lock_prefix);
+        [lock.clone(), lock + ":token"]
     }
 
     /// Where a part of a queue lies; all parts of one queue in one slot.
@@ -106,6 +140,13 @@ mod tests {
         }
         assert_eq!(space.value("feed_1"), "zmsg:v:{.feed_1}");
         assert_eq!(space.engine("generation"), "zmsg:m:generation");
+        assert_eq!(space.tag("user:7"), "zmsg:t:{.user:7}");
+        let [lock, token] = space.lock("a}b");
+        assert_eq!((&*lock, &*token), ("zmsg:l:{.a}b}", "zmsg:l:{.a}b}:token"));
+        assert_eq!(hash_tag(&lock), hash_tag(&token));
+        assert_eq!(space.values_with("a*[b]?\\c"), "zmsg:v:{.a\\*\\[b\\]\\?\\\\c*");
+        assert!(HOSTILE.iter().all(|key| space.user_key(&space.value(key)) == Some(key)));
+        assert_eq!(space.user_key("zmsg:m:generation"), None);
         assert_eq!(space.queue("default", "due"), "zmsg:q:{.default}:due");
         assert_eq!(space.bloom("00ff", "1-2"), "zmsg:b:{.00ff}:1-2");
     }

@@ -18,6 +18,7 @@
 //! | `link` | one server or a cluster: send a command, reconnect |
 //! | `connection` | one connection, made anew after its loss |
 //! | `commands` | the narrow interface |
+//! | `scan` | walking over keys |
 //! | `subscription` | listening to a channel |
 //! | `clock` | Redis' time, estimated |
 //! | `keys` | the layout of the key space |
@@ -30,6 +31,7 @@ mod connection;
 mod failure;
 mod keys;
 mod link;
+mod scan;
 mod subscription;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -238,5 +238,7 @@ async fn a_cluster_takes_the_same_commands() {
     assert!(redis.time_us(soon()).await.unwrap() > 0);
     let script = Script::new("return #redis.call('GET', KEYS[1])");
     assert_eq!(redis.eval_int(&script, &[&keys[7]], &[], soon()).await.unwrap(), 8);
+    let refused = redis.scan(b"0", "n:*", 10, soon()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Config, "its nodes are not walked over");
     assert_eq!(redis.delete(&keys, soon()).await.unwrap(), 50);
 }

@@ -6,11 +6,14 @@
 mod away;
 mod bus;
 mod loads;
+mod locks;
 #[path = "../faults/scene.rs"]
 #[allow(dead_code)]
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
+mod tags;
+mod toolbox;
 
 use std::time::Duration;
 

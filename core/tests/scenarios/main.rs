@@ -5,6 +5,7 @@ mod delayed;
 mod json;
 #[path = "../support/mod.rs"]
 mod support;
+mod toolbox;
 mod verbs;
 
 use std::collections::HashMap;
@@ -129,4 +130,4 @@ macro_rules! files {
     };
 }
 
-files!(delayed, engine, periodic, reading, sql, writing);
+files!(delayed, engine, periodic, reading, sql, toolbox, writing);

@@ -6,7 +6,7 @@ use zmsg_core::config::{Ttl, parse_duration};
 use zmsg_core::engine::{Receipt, SourceOptions, WriteOptions, Zmsg};
 use zmsg_core::error::{Error, Result};
 
-use crate::{Stage, chain, delayed, json};
+use crate::{Stage, chain, delayed, json, toolbox};
 
 /// The verbs whose `expect` names only some of what comes back.
 pub fn compares_some_keys(verb: &str) -> bool {
@@ -51,6 +51,8 @@ pub async fn run(stage: &mut Stage, step: &Json) -> Result<Json> {
         | "cancel_delayed"
         | "pause_queue"
         | "resume_queue" => delayed::run(stage, &zmsg, verb, step).await,
+        "add" | "touch" | "ttl" | "incr" | "cache_many" | "delete_many" | "keys" | "clear"
+        | "invalidate_tag" => toolbox::run(&zmsg, verb, step).await,
         "flush" => Ok(serde_json::to_value(zmsg.flush().await?).expect("a report is data")),
         "pending" => {
             let value = zmsg.pending(&chain::task(&step["task"])?).await?;
@@ -128,12 +130,14 @@ pub fn data(step: &Json) -> Option<Bytes> {
 }
 
 pub fn options(step: &Json) -> Result<WriteOptions> {
-    let keys = |name: &str| {
-        let keys = step[name].as_array().into_iter().flatten();
-        keys.map(|key| json::text(key).expect("a key")).collect()
-    };
     let ttl = step["ttl"].as_str().map(Ttl::parse).transpose()?;
-    Ok(WriteOptions { ttl, invalidates: keys("invalidates"), bloom_keys: keys("bloom_keys") })
+    let [invalidates, bloom_keys, tags] = ["invalidates", "bloom_keys", "tags"].map(|name| texts(step, name));
+    Ok(WriteOptions { ttl, invalidates, bloom_keys, tags })
+}
+
+pub fn texts(step: &Json, name: &str) -> Vec<String> {
+    let given = step[name].as_array().into_iter().flatten();
+    given.map(|text| json::text(text).expect("a text")).collect()
 }
 
 async fn write(zmsg: &Zmsg, verb: &str, step: &Json) -> Result<Json> {

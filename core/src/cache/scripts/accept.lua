@@ -12,7 +12,7 @@ if soil() then
 end
 local new = ARGV[3]
 local old = redis.pcall('GETRANGE', at, 0, 39)
-if type(old) == 'string' and #old == 40 and string.sub(old, 1, 3) == string.sub(new, 1, 3)
+if is_value(old) and #old == 40
     and string.sub(old, 9, 16) == string.sub(new, 9, 16) then
   local old_high, old_low = struct.unpack('>I4I4', string.sub(old, 17, 24))
   local new_high, new_low = struct.unpack('>I4I4', string.sub(new, 17, 24))

@@ -15,6 +15,23 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local FENCE = string.char(0xB7, 1, 4)
 
+-- Whether this is the beginning of a value's entry; a tagged one has another kind (see header.rs).
+local function is_value(text)
+  local kind = type(text) == 'string' and string.sub(text, 1, 3)
+  return kind == string.char(0xB7, 1, 1) or kind == string.char(0xB7, 1, 5)
+end
+
+-- Where the value in its entry begins: in a tagged one behind its tags (see tagged.rs).
+local function value_at(text)
+  if string.sub(text, 3, 3) == string.char(1) or #text < 44 then return 41 end
+  return 41 + struct.unpack('>I4', string.sub(text, 41, 44))
+end
+
+-- Whether a later release wrote this.
+local function is_later(text)
+  return type(text) == 'string' and string.sub(text, 1, 1) == string.char(0xB7) and (string.byte(text, 2) or 0) > 1
+end
+
 -- The fence with the writers that have not ended, or nil.
 local function read_fence()
   local head = redis.pcall('GETRANGE', at, 0, 9)

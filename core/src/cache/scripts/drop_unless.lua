@@ -12,9 +12,9 @@ if soil() then
   return 0
 end
 local old = redis.pcall('GET', at)
-if type(old) == 'string' and #old >= 40 and string.sub(old, 1, 3) == string.char(0xB7, 1, 1)
+if is_value(old) and #old >= 40
     and string.sub(old, 9, 16) == ARGV[5] then
-  if ARGV[3] ~= '' and redis.sha1hex(string.sub(old, 41, end_of(old))) == ARGV[3] then
+  if ARGV[3] ~= '' and redis.sha1hex(string.sub(old, value_at(old), end_of(old))) == ARGV[3] then
     return 1
   end
   if ARGV[4] ~= '' then

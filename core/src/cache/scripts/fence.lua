@@ -8,8 +8,7 @@ if not fence then
   -- What is longer would hold everybody up at each of the moves to come: it is gone, and has to be loaded again.
   local length = redis.pcall('STRLEN', at)
   local aside = type(length) == 'number' and length <= 262144 and redis.call('GET', at) or ''
-  local kind = type(aside) == 'string' and string.sub(aside, 1, 3)
-  if (kind == string.char(0xB7, 1, 1) or kind == string.char(0xB7, 1, 2)) and #aside >= 40 then
+  if #aside >= 40 and (is_value(aside) or string.sub(aside, 1, 3) == string.char(0xB7, 1, 2)) then
     local left = redis.call('PTTL', at)
     -- Without the mark of a reader who loads it anew: it has lost its right.
     aside = string.format('%013.0f', left > 0 and now + left or 0) .. string.sub(aside, 1, end_of(aside))

@@ -278,7 +278,7 @@ async fn a_reader_that_may_keep_nothing_leaves_nothing_older_behind() {
     one.fill("a", Some("old"), &quick).await;
     let fence = one.fence("a", LONG).await;
     assert_eq!(one.caches.peek("a"), some("old"), "the transaction is not at its COMMIT");
-    let older = one.caches.loader().begin(&["a".into()]).unwrap();
+    let older = one.caches.loader().begin(Whose::Engine, &["a".into()]).unwrap();
     // The slow one asks the source after the COMMIT, of which the caches do not know yet.
     let Lookup::Miss(slow) = one.caches.admit(&"a".into(), slow, soon()).await else {
         panic!("nobody fills while the fence is there");
@@ -291,6 +291,6 @@ async fn a_reader_that_may_keep_nothing_leaves_nothing_older_behind() {
     one.lift(&fence, "a").await;
     let (fence, change) = (one.fence("a", LONG).await, one.caches.begin(&["a"]));
     one.fill("a", Some("newer"), &slow).await;
-    one.caches.leave_value(&fence, change, bytes("new"), None, soon()).await.unwrap();
+    one.caches.leave_value(&fence, change, NewValue::plain(bytes("new"), None), soon()).await.unwrap();
     assert_eq!(one.caches.peek("a"), None);
 }

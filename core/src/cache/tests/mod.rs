@@ -2,6 +2,8 @@
 
 mod fences;
 mod stale;
+mod tags;
+mod toolbox;
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -12,7 +14,9 @@ use bytes::Bytes;
 use crate::base::breaker::Breaker;
 use crate::base::{Clock, Deadline};
 use crate::cache::header::{Content, L2Entry, Span};
-use crate::cache::{CacheSettings, Caches, Fence, LifeRules, Lookup, Miss, SourceLife, Stays, Whose};
+use crate::cache::{
+    CacheSettings, Caches, Fence, LifeRules, Lookup, Miss, NewValue, SourceLife, Stays, Whose,
+};
 use crate::config::Ttl;
 use crate::error::{ErrorKind, Result};
 use crate::redis::testing::{PrivateRedis, SetOptions, connect, namespace};
@@ -106,12 +110,12 @@ impl Process {
     }
 
     async fn try_write(&self, key: &str, data: Bytes, ttl: Option<Ttl>) -> Result<()> {
-        self.caches.put(self.caches.begin(&[key]), data, ttl, None, soon()).await
+        self.caches.put(self.caches.begin(&[key]), NewValue::plain(data, ttl), None, soon()).await
     }
 
     async fn accept(&self, key: &str, data: &'static str, sequence: u64) {
         let change = self.caches.begin(&[key]);
-        self.caches.put(change, bytes(data), None, Some(sequence), soon()).await.unwrap();
+        self.caches.put(change, NewValue::plain(bytes(data), None), Some(sequence), soon()).await.unwrap();
     }
 
     async fn drop_keys(&self, keys: &[&str]) -> Result<()> {
@@ -137,7 +141,7 @@ impl Process {
 
     async fn leave(&self, fence: &Fence, key: &str, data: &'static str) {
         let change = self.caches.begin(&[key]);
-        self.caches.leave_value(fence, change, bytes(data), None, soon()).await.unwrap();
+        self.caches.leave_value(fence, change, NewValue::plain(bytes(data), None), soon()).await.unwrap();
     }
 
     async fn lift(&self, fence: &Fence, key: &str) {
