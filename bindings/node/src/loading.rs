@@ -54,7 +54,9 @@ impl Life {
 #[napi(catch_unwind)]
 pub fn get_or_begin(engine: &External<Engine>, call: Call, key: String, life: Life) -> Result<()> {
     let options = life.options()?;
-    engine.start(call, |zmsg| async move { zmsg.get_or_begin(&key, &options).await.map(Reply::Begun) })
+    engine.start(call, |zmsg| async move {
+        zmsg.get_or_begin(&key, &options).await.map(|begun| Reply::Begun(Box::new(begun)))
+    })
 }
 
 /// The loader gave this, or an absence.

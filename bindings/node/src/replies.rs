@@ -26,7 +26,7 @@ pub enum Reply {
     /// One per key.
     Many(Vec<Option<Bytes>>),
     /// A value, or the duty to load it.
-    Begun(Begun),
+    Begun(Box<Begun>),
     /// The last good value, if there is one.
     LastGood(Option<Option<Bytes>>),
     /// Rows of a read.
@@ -69,7 +69,7 @@ impl Reply {
             Reply::Unit | Reply::Data(None) | Reply::Value(None, _) => into.set(index, ()),
             Reply::Data(Some(bytes)) => into.set(index, buffer(env, &bytes)?),
             Reply::Many(found) => into.set(index, many(env, &found)?),
-            Reply::Begun(begun) => into.set(index, begun_of(env, begun)?),
+            Reply::Begun(begun) => into.set(index, begun_of(env, *begun)?),
             Reply::LastGood(found) => {
                 let mut object = Object::new(env)?;
                 object.set("found", found.is_some())?;

@@ -430,6 +430,7 @@ impl Engine {
     }
 
     #[pyo3(signature = (key, task, invalidates, bloom_keys, timeout, port))]
+    #[expect(clippy::too_many_arguments, reason = "they are the verb's")]
     fn del_store(
         &self,
         py: Python<'_>,
