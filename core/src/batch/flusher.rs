@@ -229,7 +229,7 @@ impl Shared {
             accumulator.distrust_frozen();
         }
         *self.committed.lock() = Some((batch.hi, dead));
-        self.tell_caches(&batch, version).await;
+        self.tell_caches(&batch).await;
         crash!("flush.after_invalidation");
         let hi = batch.hi;
         {
@@ -250,8 +250,8 @@ impl Shared {
     }
 
     /// Drops what a batch changed from the caches, unless they hold what was accepted last.
-    pub(super) async fn tell_caches(&self, batch: &Batch, version: u64) {
-        self.hooks.committed(batch.keys_changed(), version).await;
+    pub(super) async fn tell_caches(&self, batch: &Batch) {
+        self.hooks.committed(batch.keys_changed()).await;
     }
 
     /// For each key the digest of the value that came with the last operation that is not settled yet.

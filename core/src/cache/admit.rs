@@ -126,7 +126,7 @@ impl Caches {
     }
 
     /// A load failed: whoever waits may be the next one to ask.
-    pub(crate) async fn give_up(&self, _key: &Arc<str>, miss: &Miss, deadline: Deadline) {
+    pub(crate) async fn give_up(&self, miss: &Miss, deadline: Deadline) {
         if let (Some(l2), Permit::Lease(lease)) = (&self.l2, &miss.permit)
             && let Err(error) = l2.hold(lease, Duration::ZERO, deadline).await
         {

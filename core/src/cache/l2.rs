@@ -86,18 +86,23 @@ pub(crate) struct L2 {
     counters: Arc<Counters>,
 }
 
+/// Everything that the tier needs.
+pub(crate) struct L2Parts<'a> {
+    pub(crate) redis: Redis,
+    pub(crate) namespace: &'a str,
+    /// Where it tells of its changes.
+    pub(crate) address: Arc<Address>,
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) left_alone: Arc<LeftAlone>,
+    pub(crate) tags: Arc<Tags>,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Arc<Counters>,
+}
+
 impl L2 {
-    /// The tier below `namespace`, which tells of its changes at `address`. Nothing is sent yet.
-    pub(crate) fn new(
-        redis: Redis,
-        namespace: &str,
-        address: Arc<Address>,
-        generation: Arc<Generation>,
-        left_alone: Arc<LeftAlone>,
-        tags: Arc<Tags>,
-        clock: Clock,
-        counters: Arc<Counters>,
-    ) -> L2 {
+    /// The tier below a namespace. Nothing is sent yet.
+    pub(crate) fn new(parts: L2Parts<'_>) -> L2 {
+        let L2Parts { redis, namespace, address, generation, left_alone, tags, clock, counters } = parts;
         let keys = Keyspace::new(namespace);
         L2 {
             clock: RedisClock::new(redis.clone(), clock),

@@ -89,8 +89,8 @@ use crate::cache::bus::{Address, BeforeListening, Bus, BusParts};
 use crate::cache::epochs::Epochs;
 use crate::cache::generation::Generation;
 use crate::cache::l1::L1;
-use crate::cache::l2::L2;
 pub(crate) use crate::cache::l2::Stays;
+use crate::cache::l2::{L2, L2Parts};
 use crate::cache::left_alone::LeftAlone;
 use crate::cache::life::{Life, Stay};
 use crate::cache::lock::Locks;
@@ -203,9 +203,16 @@ impl Caches {
                 bound: settings.coherence_bound,
                 connect_timeout: settings.connect_timeout,
             }));
-            let (left_alone, clock, counters) = (left_alone.clone(), clock.clone(), counters.clone());
-            let (address, tags, space) = (address.clone(), tags.clone(), &settings.namespace);
-            let l2 = L2::new(redis, space, address, generation, left_alone, tags, clock, counters);
+            let l2 = L2::new(L2Parts {
+                redis,
+                namespace: &settings.namespace,
+                address: address.clone(),
+                generation,
+                left_alone: left_alone.clone(),
+                tags: tags.clone(),
+                clock: clock.clone(),
+                counters: counters.clone(),
+            });
             (l2, bus)
         };
         let (l2, bus): (_, Option<Arc<Bus>>) = redis.clone().map(of_redis).unzip();

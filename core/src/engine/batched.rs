@@ -192,14 +192,14 @@ impl KeyHooks for CachesFollow {
 
 #[async_trait]
 impl BatchHooks for CachesFollow {
-    async fn committed(&self, keys: Vec<Arc<str>>, _version: u64) {
+    async fn committed(&self, keys: Vec<Arc<str>>) {
         self.follow(keys.into_iter().map(|key| Changed { key, since: None }).collect()).await;
     }
 }
 
 #[async_trait]
 impl QueueHooks for CachesFollow {
-    async fn committed(&self, keys: Vec<DelayedKey>, _version: u64) {
+    async fn committed(&self, keys: Vec<DelayedKey>) {
         let changed = keys.into_iter().map(|DelayedKey { key, sequence }| Changed { key, since: sequence });
         self.follow(changed.collect()).await;
     }

@@ -121,9 +121,9 @@ impl Zmsg {
             let mut tries = 0;
             loop {
                 match dead_letters::retry(&*state.store, id, read, &state.follower, deadline).await? {
-                    Retried::Done { keys, version } => {
+                    Retried::Done { keys } => {
                         let keys = keys.into_iter().map(Arc::from).collect();
-                        BatchHooks::committed(&state.follower, keys, version).await;
+                        BatchHooks::committed(&state.follower, keys).await;
                         return Ok(Ran::Done);
                     }
                     Retried::Refused(error) => return Ok(Ran::Refused(error)),

@@ -43,7 +43,7 @@ impl Fenced {
     }
 
     /// After it; says whether the caches followed. Only what committed just now leaves its value.
-    pub(super) async fn end(self, ran: &Result<Option<u64>>, value: Option<NewValue>) -> bool {
+    pub(super) async fn end(self, ran: &Result<bool>, value: Option<NewValue>) -> bool {
         let Fenced { state, fence, keys, changes: [own, others] } = self;
         let (caches, deadline) = (&state.caches, state.cache_deadline());
         let done = match (ran, fence) {
@@ -55,7 +55,7 @@ impl Fenced {
                 return true;
             }
             (Ok(_), Some(fence)) => {
-                let value = value.filter(|_| matches!(ran, Ok(Some(_))));
+                let value = value.filter(|_| matches!(ran, Ok(true)));
                 let dropped = caches.leave_nothing(&fence, others, deadline).await;
                 let own = match value {
                     Some(value) if !own.keys().is_empty() => {

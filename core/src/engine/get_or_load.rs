@@ -190,7 +190,7 @@ impl LoadGuard {
             let done = keeper.caches.holding(&key, &held, deadline.run("loading", ended)).await;
             // Given up, or it takes longer than any call.
             if !matches!(done, Ok(Ok(()))) {
-                keeper.caches.give_up(&key, &held, keeper.cache_deadline()).await;
+                keeper.caches.give_up(&held, keeper.cache_deadline()).await;
             }
             Ok(())
         }));
@@ -220,7 +220,7 @@ impl LoadGuard {
             counted.inc();
             if data.as_ref().is_some_and(|data| data.len() > state.config.max_value_bytes) {
                 state.counters.oversized_loads.inc();
-                state.caches.give_up(key, &miss, deadline).await;
+                state.caches.give_up(&miss, deadline).await;
             } else {
                 state.caches.fill(key, data.clone(), &own, &miss, deadline).await;
             }
@@ -243,7 +243,7 @@ impl LoadGuard {
             let LoadGuard { state, call: _call, flight, miss, own, kept, .. } = self;
             state.counters.caller_loads.inc();
             let key = flight.key();
-            state.caches.give_up(key, &miss, state.cache_deadline()).await;
+            state.caches.give_up(&miss, state.cache_deadline()).await;
             let _ = kept.send(());
             let result = state.last_good(key, &own, error).await;
             flight.complete(result.clone());

@@ -185,14 +185,14 @@ impl State {
         let data = match rows.and_then(first_row_bytes) {
             Ok(data) => data,
             Err(error) => {
-                self.caches.give_up(key, miss, deadline).await;
+                self.caches.give_up(miss, deadline).await;
                 return self.last_good(key, &source.life, error).await;
             }
         };
         if let Some(long) = data.as_ref().filter(|data| data.len() > self.config.max_value_bytes) {
             self.counters.oversized_loads.inc();
             source.note_oversized(long.len(), self.config.max_value_bytes);
-            self.caches.give_up(key, miss, deadline).await;
+            self.caches.give_up(miss, deadline).await;
             return Ok(data);
         }
         self.caches.fill(key, data.clone(), &source.life, miss, deadline).await;

@@ -86,9 +86,9 @@ impl Queue {
         Ok(Accepted { ticket: shared.ticket(delayed), sequence, durability })
     }
 
-    /// Runs an operation that Redis did not take; gives the number of its transaction, or none if it was done before. What
-    /// Redis may have taken all the same has no second effect.
-    pub(crate) async fn run_now(&self, delayed: &Delayed<'_>, deadline: Deadline) -> Result<Option<u64>> {
+    /// Runs an operation that Redis did not take; says whether it had its effect now, and not before. What Redis may have
+    /// taken all the same has no second effect.
+    pub(crate) async fn run_now(&self, delayed: &Delayed<'_>, deadline: Deadline) -> Result<bool> {
         effect::run_now(&self.0, delayed.op_id, &body_of(delayed), deadline).await
     }
 
@@ -104,7 +104,7 @@ impl Queue {
         if let Some((key, sequence)) = entry {
             // A value that was cached with it never comes true.
             let key = DelayedKey { key: Arc::from(key), sequence: Some(sequence + 1) };
-            self.0.hooks.committed(vec![key], 0).await;
+            self.0.hooks.committed(vec![key]).await;
         }
         if cancelled == Cancelled::Yes {
             self.0.waiting.look_soon();

@@ -33,7 +33,7 @@ pub(super) async fn bury(shared: &Shared, claimed: &Claimed, error: Error) {
             log::warn!("a delayed write was refused and is a dead letter: {error}");
             if let Ok(body) = Body::decode(&claimed.payload) {
                 // A value that was cached with it never comes true; one that was accepted later may.
-                shared.hooks.committed(keys_of(&body, Some(claimed.sequence + 1)).collect(), 0).await;
+                shared.hooks.committed(keys_of(&body, Some(claimed.sequence + 1)).collect()).await;
             }
             shared.settle(&[(claimed, How::Dead)]).await;
             let told = dead(error.to_string(), error.sqlstate());
@@ -42,7 +42,7 @@ pub(super) async fn bury(shared: &Shared, claimed: &Claimed, error: Error) {
         Ok(found) => {
             if let Ok(body) = Body::decode(&claimed.payload) {
                 // Whoever ran it may have ended before it could tell the caches.
-                shared.hooks.committed(keys_of(&body, None).collect(), 0).await;
+                shared.hooks.committed(keys_of(&body, None).collect()).await;
             }
             let how = if matches!(found, Found::Dead) { How::Dead } else { How::Done };
             shared.settle(&[(claimed, how)]).await;

@@ -1,7 +1,7 @@
 //! From leased operations to their effect in PostgreSQL, which each has once.
 //!
 //! ```text
-//! begun ─▶ BEGIN ─▶ INSERT INTO zmsg_done, giving back what is new ─▶ the statements of those ─▶ version ─▶ COMMIT
+//! begun ─▶ BEGIN ─▶ INSERT INTO zmsg_done, giving back what is new ─▶ the statements of those ─▶ COMMIT
 //!                                                                                           settled ◀─ caches ◀──╯
 //! ```
 //! Whoever is given an operation again finds its row and leaves it alone; one whose COMMIT is still under way is waited for
@@ -41,7 +41,6 @@ const DONE: &str = "INSERT INTO zmsg_done (op_id, dead) SELECT op_id, $2::bool F
      ORDER BY op_id ON CONFLICT (op_id) DO NOTHING RETURNING op_id";
 /// A worker that was stopped in the middle holds its locks no longer than its leases.
 const IDLE: &str = "SELECT set_config('idle_in_transaction_session_timeout', $1::text, true)";
-const VERSION: &str = "SELECT nextval('zmsg_ver')";
 const ARE_DEAD: &str = "SELECT op_id FROM zmsg_done WHERE op_id = ANY($1::text[]) AND dead";
 const WAS_REFUSED: &str = "the delayed write of this op_id was refused before";
 
@@ -53,7 +52,6 @@ struct Operation {
 
 /// A group that is committed.
 struct Committed {
-    version: u64,
     /// The operations that had not had their effect before.
     new: HashSet<String>,
     /// Those that were dead before.
@@ -236,13 +234,7 @@ async fn within(
         transaction.run(flight).await.map_err(trouble)?;
     }
     crash!("queue.after_effect");
-    let version = transaction.run(&[Rendered { sql: VERSION.into(), params: [].into() }]).await;
-    let version =
-        match version.map_err(trouble)?.first().and_then(|it| it.rows.first()?.values.first().cloned()) {
-            Some(Value::Int(version)) => version.unsigned_abs(),
-            _ => 0,
-        };
-    Ok(Committed { version, new, dead })
+    Ok(Committed { new, dead })
 }
 
 pub(super) fn idle(shared: &Shared) -> Rendered {
@@ -291,14 +283,14 @@ pub(super) fn error_of(failure: StepFailure) -> Error {
 
 /// After the COMMIT: caches, then Redis, then whoever waits.
 async fn finish(shared: &Shared, group: Vec<Operation>, committed: Committed, now_ms: u64) {
-    let Committed { version, new, dead } = committed;
+    let Committed { new, dead } = committed;
     let mut keys = Vec::new();
     for Operation { claimed, body } in &group {
         // A value that came with a repeated call is older than what the first one has done.
         let sequence = new.contains(&claimed.op_id).then_some(claimed.sequence);
         keys.extend(keys_of(body, sequence));
     }
-    shared.hooks.committed(keys, version).await;
+    shared.hooks.committed(keys).await;
     crash!("queue.before_ack");
     shared.note_back();
     for Operation { claimed, .. } in &group {
@@ -332,12 +324,7 @@ pub(super) async fn give_back(shared: &Shared, claimed: &[Claimed], pause: Durat
 
 /// Runs an operation that Redis did not take, at once, and gives the number of its transaction; none if it was done before.
 /// What Redis may have taken all the same finds it done.
-pub(super) async fn run_now(
-    shared: &Shared,
-    op_id: &str,
-    body: &Body,
-    deadline: Deadline,
-) -> Result<Option<u64>> {
+pub(super) async fn run_now(shared: &Shared, op_id: &str, body: &Body, deadline: Deadline) -> Result<bool> {
     let keys: Vec<Arc<str>> = keys_of(body, None).map(|it| it.key).collect();
     let mut tries = 0;
     loop {
@@ -358,24 +345,19 @@ async fn try_now(
     body: &Body,
     (keys, turned_away): (&[Arc<str>], &mut bool),
     deadline: Deadline,
-) -> Result<Option<u64>> {
+) -> Result<bool> {
     let mut transaction = shared.store.begin(Access::Any, deadline).await.map_err(error_of)?;
     let first = transaction.run(&[done([op_id].into_iter(), false)]).await.map_err(error_of)?;
     if first[0].rows.is_empty() {
         let found = transaction.run(&[are_dead([op_id].into_iter())]).await.map_err(error_of)?;
         transaction.roll_back().await;
         let is_dead = !found[0].rows.is_empty();
-        return if is_dead { Err(dead(WAS_REFUSED.to_owned(), None)) } else { Ok(None) };
+        return if is_dead { Err(dead(WAS_REFUSED.to_owned(), None)) } else { Ok(false) };
     }
-    let mut statements = body.statements.clone();
-    statements.push(Rendered { sql: VERSION.into(), params: [].into() });
-    let results = match transaction.run(&statements).await {
-        Ok(results) => results,
-        Err(failure) => {
-            transaction.roll_back().await;
-            return Err(error_of(failure));
-        }
-    };
+    if let Err(failure) = transaction.run(&body.statements).await {
+        transaction.roll_back().await;
+        return Err(error_of(failure));
+    }
     if let Err(error) = shared.hooks.before_commit(keys, deadline).await {
         *turned_away = true;
         transaction.roll_back().await;
@@ -387,8 +369,5 @@ async fn try_now(
             Error::new(ErrorKind::CommitUnknown, "the connection was lost during COMMIT").with_source(error)
         }
     })?;
-    match results.last().and_then(|it| it.rows.first()?.values.first().cloned()) {
-        Some(Value::Int(version)) => Ok(Some(version.unsigned_abs())),
-        _ => Ok(Some(0)),
-    }
+    Ok(true)
 }

@@ -16,8 +16,6 @@ const SHOWN: usize = 4_000;
 
 const INSERT: &str = "INSERT INTO zmsg_dead (path, op_id, key, tasks, statement, sqlstate, message) \
      SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[])";
-/// Numbers the transaction that runs a letter again among those that touch its rows; see `zmsg_ver`.
-const VERSION: &str = "SELECT nextval('zmsg_ver')";
 /// Whoever waits for the operation is told that it had its effect after all. Of delayed writes only: another one may have
 /// the name.
 const REVIVE: &str = "UPDATE zmsg_done SET dead = false WHERE op_id = $1::text AND $2::text = 'queue'";
@@ -161,7 +159,7 @@ pub(crate) struct Tasks {
 /// What became of a dead letter that was run again.
 pub(crate) enum Retried {
     /// It had its effect: the keys to drop, and the number of the transaction.
-    Done { keys: Vec<String>, version: u64 },
+    Done { keys: Vec<String> },
     /// The database refused it again and would each time, or nobody can read it: it stays.
     Refused(Error),
     /// Nothing was done: something had to know of its keys first, and now may.
@@ -188,17 +186,13 @@ pub(crate) async fn retry(
     };
     let named = [Value::text(op_id.as_str()), Value::text(path.as_str())];
     statements.push(Rendered { sql: REVIVE.into(), params: named.into() });
-    statements.push(Rendered { sql: VERSION.into(), params: [].into() });
-    let results = match transaction.run(&statements).await {
-        Ok(results) => results,
-        Err(failure) => {
-            transaction.roll_back().await;
-            return match failure {
-                StepFailure::Again(error) => Err(error),
-                StepFailure::Refused { error, .. } => Ok(Retried::Refused(error)),
-            };
-        }
-    };
+    if let Err(failure) = transaction.run(&statements).await {
+        transaction.roll_back().await;
+        return match failure {
+            StepFailure::Again(error) => Err(error),
+            StepFailure::Refused { error, .. } => Ok(Retried::Refused(error)),
+        };
+    }
     let changed: Vec<Arc<str>> = keys.iter().map(|key| Arc::from(key.as_str())).collect();
     if let Err(error) = hooks.before_commit(&changed, deadline).await {
         transaction.roll_back().await;
@@ -216,11 +210,7 @@ pub(crate) async fn retry(
             return Err(Error::new(ErrorKind::CommitUnknown, message).with_source(error));
         }
     }
-    let version = match results.last().and_then(|it| it.rows.first()).map(|row| row.values.as_slice()) {
-        Some([Value::Int(version)]) => version.unsigned_abs(),
-        _ => 0,
-    };
-    Ok(Retried::Done { keys, version })
+    Ok(Retried::Done { keys })
 }
 
 /// Deletes a dead letter without running it.

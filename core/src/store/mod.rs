@@ -123,9 +123,9 @@ pub trait KeyHooks: Send + Sync {
 #[async_trait]
 pub trait BatchHooks: KeyHooks {
     /// Tells the caches which keys have changed, before the operations are reported as done. While they hold the last
-    /// value accepted on a key, it stays. `version` is that of the transaction. It never fails: what the caches could not
+    /// value accepted on a key, it stays. It never fails: what the caches could not
     /// be told is for it to remember.
-    async fn committed(&self, keys: Vec<Arc<str>>, version: u64);
+    async fn committed(&self, keys: Vec<Arc<str>>);
 }
 
 /// A key that a delayed write changed.
@@ -141,9 +141,9 @@ pub struct DelayedKey {
 #[async_trait]
 pub trait QueueHooks: KeyHooks {
     /// Tells the caches, before the writes are reported as done. A value that was accepted with the same number on its key
-    /// or a higher one stays. `version` is that of the transaction. It never fails: what the caches could not be told is for
+    /// or a higher one stays. It never fails: what the caches could not be told is for
     /// it to remember.
-    async fn committed(&self, keys: Vec<DelayedKey>, version: u64);
+    async fn committed(&self, keys: Vec<DelayedKey>);
 
     /// Another process has changed these keys and told Redis of it; this one's memory may have something older.
     fn seen(&self, keys: &[Arc<str>]);

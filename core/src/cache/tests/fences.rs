@@ -196,7 +196,7 @@ async fn a_reader_that_gave_up_or_went_away_is_followed_by_the_next() {
     let (redis, space) = (connect().await, namespace());
     let (one, two) = (process(Some(&redis), &space), process(Some(&redis), &space));
     let leader = one.admit("a").await;
-    one.caches.give_up(&"a".into(), &leader, soon()).await;
+    one.caches.give_up(&leader, soon()).await;
     let next = two.admit("a").await;
     two.fill("a", Some("row"), &next).await;
     assert_eq!(shared(&redis, &space, "a").await, some("row"));

@@ -113,7 +113,7 @@ async fn what_one_gave_back_another_loads() {
     let (one, two) = (keeping(Some(&redis), &space), keeping(Some(&redis), &space));
     one.write_and_wait("a", "old").await;
     let miss = one.lease("a").await;
-    one.caches.give_up(&"a".into(), &miss, soon()).await;
+    one.caches.give_up(&miss, soon()).await;
     let next = two.lease("a").await;
     one.fill("a", Some("late"), &miss).await;
     assert_eq!(shared(&two, "a").await, some("old"), "the mark is another one's");
