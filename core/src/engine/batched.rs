@@ -179,13 +179,13 @@ async fn tell_again(inner: Weak<Inner>, mut keys: Vec<Changed>, mut stop: StopSi
 #[async_trait]
 impl KeyHooks for CachesFollow {
     async fn prepare(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<()> {
+        // The values that were accepted with it are cached by then: one that came after the COMMIT could hide what another
+        // process has written since. Here, where no row is locked yet.
+        drop(deadline.run("waiting for values to be cached", self.0.gate.write()).await?);
         self.0.filters.prepare(keys, deadline).await
     }
 
     async fn before_commit(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<()> {
-        // The values that were accepted with it are cached by then: one that came after the COMMIT could hide what another
-        // process has written since.
-        drop(self.0.gate.write().await);
         self.0.filters.admit(keys, deadline).await
     }
 }

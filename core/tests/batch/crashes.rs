@@ -97,8 +97,9 @@ async fn a_death_around_the_end_costs_and_doubles_nothing() {
 
 #[test]
 fn every_point_has_a_test() {
-    // Those of the queue and of the filters have theirs in programs of their own.
-    let parts = ["journal.", "flush.", "adopt.", "close.", "queue.", "bloom."];
+    // Those of the queue and of the filters have theirs in programs of their own, those of writes and reads through the caches
+    // in the checker of processes (tests/python/coherence).
+    let parts = ["journal.", "flush.", "adopt.", "close.", "queue.", "bloom.", "write.", "read."];
     let without: Vec<_> =
         CRASH_POINTS.iter().filter(|it| !parts.iter().any(|part| it.name.starts_with(part))).collect();
     assert!(without.is_empty(), "{without:?}");
