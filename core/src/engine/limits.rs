@@ -59,9 +59,9 @@ pub(super) fn check_name(config: &Config, name: &str) -> Result<()> {
 
 /// The options of a write to the caches alone.
 pub(super) fn check_write(verb: &str, config: &Config, options: &WriteOptions) -> Result<()> {
-    if !options.invalidates.is_empty() {
+    if !options.invalidates.is_empty() || !options.bloom_keys.is_empty() {
         return Err(Error::task(format!(
-            "{verb} takes no invalidates: it runs no task; use del for other keys"
+            "{verb} takes no invalidates and no bloom_keys: it runs no task; use del for other keys"
         )));
     }
     check_tags(config, &options.tags)
