@@ -17,7 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{Caches, Lookup, Miss, SourceLife, miss};
+use super::reads::miss;
+use super::{Caches, Lookup, Miss, SourceLife};
 use crate::base::crash::crash;
 use crate::base::{Deadline, random};
 use crate::cache::answer::{Answer, Seen};

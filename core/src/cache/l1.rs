@@ -150,9 +150,10 @@ impl L1 {
     /// A value with what is left of its stay here, and its marks.
     pub(crate) fn value(&self, key: &str) -> Option<(Bytes, Option<Duration>, Option<Marks>)> {
         let now_ms = self.clock.mono_ms();
-        let entry = self.cache.get(key).filter(|entry| self.trust.holds(now_ms) && entry.counts(now_ms))?;
-        let left = Duration::from_millis(entry.deadline_ms - now_ms);
-        let left = (entry.deadline_ms != u64::MAX).then_some(left);
+        let counts = |entry: &L1Entry| self.trust.holds(now_ms) && entry.fresh_ms > now_ms && entry.hold();
+        let entry = self.cache.get(key).filter(counts)?;
+        let left = Duration::from_millis(entry.fresh_ms - now_ms);
+        let left = (entry.fresh_ms != u64::MAX).then_some(left);
         Some((entry.data?, left, entry.marks.map(|marks| *marks)))
     }
 

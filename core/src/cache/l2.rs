@@ -302,16 +302,12 @@ impl L2 {
         args: &[&[u8]],
         deadline: Deadline,
     ) -> Result<bool> {
-        let (channel, message) = (self.address.channel()?, self.address.change_of(key));
-        self.counters.invalidations_sent.inc();
-        let args = told(channel, &message, args);
-        self.left_alone.enter(Use::Change)?;
-        let keys = [full];
-        let ran = self.redis.eval_int(script, &keys, &args, deadline);
-        Ok(self.left_alone.leave(ran.await)? > 0)
+        self.telling(key, args, async |args| self.redis.eval_int(script, &[full], args, deadline).await)
+            .await
+            .map(|answer| answer > 0)
     }
 
-    /// Runs a script about one key whose answer is a string.
+    /// The same, where the answer is a string.
     async fn run_for_bytes(
         &self,
         script: &Script,
@@ -320,8 +316,23 @@ impl L2 {
         args: &[&[u8]],
         deadline: Deadline,
     ) -> Result<Bytes> {
+        self.telling(key, args, async |args| self.redis.eval_bytes(script, &[full], args, deadline).await)
+            .await
+    }
+
+    /// Runs a script that tells of a key, with what it needs for that before its arguments.
+    async fn telling<T>(
+        &self,
+        key: &str,
+        args: &[&[u8]],
+        run: impl AsyncFnOnce(&[&[u8]]) -> Result<T>,
+    ) -> Result<T> {
         let (channel, message) = (self.address.channel()?, self.address.change_of(key));
-        self.redis.eval_bytes(script, &[full], &told(channel, &message, args), deadline).await
+        self.left_alone.enter(Use::Change)?;
+        self.counters.invalidations_sent.inc();
+        let args: Vec<&[u8]> =
+            [channel.as_bytes(), &message].into_iter().chain(args.iter().copied()).collect();
+        self.left_alone.leave(run(&args).await)
     }
 
     /// Runs a read with the renewals of time and generation on their way beside it. Gives Redis' time after it.
@@ -414,11 +425,6 @@ fn tagged(decoded: &Decoded) -> Option<&Tagged> {
         Decoded::Entry(L2Entry { content: Content::Tagged(tagged), .. }) => Some(tagged),
         _ => None,
     }
-}
-
-/// The arguments of a script that tells of what it does.
-fn told<'a>(channel: &'a str, message: &'a [u8], args: &[&'a [u8]]) -> Vec<&'a [u8]> {
-    [channel.as_bytes(), message].into_iter().chain(args.iter().copied()).collect()
 }
 
 fn encode(entry: &L2Entry) -> Result<Vec<u8>> {

@@ -13,6 +13,7 @@
 //! - What callers load themselves flies apart: an absence that the engine found says nothing about what they would.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use foldhash::HashMap;
@@ -38,6 +39,7 @@ pub(crate) struct Loader(Arc<Inner>);
 struct Inner {
     /// Those of the engine, and those of callers.
     flights: [Flights; 2],
+    begun: AtomicU64,
     counters: Arc<Counters>,
 }
 
@@ -88,7 +90,7 @@ enum Role {
 impl Loader {
     /// Nothing in flight.
     pub(crate) fn new(counters: Arc<Counters>) -> Loader {
-        Loader(Arc::new(Inner { flights: Default::default(), counters }))
+        Loader(Arc::new(Inner { flights: Default::default(), begun: AtomicU64::new(0), counters }))
     }
 
     /// Joins the flights of the keys that have one and begins one for each of the others. A key named twice is flown
@@ -159,7 +161,7 @@ impl Loader {
             return Role::Other(Waiter { key: key.clone(), landing: flight.landing.clone() });
         }
         let (landing, receiver) = watch::channel(None);
-        let number = crate::base::random::word();
+        let number = self.0.begun.fetch_add(1, Ordering::Relaxed);
         flights.insert(key.clone(), Flight { number, landing: receiver });
         Role::Mine(FlightGuard { key: key.clone(), whose, number, landing, loader: self.clone() })
     }

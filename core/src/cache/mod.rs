@@ -44,6 +44,7 @@ mod left_alone;
 mod life;
 mod loader;
 mod lock;
+mod reads;
 mod rows;
 mod scripts;
 mod settle;
@@ -56,15 +57,16 @@ mod tests;
 mod toolbox;
 mod trust;
 mod value;
+mod writes;
 
 pub use bloom::BloomFigures;
 pub(crate) use bloom::{Filters, Wanted};
-pub(crate) use epochs::Epoch;
 pub(crate) use fence::Fence;
 pub(crate) use l1::L1Stats;
 pub(crate) use life::LifeRules;
 pub(crate) use loader::{FlightGuard, Loaded, Loader, Waiter, Whose};
 pub(crate) use lock::{Holder, Taken};
+pub(crate) use reads::{Lookup, Miss};
 pub(crate) use rows::first_row_bytes;
 pub(crate) use settle::Settle;
 pub(crate) use source::{Match, Source, SourceLife, SourceTable};
@@ -72,19 +74,17 @@ pub(crate) use tagged::MOST_TAGS;
 pub(crate) use tags::TagSet;
 pub use toolbox::Left;
 pub(crate) use value::NewValue;
+pub(crate) use writes::digest;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::base::breaker::{Breaker, BreakerState};
 use crate::base::service::Services;
 use crate::base::{Clock, Deadline};
-use crate::cache::admit::Permit;
-use crate::cache::answer::{Answer, Found};
 use crate::cache::bus::{Address, BeforeListening, Bus, BusParts};
 use crate::cache::epochs::Epochs;
 use crate::cache::generation::Generation;
@@ -92,11 +92,10 @@ use crate::cache::l1::L1;
 pub(crate) use crate::cache::l2::Stays;
 use crate::cache::l2::{L2, L2Parts};
 use crate::cache::left_alone::LeftAlone;
-use crate::cache::life::{Life, Stay};
 use crate::cache::lock::Locks;
-use crate::cache::tags::{Marks, Tags};
+use crate::cache::tags::Tags;
 use crate::cache::trust::Trust;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::redis::{Keyspace, Redis};
 use crate::telemetry::Counters;
 
@@ -141,33 +140,6 @@ pub(crate) struct Caches {
     clock: Clock,
     counters: Arc<Counters>,
     logged_ms: AtomicU64,
-}
-
-/// What a read of the tiers gave.
-#[derive(Debug, Clone)]
-pub(crate) enum Lookup {
-    /// A value, or `None` for a known absence.
-    Hit(Option<Bytes>),
-    /// The same, and whoever can should load it anew: it ends soon.
-    Ahead(Option<Bytes>, Miss),
-    /// Neither tier knows.
-    Miss(Miss),
-}
-
-/// What to know about a miss in order to fill it.
-#[derive(Debug, Clone)]
-pub(crate) struct Miss {
-    /// The epoch of the key's stripe before L2 was read.
-    pub(crate) epoch: Epoch,
-    /// Why L2 could not be asked, if that is why: the key may have a value there.
-    pub(crate) error: Option<Error>,
-    /// What may be done with what a source gives.
-    permit: Permit,
-}
-
-/// What [`Caches::drop_unless`] knows a value by: its SHA-1. Not for secrets.
-pub(crate) fn digest(data: &[u8]) -> [u8; 20] {
-    sha1_smol::Sha1::from(data).digest().bytes()
 }
 
 impl Caches {
@@ -320,177 +292,7 @@ impl Caches {
     /// A round trip to Redis, where the other processes are heard; `None` without L2.
     pub(crate) async fn ping(&self, deadline: Deadline) -> Option<Result<Duration>> {
         let answer = self.l2.as_ref()?.ping(deadline).await;
-        Some(answer.and_then(|took| if self.is_coherent() { Ok(took) } else { Err(deaf()) }))
-    }
-
-    /// What L1 has: `Some(Some(_))` a value, `Some(None)` a known absence. No I/O.
-    pub(crate) fn peek(&self, key: &str) -> Option<Option<Bytes>> {
-        let data = self.l1.get(key)?;
-        self.counters.l1_hits.inc();
-        if data.is_none() {
-            self.counters.absent_hits.inc();
-        }
-        Some(data)
-    }
-
-    /// L1, then L2.
-    #[cfg(test)]
-    pub(crate) async fn get(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
-        match self.peek(key) {
-            Some(data) => Lookup::Hit(data),
-            None => self.get_shared(key, deadline).await,
-        }
-    }
-
-    /// L2 alone, for who has looked into L1 already. A hit enters L1.
-    pub(crate) async fn get_shared(&self, key: &Arc<str>, deadline: Deadline) -> Lookup {
-        let lookup = match &self.l2 {
-            Some(l2) => self.look(l2, key, deadline).await,
-            None => self.look_in_memory(key),
-        };
-        self.count(&lookup);
-        lookup
-    }
-
-    async fn look(&self, l2: &L2, key: &Arc<str>, deadline: Deadline) -> Lookup {
-        let epoch = self.epochs.epoch(key);
-        match self.while_coherent(l2.get(key, deadline)).await {
-            Ok(answer) => self.take_in(key, answer, epoch),
-            Err(error) => self.failed(epoch, error),
-        }
-    }
-
-    /// L1, then one MGET for what is missing there; one result per key, in order.
-    #[cfg(test)]
-    pub(crate) async fn get_many(&self, keys: &[Arc<str>], deadline: Deadline) -> Vec<Lookup> {
-        let mut all: Vec<Option<Lookup>> = keys.iter().map(|key| self.peek(key).map(Lookup::Hit)).collect();
-        let missing: Vec<Arc<str>> =
-            keys.iter().zip(&all).filter(|(_, found)| found.is_none()).map(|(key, _)| key.clone()).collect();
-        let mut shared = self.get_many_shared(&missing, deadline).await.into_iter();
-        for slot in all.iter_mut().filter(|slot| slot.is_none()) {
-            *slot = shared.next();
-        }
-        all.into_iter().flatten().collect()
-    }
-
-    /// L2 alone for many keys: one MGET; one result per key, in order.
-    pub(crate) async fn get_many_shared(&self, keys: &[Arc<str>], deadline: Deadline) -> Vec<Lookup> {
-        let epochs: Vec<Epoch> = keys.iter().map(|key| self.epochs.epoch(key)).collect();
-        let lookups: Vec<Lookup> = match self.l2.as_ref().filter(|_| !keys.is_empty()) {
-            Some(l2) => match self.while_coherent(l2.get_many(keys, deadline)).await {
-                Ok(found) => {
-                    let each = keys.iter().zip(found).zip(epochs);
-                    each.map(|((key, answer), epoch)| self.take_in(key, answer, epoch)).collect()
-                }
-                Err(error) => epochs.into_iter().map(|epoch| self.failed(epoch, error.clone())).collect(),
-            },
-            None => keys.iter().map(|key| self.look_in_memory(key)).collect(),
-        };
-        lookups.iter().for_each(|lookup| self.count(lookup));
-        lookups
-    }
-
-    fn count(&self, lookup: &Lookup) {
-        if matches!(lookup, Lookup::Miss(_)) {
-            self.counters.misses.inc();
-        }
-    }
-
-    /// A read of L2, which says nothing while the other processes are not heard.
-    async fn while_coherent<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
-        let heard = || self.bus.as_ref().and_then(|bus| bus.heard());
-        let before = heard().ok_or_else(deaf)?;
-        let found = read.await?;
-        if heard() == Some(before) { Ok(found) } else { Err(deaf()) }
-    }
-
-    /// A change of keys begins that one of the following will end: for a transaction before its
-    /// COMMIT, so that the later one of two that overlap cannot go unseen by the earlier.
-    pub(crate) fn begin<K: AsRef<str>>(&self, keys: &[K]) -> Settle {
-        let keys = keys.iter().map(|key| key.as_ref().into()).collect();
-        Settle::begin(&self.l1, &self.loader, keys)
-    }
-
-    /// Puts a value under the change's one key into both tiers: one that no transaction wrote, or, with its accept sequence,
-    /// that of a delayed write. If a writer is under way, or a later accepted value is there, the key is left without.
-    ///
-    /// # Errors
-    /// If L2 failed. The key is gone from L1 then; L2 may or may not have the value.
-    pub(crate) async fn put(
-        &self,
-        change: Settle,
-        value: NewValue,
-        accepted: Option<u64>,
-        deadline: Deadline,
-    ) -> Result<()> {
-        self.counters.cache_writes.inc();
-        let key = change.key()?;
-        let life = self.rules(key).of_value(value.ttl);
-        let stored = match &self.l2 {
-            Some(l2) => l2.put(key, value.content(), life, accepted, deadline).await,
-            None => Ok(true),
-        };
-        self.follow(change, value, life, stored)
-    }
-
-    /// Ends a change with a value whose way into L2 is known.
-    fn follow(&self, change: Settle, value: NewValue, life: Life, stored: Result<bool>) -> Result<()> {
-        match stored {
-            Ok(true) => {
-                let (stay, _) = self.rules(change.key()?).stay(life.fresh, life.fresh);
-                change.commit(value.data, stay, value.tags.map(|tags| tags.marks));
-            }
-            // Something else is there: what L1 has may be neither.
-            Ok(false) => drop(change),
-            Err(error) => {
-                drop(change);
-                self.note_failure(&error);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Drops the change's keys from both tiers.
-    ///
-    /// # Errors
-    /// If L2 failed: it may still have them. They are gone from L1.
-    pub(crate) async fn drop_keys(&self, change: Settle, deadline: Deadline) -> Result<()> {
-        let keys = change.keys();
-        if keys.is_empty() {
-            return Ok(());
-        }
-        self.counters.cache_drops.add(keys.len() as u64);
-        // Gone from L1 at once, and again when the change ends, as a read in between may have found it in L2.
-        keys.iter().for_each(|key| self.l1.remove(key));
-        let Some(l2) = &self.l2 else { return Ok(()) };
-        let dropped = l2.drop_keys(keys, deadline).await;
-        dropped.map(|_| ()).inspect_err(|error| self.note_failure(error))
-    }
-
-    /// Drops the change's one key from both tiers, unless L2 holds what may stay; without L2, unless L1 does.
-    ///
-    /// # Errors
-    /// If L2 failed: it may still have it. It is gone from L1.
-    pub(crate) async fn drop_unless(&self, change: Settle, stays: Stays, deadline: Deadline) -> Result<()> {
-        let key = change.key()?;
-        let stays = match &self.l2 {
-            Some(l2) => l2.drop_unless(key, stays, deadline).await,
-            None => Ok(match stays {
-                Stays::Digest(kept) => self.l1.get(key).flatten().is_some_and(|data| digest(&data) == kept),
-                // Nobody else's memory says which one it has.
-                Stays::Since(_) => false,
-            }),
-        };
-        match stays {
-            Ok(true) => change.call_off(),
-            Ok(false) => self.counters.cache_drops.inc(),
-            Err(error) => {
-                self.note_failure(&error);
-                return Err(error);
-            }
-        }
-        Ok(())
+        Some(answer.and_then(|took| if self.is_coherent() { Ok(took) } else { Err(reads::deaf()) }))
     }
 
     /// Empties L1.
@@ -505,53 +307,9 @@ impl Caches {
         self.bus.iter().for_each(|bus| bus.trust_forever());
     }
 
-    fn take_in(&self, key: &Arc<str>, answer: Answer, epoch: Epoch) -> Lookup {
-        let Found { data, life, span, seen, marks } = match answer {
-            Answer::Found(found) => found,
-            Answer::Nothing(seen) => return miss(epoch, Permit::Ask(seen)),
-            Answer::Busy => return miss(epoch, Permit::Wait),
-            Answer::Closed => return miss(epoch, Permit::Nothing),
-        };
-        self.counters.l2_hits.inc();
-        if data.is_none() {
-            self.counters.absent_hits.inc();
-        }
-        if self.keep(key, data.clone(), (life, span), &self.rules(key), epoch, marks) {
-            return Lookup::Ahead(data, Miss { epoch, error: None, permit: Permit::Ask(seen) });
-        }
-        Lookup::Hit(data)
-    }
-
-    /// Keeps in L1 what was read, by what is left of its life and the life that it was given; says whether it should be loaded
-    /// anew.
-    fn keep(
-        &self,
-        key: &Arc<str>,
-        data: Option<Bytes>,
-        (left, span): (Option<Duration>, Option<Duration>),
-        rules: &LifeRules,
-        seen: Epoch,
-        marks: Option<Marks>,
-    ) -> bool {
-        let (stay, due) = match &data {
-            Some(_) => rules.stay(left, span),
-            None => (Stay::plain(rules.in_l1(left)), false),
-        };
-        if !self.l1.insert_gated(key, data, stay, seen, marks) {
-            self.counters.l1_refused.inc();
-        }
-        due
-    }
-
     /// The lives of a key: as its source says, else as the settings do.
     fn rules(&self, key: &str) -> LifeRules {
         self.life.with(&self.sources.life_of(key))
-    }
-
-    /// L2 did not answer: what a source gives stays in this process.
-    fn failed(&self, epoch: Epoch, error: Error) -> Lookup {
-        self.note_failure(&error);
-        Lookup::Miss(Miss { epoch, error: Some(error), permit: Permit::Memory })
     }
 
     fn note_failure(&self, error: &Error) {
@@ -563,14 +321,4 @@ impl Caches {
             log::warn!("the Redis cache failed, going on without it: {error}");
         }
     }
-}
-
-fn deaf() -> Error {
-    let why =
-        "Redis is not read while the bus of invalidations, on which processes hear of one another, is silent";
-    Error::new(ErrorKind::Cache, why)
-}
-
-fn miss(epoch: Epoch, permit: Permit) -> Lookup {
-    Lookup::Miss(Miss { epoch, error: None, permit })
 }

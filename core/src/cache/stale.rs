@@ -13,7 +13,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Caches, Lookup, Miss, Permit, SourceLife, miss};
+use super::admit::Permit;
+use super::reads::miss;
+use super::{Caches, Lookup, Miss, SourceLife};
 use crate::base::Deadline;
 use crate::cache::answer::{Found, Last};
 use crate::cache::life::Stay;

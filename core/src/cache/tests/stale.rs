@@ -1,7 +1,7 @@
 //! The last good value and the mark of who loads it anew, move by move.
 
 use super::*;
-use crate::cache::Permit;
+use crate::cache::admit::Permit;
 
 const SHORT: Duration = Duration::from_millis(5);
 
