@@ -160,8 +160,10 @@ class Verbs:
         Raises:
             what the loader raised, in the call that ran it; a cancelled one leaves the load to one of those who wait.
             StoreError: the loader of another call raised; the message says what. It is not cached.
-            TaskError: the loader gave something that cannot be cached.
+            TaskError: the loader is no function, or gave something that cannot be cached.
         """
+        if not callable(loader):
+            raise TaskError(f"the loader is a function without arguments, not {type(loader).__name__}")
         value = self._lookup(key)
         if value is ...:
             life = (ttl, absent_ttl, stale_ttl, soft_timeout)

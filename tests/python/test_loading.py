@@ -93,6 +93,15 @@ async def test_what_cannot_be_cached_is_the_loaders_failure(zm: zmsg.Zmsg) -> No
     assert await zm.get_or_load("k", loader) == b"v"
 
 
+async def test_a_loader_has_to_be_a_function_also_where_the_value_is_cached(zm: zmsg.Zmsg) -> None:
+    await zm.cache_only("k", b"v")
+    loader = Loader()
+    loading: Any = loader()
+    with pytest.raises(TaskError, match="a function without arguments, not coroutine"):
+        await zm.get_or_load("k", loading)
+    loading.close()
+
+
 async def test_a_cancelled_leader_hands_over(zm: zmsg.Zmsg) -> None:
     loader, second = Loader(), Loader(b"second")
     second.go.set()

@@ -131,7 +131,7 @@ pub(crate) struct Bus {
     /// The number of the connection to Redis whose server is known to be up to date; 0 while this process does not listen.
     valid: AtomicU64,
     server: watch::Receiver<Server>,
-    /// The database is known, or trust has come.
+    /// The database is known, or trust has come, or a connection was lost.
     moved: Notify,
     failure: Mutex<Option<Error>>,
 }
@@ -231,16 +231,19 @@ impl Bus {
             loop {
                 let moved = self.moved.notified();
                 if self.is_heard() {
-                    return;
+                    return Ok(());
+                }
+                // No patience helps where a right is missing.
+                if let Some(refused) = self.failure.lock().take_if(|why| why.kind() == ErrorKind::Config) {
+                    return Err(refused);
                 }
                 moved.await;
             }
         };
-        let late = match deadline.run("waiting for the bus of invalidations", waiting).await {
-            Ok(()) => return Ok(()),
-            Err(late) => late,
-        };
-        Err(self.failure.lock().take().unwrap_or(late))
+        match deadline.run("waiting for the bus of invalidations", waiting).await {
+            Ok(ended) => ended,
+            Err(late) => Err(self.failure.lock().take().unwrap_or(late)),
+        }
     }
 
     /// Listens until it is told to stop.
@@ -255,6 +258,7 @@ impl Bus {
             self.valid.store(0, Ordering::Release);
             log::debug!("the bus of invalidations was lost: {ended}");
             *self.failure.lock() = Some(ended);
+            self.moved.notify_waiters();
             tokio::select! {
                 () = stop.stopped() => return,
                 () = tokio::time::sleep(backoff.next_delay()) => {}

@@ -50,6 +50,17 @@ impl Failure {
         }
     }
 
+    /// The error of subscribing to a channel.
+    pub(super) fn at_subscribe(self, endpoint: &str, channel: &str) -> Error {
+        if self.is_forbidden() {
+            return Error::config(format!(
+                "redis_addr: the user may not SUBSCRIBE to {channel} of Redis at {endpoint}; \
+                 grant +subscribe and &{channel}"
+            ));
+        }
+        self.at_connect(endpoint)
+    }
+
     /// The error of the first command after connecting.
     pub(super) fn at_connect(self, endpoint: &str) -> Error {
         match self {
@@ -88,11 +99,22 @@ fn describe(error: &RedisError) -> String {
         // Words of the operating system or of TLS.
         return error.to_string();
     }
+    if is_forbidden_in_script(error) {
+        return "the user may not run a command, or reach a key, of a script".to_owned();
+    }
     match (error.category(), error.code()) {
+        (_, Some("NOPERM")) => "the user may not run this command, or reach its keys (NOPERM)".to_owned(),
         ("", Some(code)) => code.to_owned(),
         (category, Some(code)) => format!("{category} ({code})"),
         (category, None) => category.to_owned(),
     }
+}
+
+/// Whether the user's rights ended a script; Redis 7.0 and its successors have their own words for it, and no code.
+fn is_forbidden_in_script(error: &RedisError) -> bool {
+    error.detail().is_some_and(|text| {
+        text.contains("user executing the script can't") || text.contains("ACL failure in script")
+    })
 }
 
 /// Whether the command certainly never left: there was no connection to send it on.

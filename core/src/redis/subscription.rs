@@ -24,7 +24,7 @@ impl Redis {
     /// Subscribes to a channel; in a cluster at one of its nodes, which hears what any of them is told.
     ///
     /// # Errors
-    /// `Cache` if it cannot be reached or the user may not subscribe.
+    /// `Cache` if it cannot be reached, `Config` if the user may not subscribe.
     pub(crate) async fn subscribe(&self, channel: &str, deadline: Deadline) -> Result<Subscription> {
         let mut last = None;
         let clients = self.0.link.clients();
@@ -40,7 +40,9 @@ impl Redis {
             match Deadline::after(share).run("subscribing to a channel of Redis", subscribing).await {
                 Err(late) => last = Some(late),
                 Ok(Ok(stream)) => return Ok(Subscription(stream)),
-                Ok(Err(error)) => last = Some(Failure::Reported(error).at_connect(self.endpoint())),
+                Ok(Err(error)) => {
+                    last = Some(Failure::Reported(error).at_subscribe(self.endpoint(), channel))
+                }
             }
         }
         Err(last.unwrap_or_else(|| commands::no_node(self.endpoint())))

@@ -127,6 +127,41 @@ async fn a_wrong_password_is_a_matter_of_configuration() {
 }
 
 #[tokio::test]
+async fn a_right_that_the_user_lacks_is_named() {
+    let server = PrivateRedis::start(&[
+        "--user",
+        "reader",
+        "on",
+        ">pw",
+        "~*",
+        "&t:*",
+        "+@all",
+        "-set",
+        "--user",
+        "deaf",
+        "on",
+        ">pw",
+        "~*",
+        "+@all",
+        "-subscribe",
+    ])
+    .await;
+    let as_user = |name: &str| settings(format!("redis://{name}:pw@{}", server.addr()));
+    let reader = Redis::connect(&as_user("reader")).await.unwrap();
+    let set = Script::new("return redis.call('SET', KEYS[1], 'canary')");
+    let in_script = reader.eval_int(&set, &["k"], &[], soon()).await.unwrap_err().to_string();
+    assert!(in_script.contains("may not run a command, or reach a key, of a script"), "{in_script}");
+    let alone = put(&reader, "k", b"canary").await.unwrap_err().to_string();
+    assert!(alone.contains("may not run this command") && !alone.contains("canary"), "{alone}");
+    let deaf = Redis::connect(&as_user("deaf")).await.unwrap();
+    for (redis, channel) in [(&deaf, "t:1"), (&reader, "other:1")] {
+        let error = redis.subscribe(channel, soon()).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains(&format!("grant +subscribe and &{channel}")), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_killed_server_fails_fast_and_comes_back_by_itself() {
     let mut server = PrivateRedis::start(&[]).await;
     let redis = server.connect(Duration::from_millis(500)).await.unwrap();
