@@ -9,6 +9,7 @@ mod basics;
 mod builds;
 mod cluster;
 mod doubts;
+mod flips;
 mod pairs;
 mod scene;
 #[path = "../support/mod.rs"]

@@ -40,7 +40,8 @@ impl Scene {
 
     /// A number of `zmsg_bloom`, or a comparison.
     pub async fn row(&self, what: &str) -> i64 {
-        let rows = self.client.query(&format!("SELECT ({what})::bigint FROM zmsg_bloom"), &[]).await.unwrap();
+        let rows =
+            self.client.query(&format!("SELECT ({what})::int::bigint FROM zmsg_bloom"), &[]).await.unwrap();
         rows.first().map_or(-1, |row| row.get(0))
     }
 

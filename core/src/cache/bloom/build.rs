@@ -14,7 +14,7 @@ use super::known::KNOWN_TO_ALL;
 use super::local::LocalBits;
 use super::shape::{Shape, Wanted};
 use super::shared::{Life, Shared};
-use super::standing::{Register, Standing};
+use super::standing::{Claimed, Register, Standing};
 use super::{Declared, Filters};
 use crate::base::crash::crash;
 use crate::base::service::StopSignal;
@@ -87,9 +87,8 @@ impl Filters {
         let Some(shared) = &self.shared else { return Ok(Built::NotNow) };
         loop {
             let register = Register { store: &*self.store, name: &standing.name };
-            let Some(generation) = register.claim(&self.builder, LEASE, Deadline::after(STEP)).await? else {
-                return Ok(Built::NotNow);
-            };
+            let claimed = register.claim(&self.builder, LEASE, Deadline::after(STEP)).await?;
+            let Some(Claimed { generation, serving }) = claimed else { return Ok(Built::NotNow) };
             let shape = Shape::new(generation, random::word(), wanted);
             let now_ms = self.known.now_ms();
             let mut build = Build {
@@ -101,6 +100,11 @@ impl Filters {
                 signed_ms: now_ms,
                 said_ms: now_ms,
             };
+            if serving != standing.serving_text {
+                // Somebody else was faster: what was seen of the one that served is of no use.
+                build.give_up().await;
+                return Ok(Built::NotNow);
+            }
             let ended = tokio::select! {
                 () = stop.stopped() => Err(Error::closed()),
                 ended = build.run(&shape, lost) => ended,
@@ -157,11 +161,9 @@ impl Build<'_> {
         if self.shared.inspect(shelf, shape, Life::Forever).await?.is_none() {
             return Err(Error::new(ErrorKind::Cache, "Redis lost the filter while it was built"));
         }
-        // From the flip on writers add to this generation alone, and readers may still ask the one before.
-        if let Some(before) = &self.standing.serving {
-            self.shared.retire(shelf, before, RETIRED).await?;
-        }
-        let flipped = self.register.flip(builder, shape, Deadline::after(STEP)).await?;
+        self.silence_the_one_before(lost).await?;
+        let before = self.standing.serving_text.as_deref();
+        let flipped = self.register.flip(builder, shape, before, Deadline::after(STEP)).await?;
         crash!("bloom.after_flip");
         let open = flipped.ok_or_else(overtaken)?;
         log::info!(
@@ -172,6 +174,17 @@ impl Build<'_> {
             shape.bits() / 8
         );
         Ok(Step::Flipped { open })
+    }
+
+    /// From the flip on writers add to the new generation alone, while readers who do not know yet ask the one before: by
+    /// then it has to give no answer any more. One that is lost gives none, as the family is open since the publication.
+    async fn silence_the_one_before(&self, lost: bool) -> Result<()> {
+        let Some(before) = self.standing.serving.as_ref().filter(|_| !lost) else { return Ok(()) };
+        if self.shared.retire(&self.standing.shelf, before, RETIRED).await? {
+            return Ok(());
+        }
+        self.filters.suspect(&self.standing.name, before);
+        Err(Error::new(ErrorKind::Cache, "Redis has lost the generation that this one was to follow"))
     }
 
     /// Waits, with signs of life.

@@ -174,10 +174,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Ends the answers of a generation; writers can still add to it for a time.
-    pub(super) async fn retire(&self, shelf: &Shelf, shape: &Shape, life: Duration) -> Result<()> {
+    /// Ends the answers of a generation, to which writers can still add for a time. False if it is not there as it should
+    /// be: a server out of reach may have it, and answer from it.
+    pub(super) async fn retire(&self, shelf: &Shelf, shape: &Shape, life: Duration) -> Result<bool> {
         let life = life.as_millis().to_string();
-        self.run_on(&self.retire, shelf, shape, &[], life.as_bytes()).await.map(|_| ())
+        Ok(self.run_on(&self.retire, shelf, shape, &[], life.as_bytes()).await? == 1)
     }
 
     /// The bits that are set in all chunks, which live that long from now on; `None` if something is not as it should be.

@@ -30,7 +30,7 @@ const OPEN: &str =
 const CLAIM: &str = "UPDATE zmsg_bloom SET builder = $3::text, generation = generation + 1, \
      lease_until = clock_timestamp() + $4::bigint * interval '1 millisecond' \
      WHERE namespace = $1::text AND pattern = $2::text AND coalesce(lease_until < clock_timestamp(), true) \
-     RETURNING generation";
+     RETURNING generation, serving";
 /// A family whose bits are lost is opened with it: whoever writes meanwhile finds it open, and need not open it, which would
 /// outlast the flip.
 const PUBLISH: &str = "UPDATE zmsg_bloom SET building = $4::bytea, opened = opened + $5::bigint, \
@@ -38,10 +38,11 @@ const PUBLISH: &str = "UPDATE zmsg_bloom SET building = $4::bytea, opened = open
      WHERE namespace = $1::text AND pattern = $2::text AND builder = $3::text RETURNING 1";
 const EXTEND: &str = "UPDATE zmsg_bloom SET lease_until = clock_timestamp() + $4::bigint * interval '1 millisecond' \
      WHERE namespace = $1::text AND pattern = $2::text AND builder = $3::text RETURNING 1";
+/// Only in the place of the generation whose answers the builder has ended.
 const FLIP: &str = "UPDATE zmsg_bloom SET retired = serving, serving = building, building = NULL, closed = opened_before, \
      builder = NULL, lease_until = NULL \
      WHERE namespace = $1::text AND pattern = $2::text AND builder = $3::text AND building = $4::bytea \
-     RETURNING opened > closed";
+     AND serving IS NOT DISTINCT FROM $5::bytea RETURNING opened > closed";
 const GIVE_UP: &str = "UPDATE zmsg_bloom SET building = NULL, builder = NULL, lease_until = NULL \
      WHERE namespace = $1::text AND pattern = $2::text AND builder = $3::text RETURNING 1";
 const RETIRED: &str = "UPDATE zmsg_bloom SET retired = NULL \
@@ -57,6 +58,8 @@ pub(super) struct Standing {
     pub(super) shelf: Shelf,
     /// The generation that answers.
     pub(super) serving: Option<Shape>,
+    /// Its marker as it is written there.
+    pub(super) serving_text: Option<Arc<[u8]>>,
     /// The one that is being built.
     pub(super) building: Option<Shape>,
     /// The one whose strings are to be removed.
@@ -154,6 +157,7 @@ fn standing_of(row: &Row) -> Result<Standing> {
                 name: (namespace.to_string(), pattern.to_string()),
                 shelf: Shelf::new(namespace, pattern),
                 serving: shape(serving),
+                serving_text: text(serving),
                 building: shape(building),
                 retired: shape(retired),
                 opened: *opened,
@@ -167,6 +171,14 @@ fn standing_of(row: &Row) -> Result<Standing> {
         }
         _ => Err(Error::new(ErrorKind::Store, "a row of zmsg_bloom could not be read")),
     }
+}
+
+/// What a builder is given.
+pub(super) struct Claimed {
+    /// The number of its generation.
+    pub(super) generation: u64,
+    /// The marker of the one that answers now, and until the claim is over.
+    pub(super) serving: Option<Arc<[u8]>>,
 }
 
 /// Statements about one family.
@@ -184,16 +196,18 @@ impl Register<'_> {
         self.run(OPEN, [], deadline).await.map(|_| ())
     }
 
-    /// The number of a new generation, if nobody else builds.
+    /// A new generation, if nobody else builds.
     pub(super) async fn claim(
         &self,
         builder: &str,
         lease: Duration,
         deadline: Deadline,
-    ) -> Result<Option<u64>> {
+    ) -> Result<Option<Claimed>> {
         let given = self.run(CLAIM, [Value::text(builder), milliseconds(lease)], deadline).await?;
-        Ok(match given {
-            Some(Value::Int(generation)) => Some(generation.unsigned_abs()),
+        Ok(match given.as_ref().map(|row| row.values.as_slice()) {
+            Some([Value::Int(generation), serving]) => {
+                Some(Claimed { generation: generation.unsigned_abs(), serving: text(serving) })
+            }
             _ => None,
         })
     }
@@ -214,15 +228,19 @@ impl Register<'_> {
         Ok(self.run(EXTEND, args, deadline).await?.is_some())
     }
 
-    /// Lets a generation answer; says whether the family is open all the same, or nothing if it is not this builder's turn.
+    /// Lets a generation answer in the place of another; says whether the family is open all the same, or nothing if it is
+    /// not this builder's turn.
     pub(super) async fn flip(
         &self,
         builder: &str,
         shape: &Shape,
+        before: Option<&[u8]>,
         deadline: Deadline,
     ) -> Result<Option<bool>> {
-        let args = [Value::text(builder), marker(shape)];
-        Ok(self.run(FLIP, args, deadline).await?.map(|open| open == Value::Bool(true)))
+        let before = before.map_or(Value::Null, |marker| Value::Bytes(marker.into()));
+        let args = [Value::text(builder), marker(shape), before];
+        let flipped = self.run(FLIP, args, deadline).await?;
+        Ok(flipped.map(|row| row.values.first() == Some(&Value::Bool(true))))
     }
 
     pub(super) async fn give_up(&self, builder: &str, deadline: Deadline) -> Result<()> {
@@ -233,18 +251,25 @@ impl Register<'_> {
         self.run(RETIRED, [marker(shape)], deadline).await.map(|_| ())
     }
 
-    /// The first value of the first row.
+    /// The first row.
     async fn run<const N: usize>(
         &self,
         text: &str,
         args: [Value; N],
         deadline: Deadline,
-    ) -> Result<Option<Value>> {
+    ) -> Result<Option<Row>> {
         let name = [Value::text(self.name.0.as_str()), Value::text(self.name.1.as_str())];
         let params: Vec<Value> = name.into_iter().chain(args).collect();
         let task = sql_of(Rendered { sql: text.into(), params: params.into() });
         let done = self.store.execute(&task, deadline).await?;
-        Ok(done.rows.into_iter().next().and_then(|row| row.values.first().cloned()))
+        Ok(done.rows.into_iter().next())
+    }
+}
+
+fn text(marker: &Value) -> Option<Arc<[u8]>> {
+    match marker {
+        Value::Bytes(bytes) => Some(bytes.clone()),
+        _ => None,
     }
 }
 

@@ -106,7 +106,9 @@ impl Filters {
         if standing.leased || self.known.now_ms() < declared.watched.lock().not_before_ms {
             return;
         }
-        let lost = standing.serving.is_some_and(|it| declared.watched.lock().suspect == Some(it.generation));
+        // What this release cannot read it cannot retire either.
+        let lost = standing.strange
+            || standing.serving.is_some_and(|it| declared.watched.lock().suspect == Some(it.generation));
         let built = self.build(standing, declared, wanted, lost, stop).await;
         let pattern = &standing.name.1;
         let pause = match built {
