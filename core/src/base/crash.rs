@@ -51,6 +51,7 @@ pub const CRASH_POINTS: &[CrashPoint] = &[
     point("queue.after_claim", "delayed writes are leased and none of them has begun"),
     point("queue.after_begin", "Redis knows that delayed writes are begun and their transaction is not"),
     point("queue.after_effect", "the statements of delayed writes were sent and their COMMIT was not"),
+    point("queue.covered", "nobody reads the keys of delayed writes in Redis and their COMMIT was not sent"),
     point("queue.after_commit", "delayed writes are committed and nobody knows yet"),
     point("bloom.before_publish", "a new generation of a filter is in Redis and nobody knows it"),
     point("bloom.after_publish", "writers add to a generation that has nothing of the rows before"),

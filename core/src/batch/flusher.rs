@@ -28,6 +28,7 @@ use crate::base::backoff::Backoff;
 use crate::base::crash::crash;
 use crate::base::service::{Services, StopSignal};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::ChangedKey;
 
 /// How often the time of a try is doubled: from half a minute to an hour.
 const MOST_DOUBLINGS: u32 = 7;
@@ -216,7 +217,7 @@ impl Shared {
 
     /// After the COMMIT: caches, then the journal, then whoever waits.
     async fn finish(&self, batch: Arc<Batch>, applied: Applied) {
-        let Applied { report, dead, version, missed } = applied;
+        let Applied { report, dead, version, missed, cover } = applied;
         self.late.store(0, Ordering::Relaxed);
         match self.failed.swap(0, Ordering::Relaxed) {
             0 => {}
@@ -229,7 +230,10 @@ impl Shared {
             accumulator.distrust_frozen();
         }
         *self.committed.lock() = Some((batch.hi, dead));
-        self.tell_caches(&batch).await;
+        match cover {
+            Some(cover) => cover.committed().await,
+            None => self.tell_caches(&batch).await,
+        }
         crash!("flush.after_invalidation");
         let hi = batch.hi;
         {
@@ -251,7 +255,7 @@ impl Shared {
 
     /// Drops what a batch changed from the caches, unless they hold what was accepted last.
     pub(super) async fn tell_caches(&self, batch: &Batch) {
-        self.hooks.committed(batch.keys_changed()).await;
+        self.hooks.committed(batch.keys_changed().into_iter().map(ChangedKey::from).collect()).await;
     }
 
     /// For each key the digest of the value that came with the last operation that is not settled yet.

@@ -7,7 +7,7 @@
 //!   ╰ no room: wait, then OverloadedError                    killed anywhere: adopted by another process
 //! ```
 //! May use `store`, `sql`, `ops`, `config`, `value`, `base`, `sys`, `telemetry`, `error`. It knows no cache: what a
-//! commit does to the caches is a [`BatchHooks`](crate::store::BatchHooks) that the engine plugs in.
+//! commit does to the caches is a [`KeyHooks`](crate::store::KeyHooks) that the engine plugs in.
 //!
 //! | file | what it knows |
 //! |---|---|
@@ -66,7 +66,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 use crate::base::{Clock, random};
 use crate::config::{Config, JournalClass};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{BatchHooks, Store};
+use crate::store::{KeyHooks, Store};
 use crate::telemetry::Counters;
 use accumulator::{Accumulator, Bounds};
 use flush::{Stream, Tables};
@@ -119,7 +119,7 @@ impl WeakBatcher {
 struct Shared {
     settings: Settings,
     store: Arc<dyn Store>,
-    hooks: Arc<dyn BatchHooks>,
+    hooks: Arc<dyn KeyHooks>,
     counters: Arc<Counters>,
     clock: Clock,
     stream: Stream,
@@ -177,7 +177,7 @@ impl Batcher {
     pub(crate) fn open(
         config: &Config,
         store: Arc<dyn Store>,
-        hooks: Arc<dyn BatchHooks>,
+        hooks: Arc<dyn KeyHooks>,
         counters: Arc<Counters>,
         clock: Clock,
     ) -> Result<Batcher> {

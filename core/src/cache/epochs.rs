@@ -141,6 +141,11 @@ impl Stripe<'_> {
         }
     }
 
+    /// Whether a change of a key is under way.
+    pub(crate) fn is_changing(&self, key: &str) -> bool {
+        self.changes.iter().any(|change| &*change.key == key)
+    }
+
     /// Somebody else changed a key: the epoch moves, and what is under way here counts as overlapped.
     pub(crate) fn overlap(&mut self, key: &str) {
         self.bump();

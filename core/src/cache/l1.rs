@@ -169,7 +169,8 @@ impl L1 {
         keys
     }
 
-    /// Keeps what a read found, unless the key's stripe was written since `seen`; says whether it did.
+    /// Keeps what a read found, unless the key's stripe was written since `seen`, or the key is being changed; says whether
+    /// it did.
     pub(crate) fn insert_gated(
         &self,
         key: &Arc<str>,
@@ -180,7 +181,7 @@ impl L1 {
     ) -> bool {
         let stripe = self.epochs.lock(key);
         // A life of nothing ends before anybody could read it.
-        let accepted = stripe.is_at(seen) && !stay.last.is_zero();
+        let accepted = stripe.is_at(seen) && !stripe.is_changing(key) && !stay.last.is_zero();
         if accepted {
             self.cache.insert(key.clone(), self.entry(data, stay, marks));
         }

@@ -13,6 +13,7 @@
 //! A read does not fill where a writer is under way, a writer does not leave its value where another one was under way
 //! too, and what changes a key without a fence keeps those out who began before it.
 
+pub(super) mod later;
 pub(super) mod toolbox;
 
 use std::sync::Arc;
@@ -62,15 +63,6 @@ pub(crate) enum End {
     Dropped,
     /// It left nothing.
     Aborted,
-}
-
-/// What a write that commits later than it was cached leaves under its key.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Stays {
-    /// The value of this SHA-1.
-    Digest([u8; 20]),
-    /// The value of the accepted write with this sequence, or of a later one.
-    Since(u64),
 }
 
 /// The tier.
@@ -257,18 +249,6 @@ impl L2 {
             self.run(&self.scripts.drop, key, &self.keys.value(key), &[], deadline).await
         });
         join_all(drops).await.into_iter().try_fold(0, |count, was| Ok(count + u64::from(was?)))
-    }
-
-    /// Drops a key unless it holds what may stay; says whether it does.
-    pub(crate) async fn drop_unless(&self, key: &str, stays: Stays, deadline: Deadline) -> Result<bool> {
-        let generation = self.known_generation(Use::Change, deadline).await?;
-        let generation = generation.to_be_bytes();
-        let (hex, sequence) = match stays {
-            Stays::Digest(digest) => (digest.iter().map(|byte| format!("{byte:02x}")).collect(), Vec::new()),
-            Stays::Since(sequence) => (String::new(), sequence.to_be_bytes().to_vec()),
-        };
-        let args = [hex.as_bytes(), &sequence, &generation];
-        self.run(&self.scripts.drop_unless, key, &self.keys.value(key), &args, deadline).await
     }
 
     /// The server itself, for who watches over it.

@@ -25,9 +25,10 @@ macro_rules! scripts {
 scripts!(
     accept: ["accept.lua"],
     add: ["add.lua"],
+    cover: ["stays.lua", "raise.lua", "cover.lua"],
     drop: ["drop.lua"],
-    drop_unless: ["drop_unless.lua"],
-    fence: ["fence.lua"],
+    drop_unless: ["stays.lua", "drop_unless.lua"],
+    fence: ["raise.lua", "fence.lua"],
     fill: ["fill.lua"],
     hold: ["hold.lua"],
     incr: ["checksum.lua", "incr.lua"],

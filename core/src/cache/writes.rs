@@ -1,6 +1,6 @@
 //! Changes without a fence: what no transaction wrote, and what is dropped.
 
-use super::{Caches, NewValue, Settle, Stays};
+use super::{Caches, Covered, NewValue, Settle, Stays};
 use crate::base::Deadline;
 use crate::cache::life::Life;
 use crate::error::Result;
@@ -81,19 +81,23 @@ impl Caches {
         dropped.map(|_| ()).inspect_err(|error| self.note_failure(error))
     }
 
-    /// Drops the change's one key from both tiers, unless L2 holds what may stay; without L2, unless L1 does.
+    /// Drops the change's one key from both tiers, unless L2 holds what may stay; without L2, unless L1 does. If the key is
+    /// covered, that ends.
     ///
     /// # Errors
     /// If L2 failed: it may still have it. It is gone from L1.
-    pub(crate) async fn drop_unless(&self, change: Settle, stays: Stays, deadline: Deadline) -> Result<()> {
+    pub(crate) async fn drop_unless(
+        &self,
+        change: Settle,
+        stays: Stays,
+        covered: Option<&Covered>,
+        deadline: Deadline,
+    ) -> Result<()> {
         let key = change.key()?;
+        let cover = covered.map_or("", Covered::token);
         let stays = match &self.l2 {
-            Some(l2) => l2.drop_unless(key, stays, deadline).await,
-            None => Ok(match stays {
-                Stays::Digest(kept) => self.l1.get(key).flatten().is_some_and(|data| digest(&data) == kept),
-                // Nobody else's memory says which one it has.
-                Stays::Since(_) => false,
-            }),
+            Some(l2) => l2.drop_unless(key, stays, cover, deadline).await,
+            None => Ok(self.holds(key, stays)),
         };
         match stays {
             Ok(true) => change.call_off(),
@@ -104,5 +108,14 @@ impl Caches {
             }
         }
         Ok(())
+    }
+
+    /// Whether L1, which is alone, holds what may stay.
+    pub(super) fn holds(&self, key: &str, stays: Stays) -> bool {
+        match stays {
+            Stays::Digest(kept) => self.l1.get(key).flatten().is_some_and(|data| digest(&data) == kept),
+            // An entry does not say which write it is of.
+            Stays::Since(_) | Stays::Nothing => false,
+        }
     }
 }

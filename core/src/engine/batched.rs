@@ -1,19 +1,23 @@
-//! What a COMMIT that came later does to the caches, be it of a batch or of delayed writes: each of its keys is dropped,
-//! unless the caches hold the value of the last accepted write on it. What Redis could not be told is told again.
+//! What a COMMIT that comes later does to the caches, be it of a batch or of delayed writes: each of its keys is covered
+//! before it and dropped after it, unless the caches hold the value of the last accepted write on it. What Redis could not be
+//! told is told again.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
+use super::order::FENCE_GUARD;
 use crate::base::Deadline;
 use crate::base::service::{Services, StopSignal};
 use crate::batch::{Gate, WeakBatcher};
-use crate::cache::{Caches, Filters, Stays};
+use crate::cache::{Caches, Covered, Filters, Stays};
 use crate::error::Result;
 use crate::store::outbox::{self, Told};
-use crate::store::{BatchHooks, DelayedKey, KeyHooks, QueueHooks, Store};
+use crate::store::{ChangedKey, Cover, KeyHooks, Store};
 
 /// Keys that Redis is told of at once.
 const AT_ONCE: usize = 500;
@@ -36,12 +40,11 @@ struct Inner {
     redis_timeout: Duration,
 }
 
-/// A key that was changed.
-#[derive(Clone)]
-struct Changed {
-    key: Arc<str>,
-    /// The delayed write that changed it: its value and later ones may stay.
-    since: Option<u64>,
+/// The keys of one transaction that is about to commit, and what keeps old values out of them.
+struct CoveredKeys {
+    follower: CachesFollow,
+    keys: Vec<ChangedKey>,
+    covered: Covered,
 }
 
 impl CachesFollow {
@@ -75,16 +78,15 @@ impl CachesFollow {
             let caches = &self.0.caches;
             done = done.and(caches.drop_keys(caches.begin(chunk), self.0.deadline()).await);
         }
-        let changed: Vec<Changed> =
-            keys(accepted).into_iter().map(|key| Changed { key, since: None }).collect();
+        let changed: Vec<ChangedKey> = keys(accepted).into_iter().map(ChangedKey::from).collect();
         for chunk in changed.chunks(AT_ONCE) {
-            done = done.and(self.0.tell(chunk).await);
+            done = done.and(self.0.tell(chunk, None).await);
         }
         done
     }
 
-    async fn follow(&self, keys: Vec<Changed>) {
-        let failed = self.0.tell_all(&keys).await;
+    async fn follow(&self, keys: &[ChangedKey], covered: Option<&Covered>) {
+        let failed = self.0.tell_all(keys, covered).await;
         if failed.is_empty() {
             return;
         }
@@ -102,11 +104,11 @@ impl CachesFollow {
 
 impl Inner {
     /// Gives the keys of which Redis could not be told.
-    async fn tell_all(&self, keys: &[Changed]) -> Vec<Changed> {
-        let mut failed: Vec<Changed> = Vec::new();
+    async fn tell_all(&self, keys: &[ChangedKey], covered: Option<&Covered>) -> Vec<ChangedKey> {
+        let mut failed: Vec<ChangedKey> = Vec::new();
         for chunk in keys.chunks(AT_ONCE) {
             // Once Redis has failed, the rest is left to the repetition: each would wait as long.
-            let told = if failed.is_empty() { self.tell(chunk).await.is_ok() } else { false };
+            let told = if failed.is_empty() { self.tell(chunk, covered).await.is_ok() } else { false };
             if !told {
                 failed.extend_from_slice(chunk);
             }
@@ -116,23 +118,49 @@ impl Inner {
         failed
     }
 
-    async fn tell(&self, changed: &[Changed]) -> Result<()> {
-        let _alone = self.gate.write().await;
+    async fn tell(&self, changed: &[ChangedKey], covered: Option<&Covered>) -> Result<()> {
+        let (stays, _alone) = self.what_stays(changed).await;
         let deadline = self.deadline();
-        let last = self.last_values(&keys_of(changed));
-        let (mut plain, mut unless) = (Vec::new(), Vec::new());
-        for (Changed { key, since }, digest) in changed.iter().zip(last) {
-            match since.map(Stays::Since).or(digest.map(Stays::Digest)) {
-                Some(stays) => unless.push((key, stays)),
-                None => plain.push(key),
-            }
-        }
+        let plain = |stays: &Stays| covered.is_none() && matches!(stays, Stays::Nothing);
+        let (plain, unless): (Vec<_>, Vec<_>) = stays.into_iter().partition(|(_, stays)| plain(stays));
+        let plain: Vec<Arc<str>> = plain.into_iter().map(|(key, _)| key).collect();
         let dropped = self.caches.drop_keys(self.caches.begin(&plain), deadline).await;
         let unless = unless.into_iter().map(|(key, stays)| {
-            let change = self.caches.begin(std::slice::from_ref(key));
-            self.caches.drop_unless(change, stays, deadline)
+            let change = self.caches.begin(&[key]);
+            self.caches.drop_unless(change, stays, covered, deadline)
         });
         join_all(unless).await.into_iter().fold(dropped, |all, one| all.and(one))
+    }
+
+    /// What may stay under each key, as long as the guard is held.
+    async fn what_stays(
+        &self,
+        changed: &[ChangedKey],
+    ) -> (Vec<(Arc<str>, Stays)>, Option<impl Sized + use<'_>>) {
+        // Of delayed writes Redis has the numbers.
+        let asks = changed.iter().any(|it| it.since.is_none());
+        let alone = if asks { Some(self.gate.write().await) } else { None };
+        let last = if asks { self.last_values(&keys_of(changed)) } else { vec![None; changed.len()] };
+        let stays = changed.iter().zip(last).map(|(ChangedKey { key, since }, digest)| {
+            let stays = since.map(Stays::Since).or(digest.map(Stays::Digest));
+            (key.clone(), stays.unwrap_or(Stays::Nothing))
+        });
+        (stays.collect(), alone)
+    }
+
+    /// Until the transaction has ended, which may send its COMMIT until the deadline.
+    async fn cover(&self, keys: &[ChangedKey], deadline: Deadline) -> Covered {
+        let (mut covered, life) = (Covered::new(), deadline.remaining() + FENCE_GUARD);
+        for chunk in keys.chunks(AT_ONCE) {
+            let (stays, _alone) = self.what_stays(chunk).await;
+            let covering =
+                self.caches.cover(&mut covered, &stays, life, self.deadline().at_most(self.redis_timeout));
+            if let Err(error) = covering.await {
+                log::debug!("a transaction commits without a cover: {error}");
+                break;
+            }
+        }
+        covered
     }
 
     fn deadline(&self) -> Deadline {
@@ -140,7 +168,7 @@ impl Inner {
     }
 
     /// Whoever reaches Redis drops them.
-    async fn leave_to_all(&self, failed: &[Changed]) -> Result<()> {
+    async fn leave_to_all(&self, failed: &[ChangedKey]) -> Result<()> {
         outbox::add(&*self.store, &keys_of(failed), true, self.deadline()).await
     }
 
@@ -152,19 +180,19 @@ impl Inner {
     }
 }
 
-fn keys_of(changed: &[Changed]) -> Vec<Arc<str>> {
+fn keys_of(changed: &[ChangedKey]) -> Vec<Arc<str>> {
     changed.iter().map(|it| it.key.clone()).collect()
 }
 
 /// What was accepted meanwhile stays, as it would have.
-async fn tell_again(inner: Weak<Inner>, mut keys: Vec<Changed>, mut stop: StopSignal) {
+async fn tell_again(inner: Weak<Inner>, mut keys: Vec<ChangedKey>, mut stop: StopSignal) {
     for seconds in AGAIN_AFTER {
         tokio::select! {
             () = stop.stopped() => return,
             () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
         }
         let Some(inner) = inner.upgrade() else { return };
-        let failed = inner.tell_all(&keys).await;
+        let failed = inner.tell_all(&keys, None).await;
         if failed.is_empty() || inner.leave_to_all(&failed).await.is_ok() {
             return;
         }
@@ -188,23 +216,49 @@ impl KeyHooks for CachesFollow {
     async fn before_commit(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<()> {
         self.0.filters.admit(keys, deadline).await
     }
-}
 
-#[async_trait]
-impl BatchHooks for CachesFollow {
-    async fn committed(&self, keys: Vec<Arc<str>>) {
-        self.follow(keys.into_iter().map(|key| Changed { key, since: None }).collect()).await;
+    async fn cover(&self, keys: Vec<ChangedKey>, deadline: Deadline) -> Box<dyn Cover> {
+        let keys = each_once(keys);
+        let covered = self.0.cover(&keys, deadline).await;
+        Box::new(CoveredKeys { follower: self.clone(), keys, covered })
     }
-}
 
-#[async_trait]
-impl QueueHooks for CachesFollow {
-    async fn committed(&self, keys: Vec<DelayedKey>) {
-        let changed = keys.into_iter().map(|DelayedKey { key, sequence }| Changed { key, since: sequence });
-        self.follow(changed.collect()).await;
+    async fn committed(&self, keys: Vec<ChangedKey>) {
+        self.follow(&keys, None).await;
     }
 
     fn seen(&self, keys: &[Arc<str>]) {
         drop(self.0.caches.begin(keys));
     }
+}
+
+#[async_trait]
+impl Cover for CoveredKeys {
+    async fn committed(self: Box<Self>) {
+        self.follower.follow(&self.keys, Some(&self.covered)).await;
+    }
+
+    async fn called_off(self: Box<Self>) {
+        let CoveredKeys { follower, covered, .. } = *self;
+        follower.0.caches.call_off(covered, follower.0.deadline()).await;
+    }
+}
+
+/// A cover has a key once. What may stay of it by one write and not by another may not.
+fn each_once(keys: Vec<ChangedKey>) -> Vec<ChangedKey> {
+    let mut at: HashMap<Arc<str>, usize> = HashMap::with_capacity(keys.len());
+    let mut once: Vec<ChangedKey> = Vec::with_capacity(keys.len());
+    for key in keys {
+        match at.entry(key.key.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(once.len());
+                once.push(key);
+            }
+            Entry::Occupied(known) => {
+                let known = &mut once[*known.get()];
+                known.since = known.since.zip(key.since).map(|(one, other)| one.max(other));
+            }
+        }
+    }
+    once
 }

@@ -1,13 +1,10 @@
 //! Dead letters: what the database refused after it had been accepted.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use super::filters::MOST_TRIES;
 use super::{DeadLetter, Zmsg};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::BatchHooks;
 use crate::store::dead_letters::{self, Retried, Tasks};
 use crate::{batch, queue};
 
@@ -121,9 +118,8 @@ impl Zmsg {
             let mut tries = 0;
             loop {
                 match dead_letters::retry(&*state.store, id, read, &state.follower, deadline).await? {
-                    Retried::Done { keys } => {
-                        let keys = keys.into_iter().map(Arc::from).collect();
-                        BatchHooks::committed(&state.follower, keys).await;
+                    Retried::Done(cover) => {
+                        cover.committed().await;
                         return Ok(Ran::Done);
                     }
                     Retried::Refused(error) => return Ok(Ran::Refused(error)),

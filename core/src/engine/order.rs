@@ -117,7 +117,10 @@ impl CacheAfterCommit {
     fn begin(&self) -> UnderWay {
         let (caches, (written, dropped)) = (&self.state.caches, self.split());
         let written = (!written.is_empty()).then(|| caches.begin(written));
-        UnderWay { written, dropped: caches.begin(dropped) }
+        let under_way = UnderWay { written, dropped: caches.begin(dropped) };
+        // Of the others the fence has done it.
+        under_way.written.iter().chain([&under_way.dropped]).for_each(|change| caches.close(change));
+        under_way
     }
 
     async fn apply(&self, under_way: UnderWay) -> Result<()> {

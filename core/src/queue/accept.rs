@@ -13,7 +13,7 @@ use crate::base::backoff::Backoff;
 use crate::base::crash::crash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Task;
-use crate::store::DelayedKey;
+use crate::store::ChangedKey;
 
 /// The longest body: well below what Redis takes, and short enough to be sent within the time of a command.
 const MOST_BYTES: usize = 32 << 20;
@@ -103,7 +103,7 @@ impl Queue {
         let (cancelled, entry) = self.0.lanes.cancel(op_id, deadline).await?;
         if let Some((key, sequence)) = entry {
             // A value that was cached with it never comes true.
-            let key = DelayedKey { key: Arc::from(key), sequence: Some(sequence + 1) };
+            let key = ChangedKey { key: Arc::from(key), since: Some(sequence + 1) };
             self.0.hooks.committed(vec![key]).await;
         }
         if cancelled == Cancelled::Yes {

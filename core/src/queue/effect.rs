@@ -12,6 +12,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
+
 use super::Shared;
 use super::answers::{Claimed, How};
 use super::body::Body;
@@ -22,7 +24,7 @@ use crate::base::crash::crash;
 use crate::base::{Deadline, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Rendered;
-use crate::store::{Access, CommitFailure, DelayedKey, StepFailure, Transaction};
+use crate::store::{Access, ChangedKey, CommitFailure, Cover, StepFailure, Transaction};
 use crate::value::Value;
 
 /// Statements in one flight.
@@ -50,12 +52,19 @@ struct Operation {
     body: Body,
 }
 
-/// A group that is committed.
-struct Committed {
+/// What is known of a group whose statements have run.
+struct Ran {
     /// The operations that had not had their effect before.
     new: HashSet<String>,
     /// Those that were dead before.
     dead: HashSet<String>,
+}
+
+/// A group that is committed.
+struct Committed {
+    ran: Ran,
+    /// What the caches are still to be told.
+    cover: Box<dyn Cover>,
 }
 
 /// Why a group had no effect, as far as is known.
@@ -186,19 +195,30 @@ async fn together(shared: &Shared, group: &[Operation]) -> Result<Committed, Tro
     let begun = shared.store.begin(Access::Any, deadline).await;
     let mut transaction = begun.map_err(|failure| Trouble::Away(error_of(failure)))?;
     match within(shared, group, &mut *transaction).await {
-        Ok(committed) => {
-            if let Err(error) = shared.hooks.before_commit(&keys, deadline).await {
+        Ok(ran) => {
+            let (admitted, cover) = join(
+                shared.hooks.before_commit(&keys, deadline),
+                shared.hooks.cover(changed_by(group, &ran.new), deadline),
+            )
+            .await;
+            if let Err(error) = admitted {
                 transaction.roll_back().await;
+                cover.called_off().await;
                 // Not its fault: it is given back, and the next try finds the way open.
                 return Err(Trouble::Away(error));
             }
-            transaction.commit().await.map_err(|failure| match failure {
-                CommitFailure::Refused(error) => Trouble::Refused(error),
-                CommitFailure::Again(error) => trouble(StepFailure::Again(error)),
-                CommitFailure::Unknown(error) => Trouble::Unknown(error),
-            })?;
-            crash!("queue.after_commit");
-            Ok(committed)
+            crash!("queue.covered");
+            let trouble = match transaction.commit().await {
+                Ok(()) => {
+                    crash!("queue.after_commit");
+                    return Ok(Committed { ran, cover });
+                }
+                Err(CommitFailure::Unknown(error)) => return Err(Trouble::Unknown(error)),
+                Err(CommitFailure::Refused(error)) => Trouble::Refused(error),
+                Err(CommitFailure::Again(error)) => trouble(StepFailure::Again(error)),
+            };
+            cover.called_off().await;
+            Err(trouble)
         }
         Err(Trouble::Away(error)) => {
             drop(transaction);
@@ -218,7 +238,7 @@ async fn within(
     shared: &Shared,
     group: &[Operation],
     transaction: &mut dyn Transaction,
-) -> Result<Committed, Trouble> {
+) -> Result<Ran, Trouble> {
     let ids = group.iter().map(|it| it.claimed.op_id.as_str());
     let first = transaction.run(&[idle(shared), done(ids, false)]).await;
     let new: HashSet<String> = first.map_err(trouble)?[1].rows.iter().filter_map(text).collect();
@@ -234,7 +254,7 @@ async fn within(
         transaction.run(flight).await.map_err(trouble)?;
     }
     crash!("queue.after_effect");
-    Ok(Committed { new, dead })
+    Ok(Ran { new, dead })
 }
 
 pub(super) fn idle(shared: &Shared) -> Rendered {
@@ -283,14 +303,8 @@ pub(super) fn error_of(failure: StepFailure) -> Error {
 
 /// After the COMMIT: caches, then Redis, then whoever waits.
 async fn finish(shared: &Shared, group: Vec<Operation>, committed: Committed, now_ms: u64) {
-    let Committed { new, dead } = committed;
-    let mut keys = Vec::new();
-    for Operation { claimed, body } in &group {
-        // A value that came with a repeated call is older than what the first one has done.
-        let sequence = new.contains(&claimed.op_id).then_some(claimed.sequence);
-        keys.extend(keys_of(body, sequence));
-    }
-    shared.hooks.committed(keys).await;
+    let Committed { ran: Ran { new, dead }, cover } = committed;
+    cover.committed().await;
     crash!("queue.before_ack");
     shared.note_back();
     for Operation { claimed, .. } in &group {
@@ -309,11 +323,20 @@ async fn finish(shared: &Shared, group: Vec<Operation>, committed: Committed, no
     }
 }
 
-/// The key of an operation, whose value may stay from `sequence` on, and the further ones that it changes.
-pub(super) fn keys_of(body: &Body, sequence: Option<u64>) -> impl Iterator<Item = DelayedKey> {
-    let own = body.key.iter().map(move |key| (key, sequence));
+/// What a group changes of which these operations are new.
+fn changed_by(group: &[Operation], new: &HashSet<String>) -> Vec<ChangedKey> {
+    let keys = group.iter().flat_map(|Operation { claimed, body }| {
+        // A value that came with a repeated call is older than what the first one has done.
+        keys_of(body, new.contains(&claimed.op_id).then_some(claimed.sequence))
+    });
+    keys.collect()
+}
+
+/// The key of an operation, whose value may stay from `since` on, and the further ones that it changes.
+pub(super) fn keys_of(body: &Body, since: Option<u64>) -> impl Iterator<Item = ChangedKey> {
+    let own = body.key.iter().map(move |key| (key, since));
     let all = own.chain(body.invalidates.iter().map(|key| (key, None)));
-    all.map(|(key, sequence)| DelayedKey { key: Arc::from(key.as_str()), sequence })
+    all.map(|(key, since)| ChangedKey { key: Arc::from(key.as_str()), since })
 }
 
 /// Lets go of leases whose operations had no effect through no fault of theirs.

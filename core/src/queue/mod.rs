@@ -14,7 +14,7 @@
 //! what it says it begins, right before the transaction, can be what killed it, and can no longer be taken back.
 //!
 //! May use `store`, `redis`, `sql`, `config`, `value`, `base`, `telemetry`, `error`. It knows no cache: what a commit does to
-//! the caches is a [`QueueHooks`](crate::store::QueueHooks) that the engine plugs in.
+//! the caches is a [`KeyHooks`](crate::store::KeyHooks) that the engine plugs in.
 //!
 //! | file | what it knows |
 //! |---|---|
@@ -61,7 +61,7 @@ use crate::base::{Clock, Deadline};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::redis::Redis;
-use crate::store::{QueueHooks, Store};
+use crate::store::{KeyHooks, Store};
 use crate::telemetry::{Counters, Histogram};
 use answers::{Depth, How};
 use lanes::Lanes;
@@ -120,7 +120,7 @@ struct Shared {
     settings: Settings,
     lanes: Lanes,
     store: Arc<dyn Store>,
-    hooks: Arc<dyn QueueHooks>,
+    hooks: Arc<dyn KeyHooks>,
     counters: Arc<Counters>,
     clock: Clock,
     server: Server,
@@ -153,7 +153,7 @@ impl Queue {
         config: &Config,
         redis: Redis,
         store: Arc<dyn Store>,
-        hooks: Arc<dyn QueueHooks>,
+        hooks: Arc<dyn KeyHooks>,
         counters: Arc<Counters>,
         clock: Clock,
     ) -> Result<Queue> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Access, CommitFailure, KeyHooks, StepFailure, Store, Transaction};
+use super::{Access, ChangedKey, CommitFailure, Cover, KeyHooks, StepFailure, Store, Transaction};
 use crate::base::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Rendered, sql};
@@ -158,8 +158,8 @@ pub(crate) struct Tasks {
 
 /// What became of a dead letter that was run again.
 pub(crate) enum Retried {
-    /// It had its effect: the keys to drop, and the number of the transaction.
-    Done { keys: Vec<String> },
+    /// It had its effect, of which the caches have to be told.
+    Done(Box<dyn Cover>),
     /// The database refused it again and would each time, or nobody can read it: it stays.
     Refused(Error),
     /// Nothing was done: something had to know of its keys first, and now may.
@@ -200,17 +200,24 @@ pub(crate) async fn retry(
         hooks.prepare(&changed, deadline).await?;
         return Ok(Retried::NotYet(error));
     }
+    let changed = changed.into_iter().map(ChangedKey::from).collect();
+    let cover = hooks.cover(changed, deadline).await;
     match transaction.commit().await {
-        Ok(()) => {}
-        Err(CommitFailure::Again(error)) => return Err(error),
-        Err(CommitFailure::Refused(error)) => return Ok(Retried::Refused(error)),
+        Ok(()) => Ok(Retried::Done(cover)),
+        Err(CommitFailure::Again(error)) => {
+            cover.called_off().await;
+            Err(error)
+        }
+        Err(CommitFailure::Refused(error)) => {
+            cover.called_off().await;
+            Ok(Retried::Refused(error))
+        }
         Err(CommitFailure::Unknown(error)) => {
             let message = "the connection was lost while a dead letter was run again; if it is no longer listed, it was \
                            applied";
-            return Err(Error::new(ErrorKind::CommitUnknown, message).with_source(error));
+            Err(Error::new(ErrorKind::CommitUnknown, message).with_source(error))
         }
     }
-    Ok(Retried::Done { keys })
 }
 
 /// Deletes a dead letter without running it.

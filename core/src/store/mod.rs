@@ -108,8 +108,8 @@ impl CommitHooks for NoHooks {
     async fn after(&self, _outcome: &Outcome) {}
 }
 
-/// What happens before transactions commit that make rows of these keys; implemented by the engine. An error is retryable:
-/// the transaction has to be rolled back and both to be called again for the next one.
+/// What happens around transactions that commit later than they were accepted; implemented by the engine. An error is
+/// retryable: the transaction has to be rolled back, and everything to be called again for the next one.
 #[async_trait]
 pub trait KeyHooks: Send + Sync {
     /// Before the transaction takes its connection; may take seconds.
@@ -117,36 +117,44 @@ pub trait KeyHooks: Send + Sync {
 
     /// When every statement has run and the transaction has an id.
     async fn before_commit(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<()>;
-}
 
-/// What happens after a batch was committed; implemented by the engine.
-#[async_trait]
-pub trait BatchHooks: KeyHooks {
-    /// Tells the caches which keys have changed, before the operations are reported as done. While they hold the last
-    /// value accepted on a key, it stays. It never fails: what the caches could not
-    /// be told is for it to remember.
-    async fn committed(&self, keys: Vec<Arc<str>>);
-}
+    /// When nothing but the COMMIT is left, which is not sent after the deadline: from now on the caches have nothing under
+    /// the keys that is older than what it will leave. It never fails: without that they only follow later.
+    async fn cover(&self, keys: Vec<ChangedKey>, deadline: Deadline) -> Box<dyn Cover>;
 
-/// A key that a delayed write changed.
-#[derive(Debug, Clone)]
-pub struct DelayedKey {
-    /// The key.
-    pub key: Arc<str>,
-    /// The write's number among those accepted on it; none if it only names the key.
-    pub sequence: Option<u64>,
-}
-
-/// What happens after delayed writes were committed; implemented by the engine.
-#[async_trait]
-pub trait QueueHooks: KeyHooks {
-    /// Tells the caches, before the writes are reported as done. A value that was accepted with the same number on its key
-    /// or a higher one stays. It never fails: what the caches could not be told is for
-    /// it to remember.
-    async fn committed(&self, keys: Vec<DelayedKey>);
+    /// Tells the caches of a transaction that was not covered, before it is reported as done. What may stay of a key
+    /// ([`ChangedKey::since`]) stays. It never fails: what the caches could not be told is for it to remember.
+    async fn committed(&self, keys: Vec<ChangedKey>);
 
     /// Another process has changed these keys and told Redis of it; this one's memory may have something older.
     fn seen(&self, keys: &[Arc<str>]);
+}
+
+/// A key that a transaction changes.
+#[derive(Debug, Clone)]
+pub struct ChangedKey {
+    /// The key.
+    pub key: Arc<str>,
+    /// Of a delayed write its number among those accepted on the key: its value may stay, and those with a higher number.
+    /// Without one the value may stay that was accepted last with an aggregated write.
+    pub since: Option<u64>,
+}
+
+impl From<Arc<str>> for ChangedKey {
+    fn from(key: Arc<str>) -> ChangedKey {
+        ChangedKey { key, since: None }
+    }
+}
+
+/// What keeps old values out of the caches around a COMMIT. Dropped without a word, as for an outcome that nobody knows, it ends
+/// by itself after a time, and leaves nothing.
+#[async_trait]
+pub trait Cover: Send + Sync {
+    /// As [`KeyHooks::committed`].
+    async fn committed(self: Box<Self>);
+
+    /// The transaction certainly left nothing.
+    async fn called_off(self: Box<Self>);
 }
 
 /// How the statements of a transaction find their rows.

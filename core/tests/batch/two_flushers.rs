@@ -103,12 +103,14 @@ async fn a_deadlock_with_somebody_else_is_run_again_and_nobody_sees_it() {
     let scene = Scene::new().await;
     let zm = scene.open().await;
     let receipts = [accept(&zm, like("f1")).await, accept(&zm, like("f2")).await];
+    let patient = "SET deadlock_timeout = '1min'";
+    scene.client.batch_execute(patient).await.unwrap();
     scene.client.batch_execute("BEGIN; UPDATE meta SET views = 1 WHERE id = 'f2'").await.unwrap();
     let flush = tokio::spawn({
         let zm = zm.clone();
         async move { zm.flush().await }
     });
-    // It has locked f1 and waits for f2. It has waited for longer, so it is the one that PostgreSQL will end.
+    // It has locked f1 and waits for f2. It loses patience first, so it is the one that PostgreSQL will end.
     let look = scene.database.client().await;
     let waits = "SELECT count(*) FROM pg_stat_activity \
          WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%meta%'";

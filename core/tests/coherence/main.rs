@@ -5,6 +5,7 @@
 
 mod away;
 mod bus;
+mod covers;
 mod loads;
 mod locks;
 #[path = "../faults/scene.rs"]

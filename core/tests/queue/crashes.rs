@@ -142,7 +142,7 @@ async fn a_death_after_the_commit_costs_and_doubles_nothing() {
 }
 
 const ACCEPTING: [&str; 2] = ["queue.before_enqueue", "queue.after_enqueue"];
-const BEFORE: [&str; 3] = ["queue.after_claim", "queue.after_begin", "queue.after_effect"];
+const BEFORE: [&str; 4] = ["queue.after_claim", "queue.after_begin", "queue.after_effect", "queue.covered"];
 const AFTER: [&str; 2] = ["queue.after_commit", "queue.before_ack"];
 
 #[test]

@@ -42,7 +42,6 @@ def test_a_read_after_a_write_does_not_join_an_older_load(fleet: Fleet) -> None:
     assert not fleet.check(BOUND_MS).kinds
 
 
-@pytest.mark.xfail(reason="the caches hear of a delayed COMMIT after it, from a worker that may be gone by then")
 def test_a_reader_that_saw_a_delayed_write_sees_nothing_older_later(fleet: Fleet) -> None:
     [process] = fleet.add("python", queue={"worker": False})
     database, key = fleet.database, fleet.SLOW[0]

@@ -8,7 +8,7 @@ use super::plan::{Plan, Set};
 use super::replay::Step;
 use crate::batch::batch::Batch;
 use crate::batch::refusals::Refusals;
-use crate::store::ExecResult;
+use crate::store::{Cover, ExecResult};
 use crate::value::Value;
 
 /// What one or several flushes did.
@@ -48,6 +48,9 @@ pub(in crate::batch) struct Applied {
     pub version: u64,
     /// Per table, changes that found no row.
     pub missed: BTreeMap<String, u64>,
+    /// What keeps old values out of the caches until they are told; none if nobody knows of the transaction's end but
+    /// the watermark.
+    pub cover: Option<Box<dyn Cover>>,
 }
 
 /// Rows that an UPDATE did not find.
@@ -61,7 +64,7 @@ pub(super) enum Missed {
 impl Applied {
     pub(super) fn new(batch: &Batch) -> Applied {
         let report = FlushReport { operations: batch.operations, ..FlushReport::default() };
-        Applied { report, dead: Refusals::default(), version: 0, missed: BTreeMap::new() }
+        Applied { report, dead: Refusals::default(), version: 0, missed: BTreeMap::new(), cover: None }
     }
 
     /// Statements for so many tasks that go out by themselves, the last of which says what they found. `table` is that of

@@ -15,7 +15,7 @@ use crate::base::crash::crash;
 use crate::batch::records::Log;
 use crate::error::{Error, ErrorKind};
 use crate::sql::Rendered;
-use crate::store::{Access, CommitFailure, ExecResult, StepFailure, Transaction};
+use crate::store::{Access, ChangedKey, CommitFailure, ExecResult, StepFailure, Transaction};
 use crate::value::Value;
 
 /// Why it was not applied.
@@ -70,23 +70,36 @@ pub(super) async fn apply(flight: &Flight<'_>, plan: &Plan<'_>, log: &dyn Log) -
 pub(super) async fn commit(
     flight: &Flight<'_>,
     transaction: Box<dyn Transaction>,
-    applied: Applied,
+    mut applied: Applied,
 ) -> Result<Applied, Failure> {
-    let admitted = flight.hooks.before_commit(flight.keys, flight.deadline).await;
+    let changed = flight.keys.iter().cloned().map(ChangedKey::from).collect();
+    let (admitted, cover) = join(
+        flight.hooks.before_commit(flight.keys, flight.deadline),
+        flight.hooks.cover(changed, flight.deadline),
+    )
+    .await;
     if let Err(error) = admitted {
         transaction.roll_back().await;
+        cover.called_off().await;
         return Err(Failure::Again(error));
     }
     crash!("flush.before_commit");
-    match transaction.commit().await {
+    let failure = match transaction.commit().await {
         Ok(()) => {
             crash!("flush.after_commit");
-            Ok(applied)
+            applied.cover = Some(cover);
+            return Ok(applied);
         }
-        Err(CommitFailure::Again(error)) => Err(Failure::Again(error)),
-        Err(CommitFailure::Refused(error)) => Err(Failure::Refused(error)),
-        Err(CommitFailure::Unknown(error)) => Err(Failure::Unknown(error, Box::new(applied))),
-    }
+        // Until the watermark says how it ended.
+        Err(CommitFailure::Unknown(error)) => {
+            applied.cover = Some(cover);
+            return Err(Failure::Unknown(error, Box::new(applied)));
+        }
+        Err(CommitFailure::Again(error)) => Failure::Again(error),
+        Err(CommitFailure::Refused(error)) => Failure::Refused(error),
+    };
+    cover.called_off().await;
+    Err(failure)
 }
 
 impl Failure {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::base::Deadline;
 use crate::base::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{BatchHooks, Store};
+use crate::store::{KeyHooks, Store};
 
 use super::batch::Batch;
 use super::dead::refused;
@@ -52,7 +52,7 @@ pub(super) struct Flight<'a> {
     pub stream: Stream,
     pub batch: &'a Batch,
     /// What has to know of the batch's keys before its COMMIT.
-    pub hooks: &'a dyn BatchHooks,
+    pub hooks: &'a dyn KeyHooks,
     /// These, also where the batch is taken apart.
     pub keys: &'a [Arc<str>],
     /// Whether errors that usually pass count as refusals: see [`Stuck`](super::stuck::Stuck).

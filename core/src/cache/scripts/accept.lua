@@ -1,12 +1,12 @@
 -- Sets the value of a write that was accepted and is not committed yet, unless that of a later accepted one is there: of
 -- two, the later accepted stays, in whatever order they arrive. What a transaction left is older than either. While writers
--- are under way it makes their fence dirty instead.
+-- are under way it makes their fence dirty instead; a cover gives way to it.
 --
 -- ARGV[3]  the entry, its accept sequence within   ARGV[4]  its life in ms, 0 for ever
 -- Result   1 if it was set, else 0
 --
 -- Sequences are compared as two halves, as a Lua number holds 53 bits.
-if soil() then
+if soil(true) then
   tell()
   return 0
 end

@@ -65,10 +65,19 @@ local function write_fence(fence)
   redis.call('SET', at, head .. list .. aside, 'PX', math.max(last - now, 1))
 end
 
--- Something happens to the key beside its writers: none of them may put a value there, or the old one back.
-local function soil()
+-- Whether nobody but covers (cover.lua) keeps the key.
+local function is_cover(fence)
+  for _, writer in ipairs(fence.writers) do
+    if string.sub(writer[1], 1, 1) ~= '+' then return false end
+  end
+  return true
+end
+
+-- Something happens to the key beside its writers: none of them may put a value there, or the old one back. A value may
+-- take the place of a cover: what that stands for was accepted before.
+local function soil(with_value)
   local fence = read_fence()
-  if not fence then return false end
+  if not fence or with_value and is_cover(fence) then return false end
   fence.dirty = true
   write_fence(fence)
   return true

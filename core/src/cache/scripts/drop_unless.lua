@@ -1,30 +1,19 @@
 -- Drops a key for a write that commits later than it was cached, unless what is there is the value that was put there with
--- it, or that of a write accepted after it.
+-- it, or that of a write accepted after it. Its cover ends.
 --
--- ARGV[3]  SHA-1 of the value that may stay, in hexadecimal, or empty
--- ARGV[4]  the accept sequence from which on values may stay, as 8 bytes, or empty
--- ARGV[5]  the generation, as 8 bytes
+-- ARGV[3]  SHA-1 of the value that may stay   ARGV[4]  the accept sequence   ARGV[5]  the generation: see stays.lua
+-- ARGV[6]  the token of its cover, or empty
 -- Result   1 if the value stayed, 0 if the key is dropped
---
--- Sequences are compared as two halves, as a Lua number holds 53 bits.
-if soil() then
-  tell()
-  return 0
+local fence = read_fence()
+if not fence and stays(ARGV[3], ARGV[4], ARGV[5]) then return 1 end
+local others = {}
+for _, writer in ipairs(fence and fence.writers or {}) do
+  if writer[1] ~= ARGV[6] then table.insert(others, writer) end
 end
-local old = redis.pcall('GET', at)
-if is_value(old) and #old >= 40
-    and string.sub(old, 9, 16) == ARGV[5] then
-  if ARGV[3] ~= '' and redis.sha1hex(string.sub(old, value_at(old), end_of(old))) == ARGV[3] then
-    return 1
-  end
-  if ARGV[4] ~= '' then
-    local old_high, old_low = struct.unpack('>I4I4', string.sub(old, 17, 24))
-    local high, low = struct.unpack('>I4I4', ARGV[4])
-    if old_high > high or (old_high == high and old_low >= low) then
-      return 1
-    end
-  end
+if #others > 0 then
+  write_fence({dirty = true, writers = others, aside = ''})
+else
+  redis.call('DEL', at)
 end
-redis.call('DEL', at)
 tell()
 return 0

@@ -234,7 +234,7 @@ async fn of_two_accepted_values_the_later_one_stays() {
     // After its commit it may stay; what is older may not.
     for (since, stays) in [(1, some("any")), (2, None)] {
         let change = one.caches.begin(&["a"]);
-        one.caches.drop_unless(change, Stays::Since(since), soon()).await.unwrap();
+        one.caches.drop_unless(change, Stays::Since(since), None, soon()).await.unwrap();
         assert_eq!(process(Some(&redis), &space).get("a").await, stays);
     }
 }
@@ -263,7 +263,10 @@ async fn records_of_any_shape_are_survived() {
         one.lift(&fence, "a").await;
         redis.set(&full, garbage, SetOptions::default(), soon()).await.unwrap();
         let change = one.caches.begin(&["a"]);
-        one.caches.drop_unless(change, Stays::Since(1), soon()).await.unwrap();
+        one.caches.drop_unless(change, Stays::Since(1), None, soon()).await.unwrap();
+        redis.set(&full, garbage, SetOptions::default(), soon()).await.unwrap();
+        let covered = one.cover("a", Stays::Since(1), LONG).await;
+        one.uncover(&covered, "a", Stays::Since(1)).await;
         redis.delete(std::slice::from_ref(&full), soon()).await.unwrap();
     }
 }

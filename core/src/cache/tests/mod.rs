@@ -1,5 +1,6 @@
 //! Both tiers together, against a real Redis; each test in a namespace of its own.
 
+mod covers;
 mod fences;
 mod stale;
 mod tags;

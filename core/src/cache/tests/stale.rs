@@ -145,7 +145,7 @@ async fn a_mark_ends_with_anything_that_happens_to_its_entry() {
                 // The entry itself stays, and is known by its value although a mark is behind it.
                 let (change, stays) =
                     (two.caches.begin(&[happens]), Stays::Digest(crate::cache::digest(b"old")));
-                two.caches.drop_unless(change, stays, soon()).await.unwrap();
+                two.caches.drop_unless(change, stays, None, soon()).await.unwrap();
             }
         }
         one.fill(happens, Some("loaded"), &miss).await;

@@ -135,7 +135,7 @@ async fn a_tagged_value_lives_through_fences_touches_and_later_commits() {
     assert_eq!(process(Some(&redis), &space).get("a").await, some("1"), "given back");
     assert!(one.caches.touch(one.caches.begin(&["a"]), Some(Ttl::Never), soon()).await.unwrap());
     let kept = Stays::Digest(crate::cache::digest(b"1"));
-    one.caches.drop_unless(one.caches.begin(&["a"]), kept, soon()).await.unwrap();
+    one.caches.drop_unless(one.caches.begin(&["a"]), kept, None, soon()).await.unwrap();
     assert_eq!(process(Some(&redis), &space).get("a").await, some("1"), "it is the value of the write");
     let fence = one.fence("a", MINUTE).await;
     let value = one.tagged("2", &["t"]).await;

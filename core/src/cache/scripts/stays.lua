@@ -1,0 +1,19 @@
+
+-- Whether what is there is the value that came with a write which commits later than it was cached, or that of a write
+-- accepted after it. `digest` is the SHA-1 of such a value in hexadecimal, `sequence` the accept sequence from which on
+-- values may stay, as 8 bytes; either may be empty. `generation` is that of now, as 8 bytes.
+--
+-- Sequences are compared as two halves, as a Lua number holds 53 bits.
+local function stays(digest, sequence, generation)
+  local head = redis.pcall('GETRANGE', at, 0, 39)
+  if not is_value(head) or #head < 40 or string.sub(head, 9, 16) ~= generation then return false end
+  if digest ~= '' then
+    local text = redis.call('GET', at)
+    if redis.sha1hex(string.sub(text, value_at(text), end_of(text))) == digest then return true end
+  end
+  if sequence == '' then return false end
+  local old_high, old_low = struct.unpack('>I4I4', string.sub(head, 17, 24))
+  local high, low = struct.unpack('>I4I4', sequence)
+  return old_high > high or (old_high == high and old_low >= low)
+end
+
