@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
+use super::signal::Signal;
 use crate::base::Deadline;
 use crate::base::service::{Services, StopSignal};
 use crate::batch::{Gate, WeakBatcher};
@@ -33,6 +34,8 @@ struct Inner {
     batcher: OnceLock<WeakBatcher>,
     /// A service holds this: strong, the services of a forgotten engine would keep each other.
     services: Weak<Services>,
+    /// That a row was put into the outbox.
+    signal: Arc<Signal>,
     redis_timeout: Duration,
 }
 
@@ -51,10 +54,20 @@ impl CachesFollow {
         filters: Arc<Filters>,
         gate: Arc<Gate>,
         services: &Arc<Services>,
+        signal: Arc<Signal>,
         redis_timeout: Duration,
     ) -> CachesFollow {
         let (batcher, services) = (OnceLock::new(), Arc::downgrade(services));
-        CachesFollow(Arc::new(Inner { caches, store, filters, gate, batcher, services, redis_timeout }))
+        CachesFollow(Arc::new(Inner {
+            caches,
+            store,
+            filters,
+            gate,
+            batcher,
+            services,
+            signal,
+            redis_timeout,
+        }))
     }
 
     /// Says who knows the last values.
@@ -141,7 +154,9 @@ impl Inner {
 
     /// Whoever reaches Redis drops them.
     async fn leave_to_all(&self, failed: &[Changed]) -> Result<()> {
-        outbox::add(&*self.store, &keys_of(failed), true, self.deadline()).await
+        outbox::add(&*self.store, &keys_of(failed), true, self.deadline()).await?;
+        self.signal.raise();
+        Ok(())
     }
 
     fn last_values(&self, keys: &[Arc<str>]) -> Vec<Option<[u8; 20]>> {

@@ -126,7 +126,7 @@ impl CacheAfterCommit {
         let Some(fence) = self.fence() else {
             // What was committed along says it to every process, this one included. Redis is not waited for again.
             drop((written, dropped));
-            self.state.wake_relay();
+            self.state.signal_outbox();
             let why = "Redis could not be told of the write; what it holds under the keys is dropped once it is reached";
             return if self.keys.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Cache, why)) };
         };

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use super::batched::CachesFollow;
+use super::signal::{PAUSE, Signal};
 use crate::base::Deadline;
 use crate::base::service::StopSignal;
 use crate::error::Result;
@@ -17,8 +16,8 @@ pub(super) struct Relay {
     pub(super) store: Arc<dyn Store>,
     pub(super) follower: CachesFollow,
     pub(super) counters: Arc<Counters>,
-    /// Something was put there just now.
-    pub(super) wake: Notify,
+    /// Says when something was put there, by this process or another one.
+    pub(super) signal: Arc<Signal>,
 }
 
 impl Relay {
@@ -33,13 +32,15 @@ impl Relay {
     }
 
     /// Looks again and again, as long as the engine is there, also while Redis is away: what others have changed leaves this
-    /// process's memory all the same.
+    /// process's memory all the same. It does so `every` so often without being told, and at most once in a pause however
+    /// often it is told.
     pub(super) async fn run(self: Arc<Relay>, every: Duration, within: Duration, mut stop: StopSignal) {
+        let pause = PAUSE.min(every / 2);
         loop {
             tokio::select! {
                 () = stop.stopped() => return,
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(every) => {}
+                () = self.signal.wake.notified() => {}
+                () = tokio::time::sleep(every - pause) => {}
             }
             tokio::select! {
                 () = stop.stopped() => return,
@@ -48,6 +49,10 @@ impl Relay {
                         log::debug!("the outbox could not be relayed: {error}");
                     }
                 }
+            }
+            tokio::select! {
+                () = stop.stopped() => return,
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

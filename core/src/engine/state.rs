@@ -12,6 +12,7 @@ use super::batched::CachesFollow;
 use super::calls::Calls;
 use super::families::Families;
 use super::relay::Relay;
+use super::signal::Signal;
 use super::source_breaker::SourceBreaker;
 use crate::base::backoff::Backoff;
 use crate::base::breaker::Breaker;
@@ -142,6 +143,7 @@ impl State {
         let wanted = Wanted { capacity: config.bloom_capacity, error_rate: config.bloom_error_rate };
         let aside = PostgresSettings { pool_size: 1, lazy: true, ..PostgresSettings::from(&config) };
         let aside = Arc::new(PostgresStore::connect(aside).await?);
+        let signal = Arc::new(Signal::new(aside.clone(), config.connect_timeout));
         let filters =
             Filters::new(store.clone(), aside, redis.clone(), &config.namespace, wanted, clock.clone());
         let filters = Arc::new(filters);
@@ -154,13 +156,14 @@ impl State {
             filters.clone(),
             gate.clone(),
             &services,
+            signal.clone(),
             config.redis_timeout,
         );
         let relay = Arc::new(Relay {
             store: store.clone(),
             follower: follower.clone(),
             counters: counters.clone(),
-            wake: tokio::sync::Notify::new(),
+            signal,
         });
         // Weak: the caches hold this, and the relay holds them.
         let draining = Arc::downgrade(&relay);
@@ -220,6 +223,7 @@ impl State {
             let (relay, every) = (self.relay.clone(), config.coherence_bound / 4);
             let within = config.timeout;
             self.services.start(move |stop| relay.run(every, within, stop));
+            self.relay.signal.start(&self.services);
         }
         Ok(())
     }
@@ -350,7 +354,7 @@ impl State {
     /// trying.
     pub(super) async fn tell_later(&self, keys: &[Arc<str>]) {
         match outbox::add(&*self.store, keys, false, self.cache_deadline()).await {
-            Ok(()) => self.relay.wake.notify_one(),
+            Ok(()) => self.signal_outbox(),
             Err(error) => {
                 log::debug!("the outbox did not take what the caches were not told: {error}");
                 self.drop_again_later(keys.to_vec());
@@ -359,8 +363,8 @@ impl State {
     }
 
     /// A row was committed from which any process tells Redis.
-    pub(super) fn wake_relay(&self) {
-        self.relay.wake.notify_one();
+    pub(super) fn signal_outbox(&self) {
+        self.relay.signal.raise();
     }
 
     pub(super) async fn drop_all(&self, changes: Vec<Settle>) -> Result<()> {

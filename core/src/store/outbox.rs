@@ -8,6 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Rendered, sql};
 use crate::value::{Row, Value};
 
+/// Where it is signalled that there is something. Of one database: another schema's outbox is looked into for nothing.
+pub(crate) const CHANNEL: &str = "zmsg_outbox";
+
 const INSERT: &str = "INSERT INTO zmsg_outbox (keys, accepted) VALUES ($1::bytea[], $2::bool)";
 /// The oldest rows, also those that somebody else is about to remove: only who has told of all of them knows that Redis has
 /// missed nothing.

@@ -10,6 +10,7 @@ mod locks;
 #[path = "../faults/scene.rs"]
 #[allow(dead_code)]
 mod scene;
+mod signal;
 #[path = "../support/mod.rs"]
 mod support;
 mod tags;
