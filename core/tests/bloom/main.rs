@@ -10,6 +10,7 @@ mod builds;
 mod cluster;
 mod doubts;
 mod pairs;
+mod readings;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
