@@ -32,19 +32,20 @@ impl Relay {
     }
 
     /// Looks again and again, as long as the engine is there, also while Redis is away: what others have changed leaves this
-    /// process's memory all the same. It does so `every` so often without being told, and at most once in a pause however
-    /// often it is told.
+    /// process's memory all the same. It does so `every` so often without a signal; and for signals at most once in a pause,
+    /// and not while Redis cannot be told: it would be the same rows again.
     pub(super) async fn run(self: Arc<Relay>, every: Duration, within: Duration, mut stop: StopSignal) {
-        let pause = PAUSE.min(every / 2);
+        let (pause, mut heeds) = (PAUSE.min(every / 2), true);
         loop {
             tokio::select! {
                 () = stop.stopped() => return,
-                () = self.signal.wake.notified() => {}
+                () = self.signal.wake.notified(), if heeds => {}
                 () = tokio::time::sleep(every - pause) => {}
             }
             tokio::select! {
                 () = stop.stopped() => return,
                 drained = self.drain(Deadline::after(within)) => {
+                    heeds = drained.is_ok();
                     if let Err(error) = drained {
                         log::debug!("the outbox could not be relayed: {error}");
                     }
