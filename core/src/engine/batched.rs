@@ -11,13 +11,14 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 
 use super::order::FENCE_GUARD;
+use super::signal::Signal;
 use crate::base::Deadline;
 use crate::base::service::{Services, StopSignal};
 use crate::batch::{Gate, WeakBatcher};
 use crate::cache::{Caches, Covered, Filters, Stays};
 use crate::error::Result;
-use crate::store::outbox::{self, Told};
-use crate::store::{ChangedKey, Cover, KeyHooks, Store};
+use crate::store::outbox::{Outbox, Told};
+use crate::store::{ChangedKey, Cover, KeyHooks};
 
 /// Keys that Redis is told of at once.
 const AT_ONCE: usize = 500;
@@ -30,13 +31,15 @@ pub(super) struct CachesFollow(Arc<Inner>);
 
 struct Inner {
     caches: Arc<Caches>,
-    store: Arc<dyn Store>,
+    outbox: Arc<Outbox>,
     filters: Arc<Filters>,
     gate: Arc<Gate>,
     /// Knows the last values of aggregated writes. Weak, as it holds this.
     batcher: OnceLock<WeakBatcher>,
     /// A service holds this: strong, the services of a forgotten engine would keep each other.
     services: Weak<Services>,
+    /// That a row was put into the outbox.
+    signal: Arc<Signal>,
     redis_timeout: Duration,
 }
 
@@ -50,14 +53,24 @@ struct CoveredKeys {
 impl CachesFollow {
     pub(super) fn new(
         caches: Arc<Caches>,
-        store: Arc<dyn Store>,
+        outbox: Arc<Outbox>,
         filters: Arc<Filters>,
         gate: Arc<Gate>,
         services: &Arc<Services>,
+        signal: Arc<Signal>,
         redis_timeout: Duration,
     ) -> CachesFollow {
         let (batcher, services) = (OnceLock::new(), Arc::downgrade(services));
-        CachesFollow(Arc::new(Inner { caches, store, filters, gate, batcher, services, redis_timeout }))
+        CachesFollow(Arc::new(Inner {
+            caches,
+            outbox,
+            filters,
+            gate,
+            batcher,
+            services,
+            signal,
+            redis_timeout,
+        }))
     }
 
     /// Says who knows the last values.
@@ -169,7 +182,9 @@ impl Inner {
 
     /// Whoever reaches Redis drops them.
     async fn leave_to_all(&self, failed: &[ChangedKey]) -> Result<()> {
-        outbox::add(&*self.store, &keys_of(failed), true, self.deadline()).await
+        self.outbox.add(&keys_of(failed), true, self.deadline()).await?;
+        self.signal.raise();
+        Ok(())
     }
 
     fn last_values(&self, keys: &[Arc<str>]) -> Vec<Option<[u8; 20]>> {

@@ -35,6 +35,7 @@ mod periodic;
 mod read;
 mod relay;
 mod schema;
+mod signal;
 mod source_breaker;
 mod sql;
 mod state;

@@ -36,7 +36,7 @@ use crate::cache::{Fence, NewValue, Settle, TagSet};
 use crate::config::{OnCacheDown, Ttl};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Rendered;
-use crate::store::{CommitHooks, ExecResult, Outcome, outbox};
+use crate::store::{CommitHooks, ExecResult, Outcome};
 
 /// What is left of a fence at the last moment at which a COMMIT may be sent.
 pub(super) const FENCE_GUARD: Duration = Duration::from_secs(2);
@@ -129,7 +129,7 @@ impl CacheAfterCommit {
         let Some(fence) = self.fence() else {
             // What was committed along says it to every process, this one included. Redis is not waited for again.
             drop((written, dropped));
-            self.state.wake_relay();
+            self.state.signal_outbox();
             let why = "Redis could not be told of the write; what it holds under the keys is dropped once it is reached";
             return if self.keys.is_empty() { Ok(()) } else { Err(Error::new(ErrorKind::Cache, why)) };
         };
@@ -199,7 +199,7 @@ impl CommitHooks for CacheAfterCommit {
         *self.under_way.lock() = Some(self.begin());
         crash!("write.before_commit");
         let unfenced = self.fence().is_none() && !self.keys.is_empty();
-        Ok(unfenced.then(|| outbox::entry(&self.keys, false)))
+        Ok(unfenced.then(|| self.state.outbox.entry(&self.keys, false)))
     }
 
     async fn after(&self, outcome: &Outcome) {

@@ -12,6 +12,7 @@ use super::batched::CachesFollow;
 use super::calls::Calls;
 use super::families::Families;
 use super::relay::Relay;
+use super::signal::Signal;
 use super::source_breaker::SourceBreaker;
 use crate::base::backoff::Backoff;
 use crate::base::breaker::Breaker;
@@ -28,7 +29,7 @@ use crate::queue::Queue;
 use crate::redis::{Redis, RedisSettings};
 use crate::store::Store;
 use crate::store::identity::identity;
-use crate::store::outbox;
+use crate::store::outbox::Outbox;
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::telemetry::Counters;
 
@@ -43,6 +44,7 @@ pub(super) struct State {
     pub(super) queue: Option<Queue>,
     /// Between accepted values and what flushes drop.
     pub(super) gate: Arc<Gate>,
+    pub(super) outbox: Arc<Outbox>,
     relay: Arc<Relay>,
     /// What tells the caches of a COMMIT that came later.
     pub(super) follower: CachesFollow,
@@ -142,25 +144,28 @@ impl State {
         let wanted = Wanted { capacity: config.bloom_capacity, error_rate: config.bloom_error_rate };
         let aside = PostgresSettings { pool_size: 1, lazy: true, ..PostgresSettings::from(&config) };
         let aside = Arc::new(PostgresStore::connect(aside).await?);
+        let signal = Arc::new(Signal::new(aside.clone(), config.connect_timeout));
         let filters =
             Filters::new(store.clone(), aside, redis.clone(), &config.namespace, wanted, clock.clone());
         let filters = Arc::new(filters);
         let caches = Arc::new(Caches::new(settings, redis, breaker(), clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
+        let outbox = Arc::new(Outbox::new(store.clone(), &config.namespace));
         let follower = CachesFollow::new(
             caches.clone(),
-            store.clone(),
+            outbox.clone(),
             filters.clone(),
             gate.clone(),
             &services,
+            signal.clone(),
             config.redis_timeout,
         );
         let relay = Arc::new(Relay {
-            store: store.clone(),
+            outbox: outbox.clone(),
             follower: follower.clone(),
             counters: counters.clone(),
-            wake: tokio::sync::Notify::new(),
+            signal,
         });
         // Weak: the caches hold this, and the relay holds them.
         let draining = Arc::downgrade(&relay);
@@ -187,6 +192,7 @@ impl State {
             batcher,
             queue,
             gate,
+            outbox,
             relay,
             follower,
             ids: Ids::new(store.clone(), clock, config.id_grant, statement_time),
@@ -220,6 +226,7 @@ impl State {
             let (relay, every) = (self.relay.clone(), config.coherence_bound / 4);
             let within = config.timeout;
             self.services.start(move |stop| relay.run(every, within, stop));
+            self.relay.signal.start(&self.services);
         }
         Ok(())
     }
@@ -349,8 +356,8 @@ impl State {
     /// What committed and could not be told leaves a row from which any process tells it; failing that, this one goes on
     /// trying.
     pub(super) async fn tell_later(&self, keys: &[Arc<str>]) {
-        match outbox::add(&*self.store, keys, false, self.cache_deadline()).await {
-            Ok(()) => self.relay.wake.notify_one(),
+        match self.outbox.add(keys, false, self.cache_deadline()).await {
+            Ok(()) => self.signal_outbox(),
             Err(error) => {
                 log::debug!("the outbox did not take what the caches were not told: {error}");
                 self.drop_again_later(keys.to_vec());
@@ -359,8 +366,8 @@ impl State {
     }
 
     /// A row was committed from which any process tells Redis.
-    pub(super) fn wake_relay(&self) {
-        self.relay.wake.notify_one();
+    pub(super) fn signal_outbox(&self) {
+        self.relay.signal.raise();
     }
 
     pub(super) async fn drop_all(&self, changes: Vec<Settle>) -> Result<()> {

@@ -11,6 +11,7 @@ mod cluster;
 mod doubts;
 mod flips;
 mod pairs;
+mod readings;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;

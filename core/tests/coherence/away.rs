@@ -134,3 +134,26 @@ async fn a_flush_that_redis_was_not_told_of_is_told_by_another_process() {
     cut.flush().await.unwrap();
     sees(&well, "feed_1", "old", Some("new")).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_of_another_namespace_leave_what_is_not_theirs_to_tell() {
+    let scene = Scene::new().await;
+    let proxy = Proxy::to_redis(&redis_addr()).await;
+    let cut = opened(setup(&scene).redis_behind(&proxy)).await;
+    let elsewhere = setup(&scene).with("namespace", crate::support::namespace());
+    write(&opened(setup(&scene)).await, "feed_1", "old").await.unwrap();
+    proxy.down().await;
+    write(&cut, "feed_1", "new").await.unwrap();
+    let before = rows(&scene).await;
+    // It has looked into the outbox by the time it is open.
+    let other = opened(elsewhere).await;
+    write(&other, "feed_1", "theirs").await.unwrap();
+    assert_eq!((other.stats().outbox_relayed, other.get("feed_1").await.unwrap()), (0, some("theirs")));
+    assert!(before <= 1, "{before}");
+    let well = opened(setup(&scene)).await;
+    until("the row to be relayed by its own", async || rows(&scene).await == 0).await;
+    assert_eq!(well.get("feed_1").await.unwrap(), some("theirs"), "what the table has");
+    for zmsg in [cut, other, well] {
+        let _ = zmsg.close().await;
+    }
+}

@@ -11,6 +11,7 @@ mod locks;
 #[path = "../faults/scene.rs"]
 #[allow(dead_code)]
 mod scene;
+mod signal;
 #[path = "../support/mod.rs"]
 mod support;
 mod tags;

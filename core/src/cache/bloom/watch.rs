@@ -16,8 +16,11 @@ use crate::base::service::StopSignal;
 use crate::base::{Deadline, random};
 use crate::error::Result;
 
-/// How often what is known is renewed while it is used.
+/// How often it is seen to that what is known is fresh, while it is used.
 const RENEW: Duration = Duration::from_millis(500);
+/// How old it may be then where nobody has a filter. The next time it is two seconds old at most, so that no write waits for
+/// it; of a filter to come everybody who commits knows in time all the same, as nobody commits on what is older.
+const RENEW_NOTHING: Duration = Duration::from_millis(1_200);
 /// For how long after the last use it is.
 const IN_USE_MS: u64 = 60_000;
 /// How often a declared filter is looked at.
@@ -207,9 +210,11 @@ pub(super) async fn keep_fresh(filters: Weak<Filters>, mut stop: StopSignal) {
         if used == 0 || filters.known.now_ms().saturating_sub(used) > IN_USE_MS {
             continue;
         }
+        let nothing = filters.known.reading().families.is_empty();
+        let age = if nothing { RENEW_NOTHING } else { RENEW };
         let renewed = tokio::select! {
             () = stop.stopped() => return,
-            renewed = filters.known.at_most(RENEW, Deadline::after(STEP)) => renewed,
+            renewed = filters.known.at_most(age, Deadline::after(STEP)) => renewed,
         };
         if let Err(error) = renewed {
             log::debug!("the state of Bloom filters could not be read: {error}");

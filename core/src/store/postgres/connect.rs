@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_postgres::config::SslNegotiation;
-use tokio_postgres::{Client, Config, Connection as Wire, Error as PgError};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection as Wire, Error as PgError};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dsn::{self, TlsFiles};
@@ -60,12 +63,8 @@ impl Connector {
             Err(_) => return Err(self.unreachable(&format!("no answer within {:?}", self.timeout), true)),
         };
         self.check_session(&wire)?;
-        let driver = Driver::start(async move {
-            // Whoever uses the connection hears of its end as an error of the call.
-            if let Err(error) = wire.await {
-                log::debug!("a PostgreSQL connection ended: {error}");
-            }
-        });
+        let (notified, heard) = watch::channel(());
+        let driver = Driver::start(drive(wire, notified));
         Ok(Connection {
             client,
             statements: Mutex::default(),
@@ -73,6 +72,7 @@ impl Connector {
             in_doubt: false,
             idle_since: now(),
             tls: self.tls.clone(),
+            heard,
             _driver: driver,
         })
     }
@@ -103,8 +103,8 @@ impl Connector {
     /// The server reports these at the start of a session; a pooler may leave some out.
     fn check_session<S, T>(&self, wire: &Wire<S, T>) -> Result<()>
     where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin,
+        T: AsyncRead + AsyncWrite + Unpin,
     {
         let version = wire.parameter("server_version").unwrap_or_default();
         let major =
@@ -123,6 +123,26 @@ impl Connector {
     }
 }
 
+/// Moves a connection's bytes until it ends. Notifications may come at any time, and say that there were some.
+async fn drive<S, T>(mut wire: Wire<S, T>, notified: watch::Sender<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = poll_fn(|context| wire.poll_message(context)).await {
+        match message {
+            Ok(AsyncMessage::Notification(_)) => notified.send_replace(()),
+            // As the driver would have said it.
+            Ok(AsyncMessage::Notice(notice)) => {
+                log::info!(target: "tokio_postgres::connection", "{}: {}", notice.severity(), notice.message());
+            }
+            Ok(_) => {}
+            // Whoever uses the connection hears of its end as an error of the call.
+            Err(error) => return log::debug!("a PostgreSQL connection ended: {error}"),
+        }
+    }
+}
+
 /// An open connection.
 ///
 /// While something runs on it its state is in doubt; only what ends cleanly lifts that. So a call that is dropped, or
@@ -134,6 +154,7 @@ pub(super) struct Connection {
     in_doubt: bool,
     idle_since: Instant,
     tls: MakeRustlsConnect,
+    heard: watch::Receiver<()>,
     _driver: Driver,
 }
 
@@ -165,10 +186,20 @@ impl Connection {
 
     /// A round trip; an error if the connection is gone.
     pub(super) async fn check(&mut self) -> Result<(), Failure> {
+        self.command("").await
+    }
+
+    /// Runs a text without parameters outside of a transaction, and prepares nothing.
+    pub(super) async fn command(&mut self, text: &str) -> Result<(), Failure> {
         self.begin();
-        self.client.batch_execute("").await?;
+        self.client.batch_execute(text).await?;
         self.end();
         Ok(())
+    }
+
+    /// Changes with every notification, and is closed with the connection.
+    pub(super) fn heard(&self) -> watch::Receiver<()> {
+        self.heard.clone()
     }
 
     /// The statement, if it is prepared here.

@@ -9,11 +9,12 @@
 //! | `single`, `transact`, `fate`, `tries` | what is tried again, and what became of a COMMIT |
 //! | `session` | a transaction that its holder steps through |
 //! | `migrate` | migrations |
+//! | `listen` | LISTEN and NOTIFY |
 //! | `error` | the driver's errors as ours |
 //!
 //! Invariants:
 //! - No session state outlives a call (SET LOCAL only; a task that would change the session is refused, as far as its
-//!   text shows it), so that PgBouncer may switch servers between transactions.
+//!   text shows it), so that PgBouncer may switch servers between transactions. A LISTEN does, and nothing leans on it.
 //!   Prepared statements do outlive one: PgBouncer in transaction mode needs `max_prepared_statements` (1.21 or newer);
 //!   an older one would run another client's statement of the same name.
 //! - A connection that something was left running on, or that a cancel request was sent for, is closed, not pooled.
@@ -49,6 +50,7 @@ mod dsn;
 mod encode;
 mod error;
 mod fate;
+mod listen;
 mod migrate;
 mod numeric;
 mod pool;
@@ -59,6 +61,7 @@ mod tls;
 mod transact;
 mod tries;
 
+pub(crate) use listen::Listening;
 use single::Repeat;
 
 /// How to reach a PostgreSQL.
