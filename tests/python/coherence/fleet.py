@@ -148,6 +148,11 @@ class Fleet:
         """The values that this process writes to the caches alone."""
         return [f"note_{owner}_{n}" for n in range(4)]
 
+    @staticmethod
+    def flashes(owner: str) -> list[str]:
+        """The same, of values that live so briefly that most reads find none; many, so that few are written again soon."""
+        return [f"flash_{owner}_{n}" for n in range(12)]
+
     def add(self, *languages: str, crash: str | None = None, **config: Any) -> list[Process]:
         """Starts processes, named p0, p1, … in the order of their start."""
         added = []
@@ -167,10 +172,10 @@ class Fleet:
         print(f"seed {seed}")
         readable = [*self.ITEMS]
         for owner in self.processes[:4]:
-            readable += self.likes(owner.name) + self.notes(owner.name)
+            readable += self.likes(owner.name) + self.notes(owner.name) + self.flashes(owner.name)
         runs = []
         for at, process in enumerate(processes):
-            own = {"likes": self.likes(process.name), "notes": self.notes(process.name)}
+            own = {kind: getattr(self, kind)(process.name) for kind in ("likes", "notes", "flashes")}
             keys = {"items": self.ITEMS, "reads": readable, **own}
             defaults = {"lanes": 4, "writes": 0.05, "batch": 16}
             runs.append(process.start("run", seed=seed + at, **keys, **{**defaults, **order}))
