@@ -54,6 +54,8 @@ class Worker {
       case "stop":
         this.#running = false;
         return {};
+      case "time":
+        return { wall: Date.now() / 1000, made: Number(this.#zm.nextId()) };
       case "stats": {
         const stats = this.#zm.stats();
         const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());

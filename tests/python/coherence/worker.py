@@ -8,7 +8,8 @@ has an ``id``, which its answer repeats, and ``do``:
 * ``flush``: sends off what was liked;
 * ``watch``: reads ``key`` until it has ``token``; answers when that read ended;
 * ``crowd``: ``count`` concurrent reads of ``key``; answers with the different tokens;
-* ``run``: reads and writes at random, from ``seed``, until ``stop``; ``stats``; ``close``.
+* ``run``: reads and writes at random, from ``seed``, until ``stop``; ``stats``; ``close``;
+* ``time``: answers with its ``wall`` clock, in seconds since 1970, and an id that it ``made``.
 
 worker.mjs is the same in Node.
 """
@@ -69,6 +70,8 @@ class Worker:
         if do == "stop":
             self._stop.set()
             return {}
+        if do == "time":
+            return {"wall": time.time(), "made": self._zm.next_id()}
         if do == "stats":
             stats = self._zm.stats()
             return {name: getattr(stats, name) for name in order["names"]}

@@ -1,0 +1,49 @@
+"""A process whose wall clock is wrong, and is put right and wrong again while it runs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from coherence.conftest import BOUND_MS
+from coherence.fleet import Fleet, Process
+from coherence.proxy import Proxy
+from coherence.wall_clock import WallClock
+
+OFF = 600
+"""Seconds."""
+PAST = 1.1 * BOUND_MS / 1_000
+# The first millisecond of ids, and the bits below their time (`core/src/id/layout.rs`).
+EPOCH_MS, BELOW_TIME = 1_704_067_200_000, 22
+
+
+def is_off_by(process: Process) -> int:
+    """In full minutes. Its ids must not be: PostgreSQL says when they begin, and a clock that is never put goes on."""
+    told = process.ask("time")
+    assert abs((told["made"] >> BELOW_TIME) + EPOCH_MS - 1_000 * time.time()) < 60_000
+    return round((told["wall"] - time.time()) / 60)
+
+
+@pytest.mark.parametrize(("language", "first"), [("python", OFF), ("node", -OFF)])
+def test_a_wall_clock_that_is_off_changes_nothing(
+    fleet: Fleet, redis_proxy: Proxy, tmp_path: Path, language: str, first: int
+) -> None:
+    sound = fleet.add("python", "node")
+    clock = WallClock(tmp_path)
+    clock.put(first)
+    behind = {"redis_addr": f"127.0.0.1:{redis_proxy.port}", "redis_timeout": "200ms"}
+    [wrong] = fleet.add(language, clock=clock, **behind)
+    with fleet.running([*sound, wrong], seed=10):
+        time.sleep(0.5)
+        assert [is_off_by(process) for process in [*sound, wrong]] == [0, 0, first // 60]
+        # Where ages were counted by this clock, what it has would be young for ten minutes, or old at once.
+        redis_proxy.hold()
+        clock.put(-first)
+        assert is_off_by(wrong) == -first // 60
+        time.sleep(PAST + 0.3)
+        redis_proxy.release()
+        time.sleep(0.4)
+    report = fleet.check(BOUND_MS)
+    assert not report.kinds
+    assert report.reads > 1_000
