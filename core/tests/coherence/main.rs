@@ -7,6 +7,7 @@ mod away;
 mod bus;
 mod loads;
 mod locks;
+mod repairs;
 #[path = "../faults/scene.rs"]
 #[allow(dead_code)]
 mod scene;

@@ -1,6 +1,7 @@
 //! Both tiers together, against a real Redis; each test in a namespace of its own.
 
 mod fences;
+mod replaced;
 mod stale;
 mod tags;
 mod toolbox;
