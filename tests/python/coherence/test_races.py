@@ -99,6 +99,27 @@ def test_a_writer_that_stood_still_past_its_fence_does_not_commit(fleet: Fleet) 
     assert not fleet.check(BOUND_MS).kinds
 
 
+def test_what_was_cleared_is_in_nobodys_memory(fleet: Fleet) -> None:
+    processes = fleet.add("python", "node", "python")
+    writer, keys = processes[0], fleet.notes("p0")
+    for clearing in processes[:2]:
+        tokens = [writer.write("note", key) for key in keys]
+        for process in processes:
+            # From Redis at first, and then from memory.
+            while process.ask("peek", keys=keys)["tokens"] != tokens:
+                assert process.ask("get", keys=keys)["tokens"] == tokens
+        assert clearing.ask("clear", prefix="note_")["dropped"] == len(keys)
+        end = time.monotonic() + BOUND_MS / 1_000
+        nothing = [None] * len(keys)
+        # For itself at once, for the others in time.
+        assert clearing.ask("get", keys=keys)["tokens"] == nothing
+        for process in processes:
+            while process.ask("get", keys=keys)["tokens"] != nothing:
+                assert time.monotonic() < end, f"{process.name} still has it"
+            assert process.ask("peek", keys=keys)["tokens"] == nothing
+    assert not fleet.check(BOUND_MS).kinds
+
+
 def test_a_like_of_another_process_ends_what_memory_holds(fleet: Fleet) -> None:
     reader, liker = fleet.add("python", "node")
     [key, *_] = fleet.likes("p1")

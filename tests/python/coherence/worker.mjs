@@ -54,6 +54,8 @@ class Worker {
       case "stop":
         this.#running = false;
         return {};
+      case "clear":
+        return { dropped: await this.#zm.clear(order.prefix) };
       case "time":
         return { wall: Date.now() / 1000, made: Number(this.#zm.nextId()) };
       case "stats": {

@@ -5,7 +5,7 @@ has an ``id``, which its answer repeats, and ``do``:
 
 * ``get``, ``get_many``, ``peek``: reads ``keys``; answers with the ``tokens``;
 * any of ``Worker.WRITES``, ``like``, ``note``, ``flash``: writes ``key``; answers with ``token``, ``outcome``, ``ended``;
-* ``flush``: sends off what was liked;
+* ``flush``: sends off what was liked; ``clear``: empties the caches of all keys with a ``prefix``;
 * ``watch``: reads ``key`` until it has ``token``; answers when that read ended;
 * ``crowd``: ``count`` concurrent reads of ``key``; answers with the different tokens;
 * ``run``: reads and writes at random, from ``seed``, until ``stop``; ``stats``; ``close``;
@@ -70,6 +70,8 @@ class Worker:
         if do == "stop":
             self._stop.set()
             return {}
+        if do == "clear":
+            return {"dropped": await self._zm.clear(order["prefix"])}
         if do == "time":
             return {"wall": time.time(), "made": self._zm.next_id()}
         if do == "stats":
