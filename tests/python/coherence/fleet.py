@@ -182,7 +182,7 @@ class Fleet:
         for at, process in enumerate(processes):
             own = {kind: getattr(self, kind)(process.name) for kind in ("likes", "notes", "flashes")}
             keys = {"items": self.ITEMS, "reads": readable, **own}
-            defaults = {"lanes": 4, "writes": 0.05, "batch": 16}
+            defaults = {"lanes": 4, "writes": 0.15, "batch": 16}
             runs.append(process.start("run", seed=seed + at, **keys, **{**defaults, **order}))
         yield
         for process, run in zip(processes, runs, strict=True):
