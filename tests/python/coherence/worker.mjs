@@ -25,6 +25,7 @@ class Worker {
   #file;
   #kept = "";
   #written = 0;
+  #found = 0;
   #noted = new Map();
   #noting = new Map();
   #liked = new Map();
@@ -56,6 +57,8 @@ class Worker {
         return {};
       case "clear":
         return { dropped: await this.#zm.clear(order.prefix) };
+      case "count":
+        return { reads: this.#found };
       case "time":
         return { wall: Date.now() / 1000, made: Number(this.#zm.nextId()) };
       case "stats": {
@@ -103,6 +106,7 @@ class Worker {
     // What is not in this process's memory is not absent.
     if (verb === "peek") pairs = pairs.filter(([, token]) => token !== null);
     this.#note("r", begun, ended, verb, pairs);
+    this.#found += pairs.length;
     return tokens;
   }
 

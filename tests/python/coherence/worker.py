@@ -9,6 +9,7 @@ has an ``id``, which its answer repeats, and ``do``:
 * ``watch``: reads ``key`` until it has ``token``; answers when that read ended;
 * ``crowd``: ``count`` concurrent reads of ``key``; answers with the different tokens;
 * ``run``: reads and writes at random, from ``seed``, until ``stop``; ``stats``; ``close``;
+* ``count``: answers with the number of its ``reads``, of one key each;
 * ``time``: answers with its ``wall`` clock, in seconds since 1970, and an id that it ``made``.
 
 worker.mjs is the same in Node.
@@ -50,6 +51,7 @@ class Worker:
         self._zm = zm
         self._record = open(record, "w")  # noqa: SIM115
         self._written = 0
+        self._found = 0
         self._noted: dict[str, int] = {}
         self._noting: dict[str, asyncio.Lock] = {}
         self._liked: dict[str, int] = {}
@@ -72,6 +74,8 @@ class Worker:
             return {}
         if do == "clear":
             return {"dropped": await self._zm.clear(order["prefix"])}
+        if do == "count":
+            return {"reads": self._found}
         if do == "time":
             return {"wall": time.time(), "made": self._zm.next_id()}
         if do == "stats":
@@ -102,6 +106,7 @@ class Worker:
             # What is not in this process's memory is not absent.
             pairs = [pair for pair in pairs if pair[1] is not None]
         self._note("r", begun, ended, verb, pairs)
+        self._found += len(pairs)
         return tokens
 
     async def _watch(self, key: str, token: str) -> dict[str, Any]:
