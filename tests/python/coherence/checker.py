@@ -9,8 +9,8 @@ transaction of the write. For each read the checker asks:
 * *behind*: had any process seen a later version more than the bound before this read began?
 * *outlived*: had its value, which only the caches knew, ended more than the bound before this read began?
 
-An absence is the version of a removal, and nobody says of which: a read that found none is given the latest one that had
-begun by its end, so that it is accused only where no removal can be what it saw.
+An absence is the version of a removal, and nobody says of which: a read that found none is given the latest one that
+had begun by its end, so that it is accused only where no removal can be what it saw.
 
 Writes that overlap the read, and reads that overlap each other, may come in any order.
 """
@@ -71,7 +71,8 @@ class Report:
     def __str__(self) -> str:
         stale = ", ".join(f"{name} {self.stale_ms(part):.2f} ms" for name, part in _PARTS.items())
         lines = [
-            f"{self.reads} reads, {self.absent} of removed rows, {self.acknowledged} acknowledged writes {dict(self.verbs)}",
+            f"{self.reads} reads, {self.absent} of removed rows",
+            f"{self.acknowledged} acknowledged writes {dict(self.verbs)}",
             f"violations: {dict(self.kinds) or 'none'}; older values after an acknowledgement for {stale}",
         ]
         return "\n".join(lines + [f"  {it.kind}: {it.process} {it.key}: {it.text}" for it in self.violations])

@@ -152,7 +152,7 @@ class Fleet:
 
     @staticmethod
     def flashes(owner: str) -> list[str]:
-        """The same, of values that live so briefly that most reads find none; many, so that few are written again soon."""
+        """The same, of values that live briefly; many, so that few are written again before they have to be gone."""
         return [f"flash_{owner}_{n}" for n in range(12)]
 
     def add(

@@ -19,10 +19,11 @@ EPOCH_MS, BELOW_TIME = 1_704_067_200_000, 22
 
 
 def minutes_off(process: Process) -> int:
-    """How far its wall clock is off. Its ids are not: PostgreSQL says when they begin, and a clock that is never put goes on."""
+    """How far its wall clock is off. Its ids are not: PostgreSQL says when they begin."""
     told = process.ask("time")
     assert abs((told["made"] >> BELOW_TIME) + EPOCH_MS - 1_000 * time.time()) < 60_000
-    return round((told["wall"] - time.time()) / 60)
+    off: float = told["wall"] - time.time()
+    return round(off / 60)
 
 
 @pytest.mark.parametrize("language", ["python", "node"])

@@ -4,7 +4,8 @@ SETTINGS is JSON: ``name``, ``config`` of the engine, ``record``, the file for i
 has an ``id``, which its answer repeats, and ``do``:
 
 * ``get``, ``get_many``, ``peek``: reads ``keys``; answers with the ``tokens``;
-* any of ``Worker.WRITES``, ``like``, ``note``, ``flash``: writes ``key``; answers with ``token``, ``outcome``, ``ended``;
+* any of ``Worker.WRITES``, ``like``, ``note``, ``flash``: writes ``key``; answers with ``token``, ``outcome`` and
+  ``ended``;
 * ``flush``: sends off what was liked; ``clear``: empties the caches of all keys with a ``prefix``;
 * ``watch``: reads ``key`` until it has ``token``; answers when that read ended;
 * ``crowd``: ``count`` concurrent reads of ``key``; answers with the different tokens;
