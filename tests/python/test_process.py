@@ -130,6 +130,29 @@ zm.close()
     check(done, "['before', 'waiting', 'child', 'left', 'opened', 'after']", "[]")
 
 
+def test_a_forked_child_draws_other_operation_ids_than_its_parent(program: Program) -> None:
+    done = program(
+        FORK
+        + """
+zm = zmsg.sync.Zmsg.open()
+zm.sql_exec(sql("CREATE TABLE t (n serial PRIMARY KEY)"))
+def draw():
+    task = sql("INSERT INTO t DEFAULT VALUES")
+    return [zm.cache_and_delay_store(None, None, task, delay="1h").op_id for _ in range(20)]
+
+# Whatever they are drawn from has begun before the fork.
+drawn, (reading, writing) = draw(), os.pipe()
+for _ in range(3):
+    child_of(lambda: os.write(writing, (" ".join(draw()) + " ").encode()))
+drawn += draw()
+drawn += os.read(reading, 1 << 16).decode().split()
+print(len(drawn), len(set(drawn)))
+zm.close()
+"""
+    )
+    check(done, "100 100")
+
+
 def test_a_child_of_asyncio_runs_its_own_loop(program: Program) -> None:
     done = program(
         FORK

@@ -47,6 +47,14 @@ impl Redis {
         }
     }
 
+    /// Writes everything to disk; a server that is started again begins with it.
+    pub(crate) async fn save(&self, deadline: Deadline) -> Result<()> {
+        match self.send(&cmd("SAVE"), Repeat::Never, deadline).await? {
+            Value::Okay => Ok(()),
+            other => Err(self.unexpected("SAVE", &other)),
+        }
+    }
+
     /// Deletes the keys; gives how many there were.
     pub(crate) async fn delete(&self, keys: &[String], deadline: Deadline) -> Result<u64> {
         if keys.is_empty() {

@@ -8,6 +8,7 @@ mod bus;
 mod covers;
 mod loads;
 mod locks;
+mod repairs;
 #[path = "../faults/scene.rs"]
 #[allow(dead_code)]
 mod scene;

@@ -7,6 +7,10 @@ transaction of the write. For each read the checker asks:
 * *went back*: had the same process seen a later version in a read that ended before this one began?
 * *stale*: had a later version been acknowledged more than the bound before this read began?
 * *behind*: had any process seen a later version more than the bound before this read began?
+* *outlived*: had its value, which only the caches knew, ended more than the bound before this read began?
+
+An absence is the version of a removal, and nobody says of which: a read that found none is given the latest one that
+had begun by its end, so that it is accused only where no removal can be what it saw.
 
 Writes that overlap the read, and reads that overlap each other, may come in any order.
 """
@@ -21,7 +25,10 @@ from dataclasses import dataclass, field
 from coherence.history import History, Read, Write
 
 # What has no row is absent without harm.
-_CACHE_ONLY = "note_"
+_CACHE_ONLY = ("note_", "flash_")
+_REMOVAL = "-"
+# TTLs are moved by up to so much (`ttl_jitter`).
+_JITTER = 1.05
 # A broken run has as many violations as reads.
 _SHOWN = 20
 _PARTS = {"p50": 0.5, "p99.9": 0.999, "at most": 1.0}
@@ -42,6 +49,8 @@ class Report:
     """What a history showed."""
 
     reads: int = 0
+    absent: int = 0
+    """Of these, the ones that found a removed row."""
     acknowledged: int = 0
     verbs: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
@@ -62,7 +71,8 @@ class Report:
     def __str__(self) -> str:
         stale = ", ".join(f"{name} {self.stale_ms(part):.2f} ms" for name, part in _PARTS.items())
         lines = [
-            f"{self.reads} reads, {self.acknowledged} acknowledged writes {dict(self.verbs)}",
+            f"{self.reads} reads, {self.absent} of removed rows",
+            f"{self.acknowledged} acknowledged writes {dict(self.verbs)}",
             f"violations: {dict(self.kinds) or 'none'}; older values after an acknowledgement for {stale}",
         ]
         return "\n".join(lines + [f"  {it.kind}: {it.process} {it.key}: {it.text}" for it in self.violations])
@@ -102,6 +112,14 @@ class Checker:
         self._bound = int(bound_ms * 1e6)
         self._own: dict[tuple[str, str], _Steps] = defaultdict(_Steps)
         self._acknowledged: dict[str, _Steps] = {}
+        removed: dict[str, list[int]] = defaultdict(list)
+        for (key, token), version in versions.items():
+            if token.startswith(_REMOVAL):
+                removed[key].append(version)
+        self._removed = {key: sorted(found) for key, found in removed.items()}
+        # Of each key, the latest removal that had begun by then.
+        self._gone: dict[str, _Steps] = {}
+        self._ended: dict[tuple[str, str], int] = {}
         self._seen: dict[str, _Steps] = {}
         self._lags: dict[tuple[str, str, int], int] = defaultdict(int)
         self.report = Report()
@@ -124,24 +142,39 @@ class Checker:
         if (key, token) in self._versions:
             return self._versions[key, token]
         # Keys with one writer count their writes themselves.
-        return int(token) if key.startswith(("like_", _CACHE_ONLY)) else None
+        return int(token) if key.startswith(("like_", *_CACHE_ONLY)) else None
 
     def _learn(self) -> None:
         acknowledged: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        begun: dict[tuple[str, str], int] = {}
         for process in self._history.processes:
             for event in self._history.of(process):
                 if isinstance(event, Write):
                     self._learn_write(process, event, acknowledged)
+                    begun[event.key, event.token] = event.begun
                     continue
                 for key, token in event.found:
-                    version = self._version(key, token)
+                    own = self._own[process, key]
+                    version = self._version(key, token) if token else self._least(key, own.before(event.begun))
                     if version is not None:
-                        self._own[process, key].add(event.ended, version)
+                        own.add(event.ended, version)
         self._acknowledged = {key: _Steps(known) for key, known in acknowledged.items()}
+        gone: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for (key, token), version in self._versions.items():
+            if token.startswith(_REMOVAL):
+                # Of a process that was killed nobody knows when it began.
+                gone[key].append((begun.get((key, token), 0), version))
+        self._gone = {key: _Steps(known) for key, known in gone.items()}
         seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for (_, key), steps in self._own.items():
             seen[key].extend(zip(steps.times, steps.versions, strict=True))
         self._seen = {key: _Steps(known) for key, known in seen.items()}
+
+    def _least(self, key: str, due: int) -> int | None:
+        """The earliest removal that an absence may be where this version was due."""
+        removed = self._removed.get(key, [])
+        at = bisect_left(removed, due)
+        return removed[at] if at < len(removed) else None
 
     def _learn_write(self, process: str, write: Write, acknowledged: dict[str, list[tuple[int, int]]]) -> None:
         version = self._version(write.key, write.token)
@@ -152,17 +185,24 @@ class Checker:
                 self.report.blame(Violation("lost", process, write.key, f"the database has no {write.token}"))
             else:
                 acknowledged[write.key].append((write.ended, version))
+            if write.life_ms is not None:
+                self._ended[write.key, write.token] = write.ended + int(write.life_ms * _JITTER * 1e6)
         elif write.outcome == "aborted" and version is not None:
             self.report.blame(Violation("phantom", process, write.key, f"the aborted {write.token} is committed"))
 
     def _judge(self, process: str, read: Read, key: str, token: str | None) -> None:
         self.report.reads += 1
-        version = self._version(key, token)
-        if version is None:
+        version = self._version(key, token) if token else self._absence(key, read)
+        if version is None or (token and token.startswith(_REMOVAL)):
             if token is not None or not key.startswith(_CACHE_ONLY):
                 text = f"{read.verb} gave {token}, which was never committed"
                 self.report.blame(Violation("phantom", process, key, text))
             return
+        if token is None:
+            self.report.absent += 1
+        elif read.begun > self._ended.get((key, token), read.begun) + self._bound:
+            text = f"{read.verb} begun at {read.begun} gave {token}, which had ended"
+            self.report.blame(Violation("outlived", process, key, text))
         own = self._own[process, key].before(read.begun)
         if version < own:
             self._accuse("went back", process, read, key, version, own)
@@ -178,6 +218,12 @@ class Checker:
         seen = self._seen[key].before(read.begun - self._bound)
         if version < seen:
             self._accuse("behind", process, read, key, version, seen)
+
+    def _absence(self, key: str, read: Read) -> int | None:
+        """The latest removal that this read may have seen."""
+        gone = self._gone.get(key)
+        version = gone.before(read.ended) if gone else -1
+        return version if version >= 0 else None
 
     def _accuse(self, kind: str, process: str, read: Read, key: str, version: int, expected: int) -> None:
         text = f"{read.verb} begun at {read.begun} gave version {version} where {expected} was due"

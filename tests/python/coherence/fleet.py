@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from coherence.checker import Checker, Report
 from coherence.database import Database
 from coherence.history import History
+from coherence.wall_clock import WallClock
 
 _HERE = Path(__file__).parent
 _NODE = _HERE.parents[2] / "node" / "dist" / "index.js"
@@ -28,17 +29,18 @@ _MOST = 120
 class Process:
     """One process, in either language."""
 
-    def __init__(self, language: str, name: str, config: dict[str, Any], folder: Path, crash: str | None) -> None:
+    def __init__(
+        self, language: str, name: str, config: dict[str, Any], folder: Path, environment: Mapping[str, str]
+    ) -> None:
         self.name = name
         self.record = folder / f"{name}.jsonl"
         command = [sys.executable, str(_HERE / "worker.py")] if language == "python" else ["node", "worker.mjs"]
         assert language == "python" or _NODE.exists(), "the Node package is not built; run `make build-node`"
         settings = json.dumps({"name": name, "config": config, "record": str(self.record)})
-        environment = {**os.environ, **({"ZMSG_CRASH": crash} if crash else {})}
         self._child = subprocess.Popen(
             [*command, settings],
             cwd=_HERE,
-            env=environment,
+            env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -148,14 +150,22 @@ class Fleet:
         """The values that this process writes to the caches alone."""
         return [f"note_{owner}_{n}" for n in range(4)]
 
-    def add(self, *languages: str, crash: str | None = None, **config: Any) -> list[Process]:
+    @staticmethod
+    def flashes(owner: str) -> list[str]:
+        """The same, of values that live briefly; many, so that few are written again before they have to be gone."""
+        return [f"flash_{owner}_{n}" for n in range(12)]
+
+    def add(
+        self, *languages: str, crash: str | None = None, clock: WallClock | None = None, **config: Any
+    ) -> list[Process]:
         """Starts processes, named p0, p1, … in the order of their start."""
+        environment = {**({"ZMSG_CRASH": crash} if crash else {}), **(clock.environment if clock else {})}
         added = []
         for language in languages:
             name = f"p{len(self.processes)}"
             # Each has journals of its own: nobody adopts what another one left.
             own = {**self.config, "journal_dir": str(self._folder / f"journal-{name}"), **config}
-            added.append(Process(language, name, own, self._folder, crash))
+            added.append(Process(language, name, own, self._folder, environment))
             self.processes.append(added[-1])
         for process in added:
             process.ready()
@@ -167,12 +177,12 @@ class Fleet:
         print(f"seed {seed}")
         readable = [*self.ITEMS]
         for owner in self.processes[:4]:
-            readable += self.likes(owner.name) + self.notes(owner.name)
+            readable += self.likes(owner.name) + self.notes(owner.name) + self.flashes(owner.name)
         runs = []
         for at, process in enumerate(processes):
-            own = {"likes": self.likes(process.name), "notes": self.notes(process.name)}
+            own = {kind: getattr(self, kind)(process.name) for kind in ("likes", "notes", "flashes")}
             keys = {"items": self.ITEMS, "reads": readable, **own}
-            defaults = {"lanes": 4, "writes": 0.05, "batch": 16}
+            defaults = {"lanes": 4, "writes": 0.15, "batch": 16}
             runs.append(process.start("run", seed=seed + at, **keys, **{**defaults, **order}))
         yield
         for process, run in zip(processes, runs, strict=True):

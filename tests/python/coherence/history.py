@@ -1,9 +1,10 @@
 """What processes did and saw, as they recorded it: one file of JSON lines for each process.
 
 A line is a read, ``["r", begun, ended, verb, [[key, token], …]]``, or the end of a write,
-``["w", begun, ended, verb, key, token, outcome]``. Times are nanoseconds of CLOCK_MONOTONIC, which is one clock for all
-processes of a machine. A token names one write; ``null`` is an absence. A line is written after its operation: what a
-killed process was at is not there, and nothing was promised for it.
+``["w", begun, ended, verb, key, token, outcome]``, and after these the milliseconds that its value was to live, if
+nobody but the caches knew it. Times are nanoseconds of CLOCK_MONOTONIC, which is one clock for all processes of a
+machine. A token names one write, and one that begins with ``-`` the removal of a row; ``null`` is an absence. A line
+is written after its operation: what a killed process was at is not there, and nothing was promised for it.
 
 Outcomes: ``ok`` was acknowledged; ``aborted`` certainly left nothing; ``unknown`` is every other failure.
 """
@@ -36,6 +37,7 @@ class Write:
     key: str
     token: str
     outcome: str
+    life_ms: int | None = None
 
 
 Event = Read | Write

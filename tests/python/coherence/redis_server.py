@@ -27,11 +27,12 @@ def _free_port() -> int:
 
 
 class RedisServer:
-    """Writes to disk only when it is told to save."""
+    """Writes to disk when it is told to save, or, with ``append``, everything before it answers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, append: bool = False) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
+        self._append = ["--appendonly", "yes", "--appendfsync", "always"] if append else ["--appendonly", "no"]
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -40,7 +41,7 @@ class RedisServer:
         """Starts with what was saved last, if anything was."""
         settings = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
         log = str(self._folder / "log")
-        self._process = subprocess.Popen([_program(), *settings, "--appendonly", "no", "--logfile", log])
+        self._process = subprocess.Popen([_program(), *settings, *self._append, "--logfile", log])
         end = time.monotonic() + 20
         while True:
             try:
@@ -64,6 +65,24 @@ class RedisServer:
     def forget_saved(self) -> None:
         """The next start begins empty."""
         (self._folder / "dump.rdb").unlink(missing_ok=True)
+
+    def copy_log(self, to: Path) -> None:
+        """Copies what it has appended so far, as a backup of its folder does."""
+        to.mkdir()
+        for path in self._folder.glob("appendonly*"):
+            if path.is_dir():
+                shutil.copytree(path, to / path.name)
+            else:
+                shutil.copy(path, to)
+
+    def put_log_back(self, copy: Path) -> None:
+        """The next start finds the copy in the place of what was appended since."""
+        for path in self._folder.glob("appendonly*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        shutil.copytree(copy, self._folder, dirs_exist_ok=True)
 
     def ask(self, *words: str) -> bytes:
         """The first line of the answer to a command."""

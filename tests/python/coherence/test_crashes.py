@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from coherence.conftest import BOUND_MS
@@ -55,7 +56,7 @@ def test_writers_die_while_all_read_and_write(fleet: Fleet, soak: bool) -> None:
 
 def test_a_writer_without_redis_dies_and_others_tell_redis(fleet: Fleet, redis_proxy: Proxy) -> None:
     one, two = fleet.add("python", "node")
-    cut_off = {"redis_addr": f"127.0.0.1:{redis_proxy.port}", "redis_timeout": "200ms"}
+    cut_off: dict[str, Any] = {"redis_addr": f"127.0.0.1:{redis_proxy.port}", "redis_timeout": "200ms"}
     [writer] = fleet.add("python", crash="write.after_commit:1", **cut_off)
     key = fleet.ITEMS[0]
     assert (one.get(key), two.get(key)) == ("first",) * 2

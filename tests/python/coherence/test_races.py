@@ -98,6 +98,53 @@ def test_a_writer_that_stood_still_past_its_fence_does_not_commit(fleet: Fleet) 
     assert not fleet.check(BOUND_MS).kinds
 
 
+def test_absences_and_short_lives_end_in_every_process(fleet: Fleet) -> None:
+    writer, *readers = fleet.add("python", "node", "python")
+    verbs = ["store", "store_none", "brief", "del_store", "named", "delay"]
+    rows = dict(zip(fleet.ITEMS, verbs, strict=False))
+    flash, *_ = fleet.flashes("p0")
+    for key in rows:
+        writer.write("remove", key)
+    token = writer.write("flash", flash)
+    # Those who come in time have it in memory by now, as they have the absences.
+    assert all(reader.get(flash) in (None, token) for reader in readers)
+    for reader in readers:
+        assert reader.ask("get_many", keys=[*rows])["tokens"] == [None] * len(rows)
+    tokens = [writer.write(verb, key) for key, verb in rows.items()]
+    time.sleep(PAST + 0.1)
+    for reader in readers:
+        assert reader.ask("get", keys=[*rows])["tokens"] == tokens
+        assert reader.get(flash) is None
+    report = fleet.check(BOUND_MS)
+    assert not report.kinds
+    assert report.absent == len(readers) * len(rows)
+
+
+def test_what_was_cleared_is_in_nobodys_memory(fleet: Fleet, redis: RedisServer) -> None:
+    processes = fleet.add("python", "node", "python")
+    writer, keys = processes[0], fleet.notes("p0")
+    for clearing in processes[:2]:
+        tokens = [writer.write("note", key) for key in keys]
+        for process in processes:
+            # From Redis at first, and then from memory.
+            while process.ask("peek", keys=keys)["tokens"] != tokens:
+                assert process.ask("get", keys=keys)["tokens"] == tokens
+        # Of what Redis has evicted it cannot say that it was dropped.
+        assert redis.ask("DEL", f"{fleet.config['namespace']}:v:{{.{keys[0]}}}") == b":1"
+        assert clearing.ask("clear", prefix="note_")["dropped"] == len(keys) - 1
+        end = time.monotonic() + BOUND_MS / 1_000
+        nothing = [None] * len(keys)
+        # For itself at once, for the others in time.
+        assert clearing.ask("get", keys=keys)["tokens"] == nothing
+        for process in processes:
+            begun = time.monotonic()
+            while process.ask("get", keys=keys)["tokens"] != nothing:
+                assert begun < end, f"{process.name} still has it"
+                begun = time.monotonic()
+            assert process.ask("peek", keys=keys)["tokens"] == nothing
+    assert not fleet.check(BOUND_MS).kinds
+
+
 def test_a_like_of_another_process_ends_what_memory_holds(fleet: Fleet) -> None:
     reader, liker = fleet.add("python", "node")
     [key, *_] = fleet.likes("p1")

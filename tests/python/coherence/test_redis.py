@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from coherence.conftest import BOUND_MS
@@ -75,6 +76,36 @@ def test_redis_goes_back_to_an_older_dump(fleet: Fleet, redis: RedisServer) -> N
     go_back(redis)
     time.sleep(PAST)
     assert (one.get(key), two.get(key)) == (token,) * 2
+    assert not fleet.check(BOUND_MS).kinds
+
+
+@pytest.fixture
+def appending(redis: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+    """In its place, one that has everything on disk before it answers."""
+    redis.kill()
+    server = RedisServer(tmp_path / "appending", append=True)
+    yield server
+    server.close()
+
+
+def test_redis_goes_back_to_an_older_append_only_file(fleet: Fleet, appending: RedisServer, tmp_path: Path) -> None:
+    one, two = fleet.add("python", "node", redis_addr=f"127.0.0.1:{appending.port}", redis_timeout="300ms")
+    kept, overwritten, removed = fleet.ITEMS[:3]
+    entry = f"{fleet.config['namespace']}:v:{{.{overwritten}}}"
+    for key in (kept, overwritten, removed):
+        assert (one.get(key), two.get(key)) == ("first",) * 2
+    appending.copy_log(tmp_path / "copy")
+    token = one.write("store", overwritten)
+    one.write("remove", removed)
+    assert (two.get(overwritten), two.get(removed)) == (token, None)
+    appending.kill()
+    appending.put_log_back(tmp_path / "copy")
+    appending.start()
+    # The old value is there again, as sound as it was.
+    assert appending.ask("EXISTS", entry) == b":1"
+    time.sleep(PAST)
+    for process in (one, two):
+        assert [process.get(key) for key in (kept, overwritten, removed)] == ["first", token, None]
     assert not fleet.check(BOUND_MS).kinds
 
 

@@ -9,8 +9,12 @@ const BUMP = sql("UPDATE items SET token = ? WHERE id = ?").prepare();
 // Runs after the row was changed, and fails.
 const BREAK = sql("INSERT INTO items (id, token) VALUES (?, 'broken')").prepare();
 const LIKE = counter("likes", "n").inc(1).where("id = ?", bind).prepare();
-// What is written at random to keys that every process writes; likes and notes have one writer each.
-const WRITES = ["store", "store_none", "del_store", "named", "abort", "delay"];
+// A row whose token says that it was removed is none.
+const ITEM = sql("SELECT token FROM items WHERE id = ? AND token NOT LIKE '-%'");
+// How long the values of brief writes and of flashes live.
+const LIFE_MS = 100;
+// What is written at random to keys that every process writes; likes, notes and flashes have one writer each.
+const WRITES = ["store", "store_none", "brief", "del_store", "named", "remove", "abort", "delay"];
 const KEPT_BYTES = 1 << 16;
 
 const now = () => process.hrtime.bigint();
@@ -21,6 +25,7 @@ class Worker {
   #file;
   #kept = "";
   #written = 0;
+  #found = 0;
   #noted = new Map();
   #noting = new Map();
   #liked = new Map();
@@ -50,6 +55,12 @@ class Worker {
       case "stop":
         this.#running = false;
         return {};
+      case "clear":
+        return { dropped: await this.#zm.clear(order.prefix) };
+      case "count":
+        return { reads: this.#found };
+      case "time":
+        return { wall: Date.now() / 1000, made: Number(this.#zm.nextId()) };
       case "stats": {
         const stats = this.#zm.stats();
         const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
@@ -95,6 +106,7 @@ class Worker {
     // What is not in this process's memory is not absent.
     if (verb === "peek") pairs = pairs.filter(([, token]) => token !== null);
     this.#note("r", begun, ended, verb, pairs);
+    this.#found += pairs.length;
     return tokens;
   }
 
@@ -109,7 +121,8 @@ class Worker {
       await this.#flush();
       return {};
     }
-    if (verb !== "note") return this.#finish(verb, key, `${this.#name}.${this.#written}`);
+    const token = `${verb === "remove" ? "-" : ""}${this.#name}.${this.#written}`;
+    if (verb !== "note" && verb !== "flash") return this.#finish(verb, key, token);
     // Of two values at once nobody could say which is the later one.
     const before = this.#noting.get(key);
     const noted = (async () => {
@@ -132,7 +145,8 @@ class Worker {
     }
     const ended = now();
     if (verb !== "like") {
-      this.#note("w", begun, ended, verb, key, token, outcome);
+      const life = verb === "flash" ? [LIFE_MS] : [];
+      this.#note("w", begun, ended, verb, key, token, outcome, ...life);
       // What is acknowledged is known even if the process is killed next.
       this.#save();
     }
@@ -147,7 +161,10 @@ class Worker {
         return zm.cacheAndStore(key, token, bump);
       case "store_none":
         return zm.cacheAndStore(key, null, bump);
+      case "brief":
+        return zm.cacheAndStore(key, token, bump, { ttl: `${LIFE_MS}ms` });
       case "del_store":
+      case "remove":
         return zm.delStore(key, bump);
       case "named":
         return zm.cacheAndStore(null, null, bump, { invalidates: [key] });
@@ -158,6 +175,8 @@ class Worker {
       case "like":
         await zm.cacheAndPeriodicStore(key, null, LIKE(key));
         return this.#liked.set(key, (this.#liked.get(key) ?? 0) + 1);
+      case "flash":
+        return zm.cacheOnly(key, token, { ttl: `${LIFE_MS}ms` });
       case "note":
         return zm.cacheOnly(key, token);
       default:
@@ -197,8 +216,8 @@ class Worker {
     while (this.#running) {
       try {
         if (random() < order.writes) {
-          const verb = choice([...WRITES, "like", "flush", "note"]);
-          const own = { like: order.likes, note: order.notes, flush: [null] };
+          const verb = choice([...WRITES, "like", "flush", "note", "flash"]);
+          const own = { like: order.likes, note: order.notes, flash: order.flashes, flush: [null] };
           await this.#write(verb, choice(own[verb] ?? order.items));
         } else {
           const verb = choice(["get", "get", "get_many", "peek"]);
@@ -231,7 +250,7 @@ const answer = (id, what) => process.stdout.write(`${JSON.stringify({ id, ...wha
 
 const settings = JSON.parse(process.argv[2]);
 const zm = await Zmsg.open(settings.config);
-zm.source("item_*", sql("SELECT token FROM items WHERE id = ?"));
+zm.source("item_*", ITEM);
 zm.source("like_*", sql("SELECT n::text FROM likes WHERE id = ?"));
 zm.source("slow_*", sql("SELECT read_slowly(?)"));
 const worker = new Worker(settings.name, zm, settings.record);

@@ -4,11 +4,14 @@ SETTINGS is JSON: ``name``, ``config`` of the engine, ``record``, the file for i
 has an ``id``, which its answer repeats, and ``do``:
 
 * ``get``, ``get_many``, ``peek``: reads ``keys``; answers with the ``tokens``;
-* any of ``Worker.WRITES``, ``like``, ``note``: writes ``key``; answers with ``token``, ``outcome``, ``ended``;
-* ``flush``: sends off what was liked;
+* any of ``Worker.WRITES``, ``like``, ``note``, ``flash``: writes ``key``; answers with ``token``, ``outcome`` and
+  ``ended``;
+* ``flush``: sends off what was liked; ``clear``: empties the caches of all keys with a ``prefix``;
 * ``watch``: reads ``key`` until it has ``token``; answers when that read ended;
 * ``crowd``: ``count`` concurrent reads of ``key``; answers with the different tokens;
-* ``run``: reads and writes at random, from ``seed``, until ``stop``; ``stats``; ``close``.
+* ``run``: reads and writes at random, from ``seed``, until ``stop``; ``stats``; ``close``;
+* ``count``: answers with the number of its ``reads``, of one key each;
+* ``time``: answers with its ``wall`` clock, in seconds since 1970, and an id that it ``made``.
 
 worker.mjs is the same in Node.
 """
@@ -32,19 +35,24 @@ BUMP = sql("UPDATE items SET token = ? WHERE id = ?").prepare()
 # Runs after the row was changed, and fails.
 BREAK = sql("INSERT INTO items (id, token) VALUES (?, 'broken')").prepare()
 LIKE = counter("likes", "n").inc(1).where("id = ?", bind).prepare()
+# A row whose token says that it was removed is none.
+ITEM = sql("SELECT token FROM items WHERE id = ? AND token NOT LIKE '-%'")
+# How long the values of brief writes and of flashes live.
+LIFE_MS = 100
 
 
 class Worker:
     """One engine, and the record of what it was asked for."""
 
-    # What is written at random to keys that every process writes; likes and notes have one writer each.
-    WRITES = ("store", "store_none", "del_store", "named", "abort", "delay")
+    # What is written at random to keys that every process writes; likes, notes and flashes have one writer each.
+    WRITES = ("store", "store_none", "brief", "del_store", "named", "remove", "abort", "delay")
 
     def __init__(self, name: str, zm: zmsg.Zmsg, record: str) -> None:
         self._name = name
         self._zm = zm
         self._record = open(record, "w")  # noqa: SIM115
         self._written = 0
+        self._found = 0
         self._noted: dict[str, int] = {}
         self._noting: dict[str, asyncio.Lock] = {}
         self._liked: dict[str, int] = {}
@@ -65,6 +73,12 @@ class Worker:
         if do == "stop":
             self._stop.set()
             return {}
+        if do == "clear":
+            return {"dropped": await self._zm.clear(order["prefix"])}
+        if do == "count":
+            return {"reads": self._found}
+        if do == "time":
+            return {"wall": time.time(), "made": self._zm.next_id()}
         if do == "stats":
             stats = self._zm.stats()
             return {name: getattr(stats, name) for name in order["names"]}
@@ -93,6 +107,7 @@ class Worker:
             # What is not in this process's memory is not absent.
             pairs = [pair for pair in pairs if pair[1] is not None]
         self._note("r", begun, ended, verb, pairs)
+        self._found += len(pairs)
         return tokens
 
     async def _watch(self, key: str, token: str) -> dict[str, Any]:
@@ -104,12 +119,12 @@ class Worker:
 
     async def _write(self, verb: str, key: str | None) -> dict[str, Any]:
         self._written += 1
-        token = f"{self._name}.{self._written}"
+        token = f"{'-' if verb == 'remove' else ''}{self._name}.{self._written}"
         if verb == "flush":
             await self._flush()
             return {}
         assert key is not None
-        if verb == "note":
+        if verb in ("note", "flash"):
             # Of two values at once nobody could say which is the later one.
             async with self._noting.setdefault(key, asyncio.Lock()):
                 self._noted[key] = self._noted.get(key, 0) + 1
@@ -125,7 +140,8 @@ class Worker:
             outcome = "aborted" if aborted else "unknown"
         ended = time.monotonic_ns()
         if verb != "like":
-            self._note("w", begun, ended, verb, key, token, outcome)
+            life = [LIFE_MS] if verb == "flash" else []
+            self._note("w", begun, ended, verb, key, token, outcome, *life)
             # What is acknowledged is known even if the process is killed next.
             self._record.flush()
         return {"token": token, "outcome": outcome, "ended": ended}
@@ -136,7 +152,9 @@ class Worker:
             await zm.cache_and_store(key, token, bump)
         elif verb == "store_none":
             await zm.cache_and_store(key, None, bump)
-        elif verb == "del_store":
+        elif verb == "brief":
+            await zm.cache_and_store(key, token, bump, ttl=f"{LIFE_MS}ms")
+        elif verb in ("del_store", "remove"):
             await zm.del_store(key, bump)
         elif verb == "named":
             await zm.cache_and_store(None, None, bump, invalidates=[key])
@@ -148,6 +166,8 @@ class Worker:
         elif verb == "like":
             await zm.cache_and_periodic_store(key, None, LIKE(key))
             self._liked[key] = self._liked.get(key, 0) + 1
+        elif verb == "flash":
+            await zm.cache_only(key, token, ttl=f"{LIFE_MS}ms")
         else:
             assert verb == "note", verb
             await zm.cache_only(key, token)
@@ -177,8 +197,8 @@ class Worker:
         while not self._stop.is_set():
             try:
                 if rng.random() < order["writes"]:
-                    verb = rng.choice([*self.WRITES, "like", "flush", "note"])
-                    own = {"like": order["likes"], "note": order["notes"], "flush": [None]}
+                    verb = rng.choice([*self.WRITES, "like", "flush", "note", "flash"])
+                    own = {"like": order["likes"], "note": order["notes"], "flash": order["flashes"], "flush": [None]}
                     await self._write(verb, rng.choice(own.get(verb, order["items"])))
                 else:
                     verb = rng.choice(["get", "get", "get_many", "peek"])
@@ -212,7 +232,7 @@ async def main() -> None:
             answer(order, {"error": repr(error)})
 
     zm = await zmsg.Zmsg.open(settings["config"])
-    zm.source("item_*", sql("SELECT token FROM items WHERE id = ?"))
+    zm.source("item_*", ITEM)
     zm.source("like_*", sql("SELECT n::text FROM likes WHERE id = ?"))
     zm.source("slow_*", sql("SELECT read_slowly(?)"))
     worker = Worker(settings["name"], zm, settings["record"])

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::cache::header::HEADER_LEN;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -41,6 +42,25 @@ async fn a_writer_that_left_nothing_gives_back_what_was_there() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     one.lift(&fence, "short").await;
     assert!(shared(&redis, &space, "short").await.is_none());
+}
+
+/// What is put aside is copied at each move of the fence, which holds up everybody who uses that Redis.
+#[tokio::test]
+async fn a_long_value_is_not_put_aside_and_is_gone_if_the_writer_left_nothing() {
+    let (redis, space) = (connect().await, namespace());
+    let one = process(Some(&redis), &space);
+    let full = Keyspace::new(&space).value("a");
+    // Its header counts.
+    let longest = 262_144 - HEADER_LEN;
+    for (length, kept) in [(longest, true), (longest + 1, false), (16 << 20, false)] {
+        let old = Bytes::from(vec![b'x'; length]);
+        one.try_write("a", old.clone(), None).await.unwrap();
+        let fence = one.fence("a", LONG).await;
+        let record = redis.get(&full, soon()).await.unwrap().unwrap().len();
+        assert_eq!(record, if kept { length + HEADER_LEN + 52 } else { 39 }, "a value of {length} bytes");
+        one.lift(&fence, "a").await;
+        assert_eq!(shared(&redis, &space, "a").await, kept.then_some(Some(old)), "a value of {length} bytes");
+    }
 }
 
 #[tokio::test]

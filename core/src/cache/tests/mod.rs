@@ -2,6 +2,7 @@
 
 mod covers;
 mod fences;
+mod replaced;
 mod stale;
 mod tags;
 mod toolbox;
