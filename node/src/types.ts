@@ -286,6 +286,18 @@ export interface Stats {
   busP50Ms: number;
   /** The same for 999 of a thousand. */
   busP999Ms: number;
+  /** How long Redis took to answer a read, in milliseconds: half of them took no longer. Quantiles are right to a quarter. */
+  l2P50Ms: number;
+  /** The same for 99 of a hundred. */
+  l2P99Ms: number;
+  /** How long PostgreSQL took to answer a source query, in milliseconds: half of them took no longer. */
+  sourceP50Ms: number;
+  /** The same for 99 of a hundred. */
+  sourceP99Ms: number;
+  /** How long a read waited for another process's load of its key, in milliseconds: half of them waited no longer. */
+  leaseWaitP50Ms: number;
+  /** The same for 99 of a hundred. */
+  leaseWaitP99Ms: number;
   /** Reads that were given the last good value: the source or loader failed, or took longer than its soft timeout. */
   staleServed: number;
   /** Values that were loaded anew before they ended. */

@@ -262,6 +262,19 @@ class Stats:
     """From the sending of a message on the bus to its coming back, in milliseconds: half of them took no longer."""
     bus_p999_ms: float
     """The same for 999 of a thousand."""
+    l2_p50_ms: float
+    """How long Redis took to answer a read, in milliseconds: half of them took no longer. Quantiles are right to a
+    quarter."""
+    l2_p99_ms: float
+    """The same for 99 of a hundred."""
+    source_p50_ms: float
+    """How long PostgreSQL took to answer a source query, in milliseconds: half of them took no longer."""
+    source_p99_ms: float
+    """The same for 99 of a hundred."""
+    lease_wait_p50_ms: float
+    """How long a read waited for another process's load of its key, in milliseconds: half of them waited no longer."""
+    lease_wait_p99_ms: float
+    """The same for 99 of a hundred."""
     stale_served: int
     """Reads that were given the last good value: the source or loader failed, or took longer than its soft timeout."""
     refreshes: int

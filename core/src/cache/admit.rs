@@ -59,15 +59,16 @@ impl Caches {
     pub(crate) async fn admit(&self, key: &Arc<str>, miss: Miss, deadline: Deadline) -> Lookup {
         let Some(l2) = &self.l2 else { return Lookup::Miss(miss) };
         let give_up = deadline.at_most(self.lease_wait);
-        let (mut pause, mut lookup) = (PAUSES[0], Lookup::Miss(miss));
+        let (mut pause, mut lookup, mut waiting) = (PAUSES[0], Lookup::Miss(miss), None);
         loop {
             let Lookup::Miss(miss) = lookup else { return lookup };
             lookup = match &miss.permit {
                 Permit::Ask(_) => self.ask_once(key, &miss, deadline).await,
                 Permit::Wait if !give_up.passed() => {
-                    if pause == PAUSES[0] {
+                    waiting.get_or_insert_with(|| {
                         self.counters.lease_waits.inc();
-                    }
+                        self.counters.lease_wait_times.timer()
+                    });
                     tokio::time::sleep(random::jitter(pause, 0.5)).await;
                     pause = (pause * 2).min(PAUSES[1]);
                     self.look(l2, key, deadline).await

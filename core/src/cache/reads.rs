@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Caches;
-use crate::base::Deadline;
+use crate::base::{Deadline, clock};
 use crate::cache::admit::Permit;
 use crate::cache::answer::{Answer, Found};
 use crate::cache::epochs::Epoch;
@@ -69,7 +69,7 @@ impl Caches {
 
     pub(super) async fn look(&self, l2: &L2, key: &Arc<str>, deadline: Deadline) -> Lookup {
         let epoch = self.epochs.epoch(key);
-        match self.while_coherent(l2.get(key, deadline)).await {
+        match self.timed(l2.get(key, deadline)).await {
             Ok(answer) => self.take_in(key, answer, epoch),
             Err(error) => self.failed(epoch, error),
         }
@@ -92,7 +92,7 @@ impl Caches {
     pub(crate) async fn get_many_shared(&self, keys: &[Arc<str>], deadline: Deadline) -> Vec<Lookup> {
         let epochs: Vec<Epoch> = keys.iter().map(|key| self.epochs.epoch(key)).collect();
         let lookups: Vec<Lookup> = match self.l2.as_ref().filter(|_| !keys.is_empty()) {
-            Some(l2) => match self.while_coherent(l2.get_many(keys, deadline)).await {
+            Some(l2) => match self.timed(l2.get_many(keys, deadline)).await {
                 Ok(found) => {
                     let each = keys.iter().zip(found).zip(epochs);
                     each.map(|((key, answer), epoch)| self.take_in(key, answer, epoch)).collect()
@@ -103,6 +103,14 @@ impl Caches {
         };
         lookups.iter().for_each(|lookup| self.count(lookup));
         lookups
+    }
+
+    /// A read of Redis, whose time counts if it was answered.
+    async fn timed<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        let began = clock::now();
+        let answer = self.while_coherent(read).await?;
+        self.counters.l2_reads.record(began.elapsed());
+        Ok(answer)
     }
 
     fn count(&self, lookup: &Lookup) {

@@ -209,7 +209,9 @@ impl State {
             .map_err(|_| Error::closed())?;
         let pass = self.source_breaker.enter()?;
         self.counters.source_loads.add(tasks.len() as u64);
+        let timer = self.counters.source_queries.timer();
         let answers = self.store.query_many(tasks, deadline).await;
+        drop(timer);
         self.source_breaker.leave(&pass, answers.iter().find_map(|answer| answer.as_ref().err()));
         self.counters.source_errors.add(answers.iter().filter(|answer| answer.is_err()).count() as u64);
         Ok(answers)

@@ -167,7 +167,9 @@ impl State {
             .map_err(|_| Error::closed())?;
         let pass = self.source_breaker.enter()?;
         self.counters.source_loads.inc();
+        let timer = self.counters.source_queries.timer();
         let rows = self.store.query(task, deadline).await;
+        drop(timer);
         self.source_breaker.leave(&pass, rows.as_ref().err());
         rows.inspect_err(|_| self.counters.source_errors.inc())
     }

@@ -84,6 +84,18 @@ pub struct Stats {
     pub bus_p50_ms: f64,
     /// The same for 999 of a thousand.
     pub bus_p999_ms: f64,
+    /// How long Redis took to answer a read, in milliseconds: half of them took no longer. Quantiles are right to a quarter.
+    pub l2_p50_ms: f64,
+    /// The same for 99 of a hundred.
+    pub l2_p99_ms: f64,
+    /// How long PostgreSQL took to answer a source query, in milliseconds: half of them took no longer.
+    pub source_p50_ms: f64,
+    /// The same for 99 of a hundred.
+    pub source_p99_ms: f64,
+    /// How long a read waited for another process's load of its key, in milliseconds: half of them waited no longer.
+    pub lease_wait_p50_ms: f64,
+    /// The same for 99 of a hundred.
+    pub lease_wait_p99_ms: f64,
     /// Values put into the caches by a write.
     pub cache_writes: u64,
     /// Keys dropped from the caches.
@@ -276,6 +288,12 @@ impl State {
             coherent: self.caches.is_coherent(),
             bus_p50_ms: self.caches.bus_lag(0.5).as_secs_f64() * 1e3,
             bus_p999_ms: self.caches.bus_lag(0.999).as_secs_f64() * 1e3,
+            l2_p50_ms: counters.l2_reads.quantile_ms(0.5),
+            l2_p99_ms: counters.l2_reads.quantile_ms(0.99),
+            source_p50_ms: counters.source_queries.quantile_ms(0.5),
+            source_p99_ms: counters.source_queries.quantile_ms(0.99),
+            lease_wait_p50_ms: counters.lease_wait_times.quantile_ms(0.5),
+            lease_wait_p99_ms: counters.lease_wait_times.quantile_ms(0.99),
             cache_writes: counters.cache_writes.get(),
             cache_drops: counters.cache_drops.get(),
             l2_errors: counters.l2_errors.get(),

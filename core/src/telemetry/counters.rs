@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::Histogram;
+
 /// One figure that only grows.
 // 128: x86 fetches lines in pairs, and some ARM cores have lines of that size.
 #[derive(Debug, Default)]
@@ -92,6 +94,12 @@ pub struct Counters {
     pub fills_refused: Counter,
     /// Reads that waited for another process's load of their key.
     pub lease_waits: Counter,
+    /// How long they waited.
+    pub(crate) lease_wait_times: Histogram,
+    /// How long Redis took to answer reads.
+    pub(crate) l2_reads: Histogram,
+    /// How long PostgreSQL took to answer source queries, without the wait for a place.
+    pub(crate) source_queries: Histogram,
     /// Reads that were given the last good value because the source failed or took too long.
     pub stale_served: Counter,
     /// Times that a server was left alone because it kept failing.

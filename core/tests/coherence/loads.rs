@@ -33,6 +33,13 @@ async fn a_cold_key_is_loaded_by_one_process_for_all() {
         let after: u64 = engines.iter().map(|zmsg| zmsg.stats().source_loads).sum();
         assert_eq!(after - before, 1, "{key}");
     }
+    let figures: Vec<_> = engines.iter().map(|zmsg| zmsg.stats()).collect();
+    for it in &figures {
+        // Whoever did not load waited as long as the gate was closed.
+        assert!(it.l2_p99_ms >= it.l2_p50_ms && it.l2_p50_ms > 0.0, "{it:?}");
+        assert!((it.lease_wait_p50_ms > 0.0) == (it.lease_waits > 0), "{it:?}");
+        assert!((it.source_p99_ms > 0.0) == (it.source_loads > 0), "{it:?}");
+    }
     // Many keys at once: some are being loaded by another process.
     for key in ["slow_a", "slow_b", "slow_c"] {
         scene.insert(key, key).await;
