@@ -6,7 +6,6 @@ import signal
 import time
 
 import pytest
-
 from coherence.conftest import BOUND_MS
 from coherence.fleet import Fleet
 from coherence.proxy import Proxy
