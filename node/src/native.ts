@@ -101,6 +101,11 @@ export type NativeOps = readonly unknown[];
 
 export interface NativeOpened {
   engine: EngineHandle;
+  /** What front.ts reads; `null` where the runtime lets nobody see foreign memory. */
+  turns: ArrayBuffer | null;
+  trust: ArrayBuffer | null;
+  slip: ArrayBuffer | null;
+  l1MaxCost: number;
   int8: "bigint" | "string" | "number";
   timestamps: "date" | "string";
   journal: "journal" | "journal_fsync" | "memory";
@@ -122,6 +127,8 @@ export interface Native {
   isClosed(engine: EngineHandle): boolean;
   /** `false` is a cached absence, `null` that process memory knows nothing of the key. */
   peek(engine: EngineHandle, key: string): Buffer | false | null;
+  frontClock(engine: EngineHandle): number;
+  frontCount(engine: EngineHandle, hits: number, absences: number, key: string | undefined): void;
   get(engine: EngineHandle, call: NativeCall, key: string, required: boolean): void;
   getOrBegin(engine: EngineHandle, call: NativeCall, key: string, life: NativeLife): void;
   loadComplete(engine: EngineHandle, call: NativeCall, load: LoadHandle, data: Uint8Array | string | null): void;

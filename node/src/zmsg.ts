@@ -4,6 +4,7 @@ import { CALL, calls, checkedTime, checkOptions, start, type CallOptions } from 
 import { camelKeys, readSettings, type Config } from "./config";
 import { checkedText, checkedTexts, encodeData, type Data } from "./data";
 import { CacheError, ConfigError, revived, TaskError, throwing } from "./errors";
+import { Front, own } from "./front";
 import { renew, runSoftly, type Loaded } from "./loading";
 import { Lock } from "./locks";
 import { addLogger, type Logger } from "./log";
@@ -85,6 +86,7 @@ const SOURCE = new Set([...LIFE, "refreshAhead", "bloom", "keys"]);
  */
 export class Zmsg implements AsyncDisposable {
   readonly #engine: EngineHandle;
+  readonly #front: Front;
   readonly #int8: Int8Format;
   readonly #journal: Durability;
   readonly #removeLogger: () => void;
@@ -92,6 +94,7 @@ export class Zmsg implements AsyncDisposable {
   /** @internal */
   private constructor(opened: NativeOpened, removeLogger: () => void) {
     this.#engine = opened.engine;
+    this.#front = new Front(opened);
     this.#int8 = opened.int8;
     this.#journal = opened.journal;
     this.#removeLogger = removeLogger;
@@ -126,7 +129,10 @@ export class Zmsg implements AsyncDisposable {
    */
   async close(options?: CallOptions): Promise<void> {
     try {
-      await this.#start<void>(options, CALL, (call) => native.close(this.#engine, call));
+      await this.#start<void>(options, CALL, (call) => {
+        this.#front.end();
+        native.close(this.#engine, call);
+      });
     } finally {
       this.#removeLogger();
     }
@@ -144,15 +150,17 @@ export class Zmsg implements AsyncDisposable {
 
   /**
    * Reads a key: process memory, Redis, then the source declared for its family. Gives exactly the bytes that were
-   * written, in a Buffer that is yours to change; `undefined` if the key is absent.
+   * written, in a Buffer that is yours to change; `undefined` if the key is absent. The memory of a small one is a part of
+   * 32 KiB that others lie in: it cannot be transferred to another thread, and who keeps it for long keeps those as well,
+   * unless it is copied with `Buffer.from`.
    */
   get(key: string, options: GetOptions & { required: true }): Promise<Buffer>;
   get(key: string, options?: GetOptions): Promise<Buffer | undefined>;
   get(key: string, options?: GetOptions): Promise<Buffer | undefined> {
     if (options === undefined) {
       try {
-        const hit = native.peek(this.#engine, checkedText(key, "key"));
-        if (hit !== null) return Promise.resolve(hit || undefined);
+        const hit = this.#hit(key);
+        if (hit !== null) return Promise.resolve(hit);
       } catch (error) {
         return Promise.reject(revived(error));
       }
@@ -244,8 +252,17 @@ export class Zmsg implements AsyncDisposable {
    * a later version may hand out shared memory.
    */
   peek(key: string): Buffer | undefined {
-    const name = checkedText(key, "key");
-    return throwing(() => native.peek(this.#engine, name)) || undefined;
+    return throwing(() => this.#hit(key)) ?? undefined;
+  }
+
+  /** What process memory has: a Buffer of the caller's own, `undefined` for a known absence, `null` for nothing. */
+  #hit(key: string): Buffer | undefined | null {
+    const copy = this.#front.find(key);
+    if (copy !== null) return copy && own(copy);
+    const found = native.peek(this.#engine, checkedText(key, "key"));
+    if (found === null) return null;
+    const data = found || undefined;
+    return this.#front.offer(key, data) && data ? own(data) : data;
   }
 
   /** Puts a value into the caches, and nowhere else. */
@@ -659,6 +676,7 @@ export class Zmsg implements AsyncDisposable {
 
   /** The engine's own figures. No I/O; also after `close`. */
   stats(): Stats {
+    this.#front.count();
     return camelKeys(JSON.parse(throwing(() => native.stats(this.#engine)))) as Stats;
   }
 

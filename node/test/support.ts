@@ -1,6 +1,7 @@
 // Real servers for the tests: a database and a Redis namespace of their own.
 
 import { randomBytes } from "node:crypto";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 
 import { sql, Zmsg, type OpenOptions, type Settings } from "zmsg";
 
@@ -80,4 +81,31 @@ export async function rejection(promise: Promise<unknown>): Promise<unknown> {
     return error;
   }
   throw new Error("it was not rejected");
+}
+
+/** A TCP proxy before Redis that a test can cut. */
+export async function cuttable(address: string): Promise<{ address: string; cut(): void; end(): Promise<void> }> {
+  const [host, port] = [
+    address.slice(0, address.lastIndexOf(":")),
+    Number(address.slice(address.lastIndexOf(":") + 1)),
+  ];
+  const sockets = new Set<Socket>();
+  const server = createServer((near) => {
+    const far = connect(port, host);
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(socket);
+      socket.on("error", () => undefined).on("close", () => other.destroy());
+      socket.pipe(other);
+    }
+  });
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  const cut = () => {
+    server.close();
+    sockets.forEach((socket) => socket.destroy());
+  };
+  const closed = new Promise<void>((resolve) => server.on("close", () => resolve()));
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, cut, end: () => (cut(), closed) };
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use napi::bindgen_prelude::{BigInt, BufferSlice, External, Uint8Array};
-use napi::{Either, Env, Result};
+use napi::bindgen_prelude::{BigInt, External, Uint8Array};
+use napi::{Either, Result};
 use napi_derive::napi;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
@@ -18,8 +18,9 @@ use zmsg_core::error::{Error, Result as CoreResult};
 
 use crate::completions::Calls;
 use crate::errors::to_js;
+use crate::front::Slip;
 use crate::loading::Life;
-use crate::replies::{Reply, buffer};
+use crate::replies::Reply;
 use crate::tasks::TaskList;
 use crate::times::{Time, duration, ttl};
 
@@ -28,6 +29,7 @@ pub struct Engine {
     // A panic inside the engine leaves it usable: its own locks do not poison.
     zmsg: AssertUnwindSafe<Zmsg>,
     calls: Arc<Calls>,
+    slip: Arc<Slip>,
 }
 
 /// The number of a call, and whether a signal may cancel it.
@@ -41,12 +43,17 @@ pub struct Call {
 impl Engine {
     /// The engine and the calls of the environment that opened it.
     pub fn new(zmsg: Zmsg, calls: Arc<Calls>) -> Engine {
-        Engine { zmsg: AssertUnwindSafe(zmsg), calls }
+        Engine { zmsg: AssertUnwindSafe(zmsg), calls, slip: Arc::default() }
     }
 
     /// The engine itself, for what does no I/O.
     pub fn zmsg(&self) -> &Zmsg {
         &self.zmsg
+    }
+
+    /// Where the warrant of the last hit is written.
+    pub fn slip(&self) -> &Arc<Slip> {
+        &self.slip
     }
 
     /// Starts a verb as the call that JavaScript numbered.
@@ -119,20 +126,6 @@ pub fn close(engine: &External<Engine>, call: Call) -> Result<()> {
 #[napi(catch_unwind)]
 pub fn is_closed(engine: &External<Engine>) -> Result<bool> {
     Ok(engine.zmsg.is_closed())
-}
-
-/// What L1 holds now: a Buffer, `false` for a cached absence, `null` for nothing.
-#[napi(catch_unwind)]
-pub fn peek<'env>(
-    env: &'env Env,
-    engine: &External<Engine>,
-    key: String,
-) -> Result<Option<Either<BufferSlice<'env>, bool>>> {
-    match engine.zmsg.peek_entry(&key).map_err(to_js)? {
-        None => Ok(None),
-        Some(None) => Ok(Some(Either::B(false))),
-        Some(Some(bytes)) => Ok(Some(Either::A(buffer(env, &bytes)?))),
-    }
 }
 
 #[napi(catch_unwind)]

@@ -11,6 +11,7 @@
 //! - No panic leaves a function: each one has `catch_unwind` (a test counts them), and a panic in a task ends its call
 //!   with an error.
 //! - Nothing here waits: what does I/O runs on the runtime.
+//! - Unsafe code is in [`words`] only.
 
 // What JavaScript may call is documented where it is typed, in `node/src/native.ts`.
 #![allow(missing_docs)]
@@ -20,6 +21,7 @@ mod completions;
 mod delayed;
 mod engine;
 mod errors;
+mod front;
 mod loading;
 mod lock;
 mod logs;
@@ -30,3 +32,4 @@ mod tasks;
 mod times;
 mod toolbox;
 mod values_in;
+mod words;

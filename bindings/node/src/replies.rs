@@ -11,6 +11,7 @@ use zmsg_core::store::ExecResult;
 use zmsg_core::value::{Row, Value, value_to_json};
 
 use crate::errors::to_js;
+use crate::front::Shown;
 use crate::loading::Load;
 use crate::lock::Held;
 use crate::periodic::Accepted;
@@ -116,7 +117,13 @@ impl Reply {
             }
             Reply::Opened { engine, int8, timestamps, journal } => {
                 let mut object = Object::new(env)?;
-                object.set("engine", External::new(wrap(engine)))?;
+                let engine = wrap(engine);
+                let Shown { turns, trust, slip } = engine.shown();
+                object.set("turns", turns)?;
+                object.set("trust", trust)?;
+                object.set("slip", slip)?;
+                object.set("l1MaxCost", engine.zmsg().config().l1_max_cost as f64)?;
+                object.set("engine", External::new(engine))?;
                 object.set("int8", int8)?;
                 object.set("timestamps", timestamps)?;
                 object.set("journal", journal)?;

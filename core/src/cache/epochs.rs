@@ -73,12 +73,22 @@ impl Epochs {
 
     /// The stripe of a key.
     pub(crate) fn stripe_of(&self, key: &str) -> usize {
-        self.hash(key) as usize % STRIPES
+        self.stripe_at(self.hash(key))
+    }
+
+    /// The same by the key's hash.
+    pub(crate) fn stripe_at(&self, hash: u64) -> usize {
+        hash as usize % STRIPES
+    }
+
+    /// All turns, by stripe.
+    pub(crate) fn turns(&self) -> &[AtomicU64] {
+        &self.turns
     }
 
     /// The turn of a key's stripe, by the key's hash.
     pub(crate) fn turn(&self, hash: u64) -> u64 {
-        self.turns[hash as usize % STRIPES].load(Ordering::Acquire)
+        self.turns[self.stripe_at(hash)].load(Ordering::Acquire)
     }
 
     /// The epoch of a key's stripe now.

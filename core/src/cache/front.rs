@@ -50,6 +50,7 @@ struct Copy {
 /// A hit.
 pub(super) struct Hit {
     pub(super) data: Option<Bytes>,
+    pub(super) deadline_ms: u64,
     /// Whether L1 should hear of it.
     pub(super) repeat: bool,
 }
@@ -81,7 +82,7 @@ impl Front {
         if repeat {
             copy.until_repeat = REPEAT;
         }
-        Some(Hit { data: copy.data.clone(), repeat })
+        Some(Hit { data: copy.data.clone(), deadline_ms: copy.deadline_ms, repeat })
     }
 
     /// Offers what L1 said after the stripe was at `turn`.

@@ -18,6 +18,7 @@ use crate::cache::front::Front;
 use crate::cache::life::Stay;
 use crate::cache::tags::Marks;
 use crate::cache::trust::Trust;
+use crate::cache::warrant::Warrant;
 use crate::telemetry::Counters;
 
 /// What an entry costs beside the bytes of its key and value: moka's nodes for order, expiry and frequency, two reference
@@ -108,6 +109,12 @@ impl L1 {
     /// What is under a key, if it has not ended: a value, or `None` for a known absence.
     #[inline]
     pub(crate) fn get(&self, key: &str) -> Option<Option<Bytes>> {
+        self.get_warranted(key).map(|(data, _)| data)
+    }
+
+    /// The same, with leave to answer further reads by it. What has tags comes without: no word tells of them.
+    #[inline]
+    pub(crate) fn get_warranted(&self, key: &str) -> Option<(Option<Bytes>, Option<Warrant>)> {
         let (hash, now_ms) = (self.epochs.hash(key), self.clock.mono_ms());
         if !self.trust.holds(now_ms) {
             return None;
@@ -118,18 +125,33 @@ impl L1 {
             return self.get_behind(hash, key, turn, now_ms);
         };
         if hit.repeat {
-            drop(self.cache.get(key));
+            self.note_hit(key);
         }
-        Some(hit.data)
+        Some((hit.data, Some(self.warrant(hash, turn, hit.deadline_ms))))
     }
 
-    fn get_behind(&self, hash: u64, key: &str, turn: u64, now_ms: u64) -> Option<Option<Bytes>> {
+    fn get_behind(
+        &self,
+        hash: u64,
+        key: &str,
+        turn: u64,
+        now_ms: u64,
+    ) -> Option<(Option<Bytes>, Option<Warrant>)> {
         let entry = self.cache.get(key).filter(|entry| entry.counts(now_ms))?;
-        // A copy in the front knows of no tags.
-        if entry.marks.is_none() {
+        let warrant = entry.marks.is_none().then(|| self.warrant(hash, turn, entry.deadline_ms));
+        if warrant.is_some() {
             self.front.offer(hash, key, &entry.data, entry.deadline_ms, turn);
         }
-        Some(entry.data)
+        Some((entry.data, warrant))
+    }
+
+    fn warrant(&self, hash: u64, turn: u64, deadline_ms: u64) -> Warrant {
+        Warrant { stripe: self.epochs.stripe_at(hash) as u16, turn, deadline_ms }
+    }
+
+    /// A copy of an entry was hit: else it would look as if nobody wanted the entry any more.
+    pub(crate) fn note_hit(&self, key: &str) {
+        drop(self.cache.get(key));
     }
 
     /// What is under a key, although it may have ceased to answer reads: the last that is known of it here.
@@ -494,13 +516,14 @@ mod tests {
 
     proptest! {
         /// Whatever was written, dropped, filled, evicted or ended before: a hit is the last thing that L1 was given
-        /// under the key, be it from the front or from behind it.
+        /// under the key, be it from the front or from behind it; and so is what was hit before, while its warrant holds.
         #[test]
         fn a_hit_is_the_last_thing_that_came_in(steps in steps()) {
             let (l1, clock, _) = tier(100 << 20);
             let keys: Vec<Arc<str>> = (0..4).map(|n| format!("key{n}").into()).collect();
             let mut model: Vec<Option<(Option<Bytes>, u64)>> = vec![None; 4];
             let mut seen: Vec<Epoch> = keys.iter().map(|key| l1.epochs.epoch(key)).collect();
+            let mut copies: Vec<Option<(Option<Bytes>, Warrant)>> = vec![None; 4];
             for (number, step) in steps.into_iter().enumerate() {
                 let value = (number % 5 > 0).then(|| Bytes::from(number.to_string()));
                 let ends = clock.mono_ms() + LIFE.as_millis() as u64;
@@ -541,10 +564,20 @@ mod tests {
                         for _ in 0..times {
                             let now_ms = clock.mono_ms();
                             let wanted = model[at].clone().filter(|(_, ends)| *ends > now_ms);
-                            if let Some(found) = l1.get(&keys[at]) {
-                                prop_assert_eq!(Some(found), wanted.map(|(data, _)| data));
+                            if let Some((found, warrant)) = l1.get_warranted(&keys[at]) {
+                                prop_assert_eq!(Some(&found), wanted.as_ref().map(|(data, _)| data));
+                                copies[at] = warrant.map(|warrant| (found, warrant));
                             }
                         }
+                    }
+                }
+                let now_ms = clock.mono_ms();
+                for (copy, kept) in copies.iter().zip(&model).filter_map(|(copy, kept)| Some((copy.as_ref()?, kept))) {
+                    let (data, Warrant { stripe, turn, deadline_ms }) = copy;
+                    let holds = l1.epochs.turns()[usize::from(*stripe)].load(Ordering::Acquire) == *turn;
+                    if holds && *deadline_ms > now_ms {
+                        let ends = kept.as_ref().map(|(data, ends)| (data, *ends > now_ms));
+                        prop_assert_eq!(ends, Some((data, true)));
                     }
                 }
             }

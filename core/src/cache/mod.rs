@@ -20,7 +20,8 @@
 //!   meanwhile; a writer that goes away leaves nothing once its fence ends, whatever became of its transaction (ADR 0011).
 //! - Neither tier is read while this process does not hear what the others change (`bus`).
 //! - L2 entries belong to one database; those of another one are misses, as its rows are others.
-//! - A copy of an L1 entry nearer to the reader counts only while nothing in its stripe of L1 was changed.
+//! - A copy of an L1 entry nearer to the reader counts only while nothing in its stripe of L1 was changed (`front`,
+//!   `warrant`).
 //! - An entry stays in L1 no longer than what is left of its life, and never longer than `l1_ttl`.
 //! - A read that begins after an acknowledged write never joins a load that began before it.
 //! - A reader that asked the source and may keep nothing leaves nothing older in L1 either: it may have what comes next.
@@ -58,6 +59,7 @@ mod tests;
 mod toolbox;
 mod trust;
 mod value;
+mod warrant;
 mod writes;
 
 pub use bloom::BloomFigures;
@@ -77,6 +79,7 @@ pub(crate) use tagged::MOST_TAGS;
 pub(crate) use tags::TagSet;
 pub use toolbox::Left;
 pub(crate) use value::NewValue;
+pub use warrant::{Warrant, WarrantWords};
 pub(crate) use writes::digest;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,6 +133,7 @@ pub(crate) struct Caches {
     left_alone: Arc<LeftAlone>,
     relay: OnceLock<BeforeListening>,
     epochs: Arc<Epochs>,
+    trust: Arc<Trust>,
     tags: Arc<Tags>,
     /// None without L2.
     locks: Option<Locks>,
@@ -171,7 +175,7 @@ impl Caches {
                 l1: l1.clone(),
                 loader: loader.clone(),
                 tags: tags.clone(),
-                trust,
+                trust: trust.clone(),
                 clock: clock.clone(),
                 counters: counters.clone(),
                 bound: settings.coherence_bound,
@@ -199,6 +203,7 @@ impl Caches {
             left_alone,
             relay: OnceLock::new(),
             epochs,
+            trust,
             tags,
             locks,
             loader,

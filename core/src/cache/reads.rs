@@ -13,6 +13,7 @@ use crate::cache::epochs::Epoch;
 use crate::cache::l2::L2;
 use crate::cache::life::{LifeRules, Stay};
 use crate::cache::tags::Marks;
+use crate::cache::warrant::{Warrant, WarrantWords};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a read of the tiers gave.
@@ -39,13 +40,39 @@ pub(crate) struct Miss {
 
 impl Caches {
     /// What L1 has: `Some(Some(_))` a value, `Some(None)` a known absence. No I/O.
+    #[inline]
     pub(crate) fn peek(&self, key: &str) -> Option<Option<Bytes>> {
-        let data = self.l1.get(key)?;
+        self.peek_warranted(key).map(|(data, _)| data)
+    }
+
+    /// The same, with leave to answer further reads by it, unless L1 gives none.
+    #[inline]
+    pub(crate) fn peek_warranted(&self, key: &str) -> Option<(Option<Bytes>, Option<Warrant>)> {
+        let found = self.l1.get_warranted(key)?;
         self.counters.l1_hits.inc();
-        if data.is_none() {
+        if found.0.is_none() {
             self.counters.absent_hits.inc();
         }
-        Some(data)
+        Some(found)
+    }
+
+    /// What warrants are checked against.
+    pub(crate) fn warrant_words(&self) -> WarrantWords {
+        WarrantWords::new(self.epochs.clone(), self.trust.clone())
+    }
+
+    /// Counts reads that were answered under warrants, absences among them, and lets L1 know of one of their keys.
+    pub(crate) fn count_warranted(&self, hits: u64, absences: u64, key: Option<&str>) {
+        self.counters.l1_hits.add(hits);
+        self.counters.absent_hits.add(absences);
+        if let Some(key) = key {
+            self.l1.note_hit(key);
+        }
+    }
+
+    /// Monotonic milliseconds of the clock that deadlines lie on, precise.
+    pub(crate) fn now_ms(&self) -> f64 {
+        self.clock.mono_ns() as f64 / 1e6
     }
 
     /// L1, then L2.

@@ -17,6 +17,11 @@ impl Trust {
         Trust(AtomicU64::new(0))
     }
 
+    /// The word itself, for who checks it from outside.
+    pub(crate) fn word(&self) -> &AtomicU64 {
+        &self.0
+    }
+
     /// Whether it holds at this time.
     #[inline]
     pub(crate) fn holds(&self, now_ms: u64) -> bool {

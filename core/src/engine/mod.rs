@@ -42,6 +42,7 @@ mod state;
 mod status;
 mod toolbox;
 mod types;
+mod warrants;
 mod write;
 
 use std::sync::Arc;
@@ -54,7 +55,7 @@ use calls::Call;
 use state::State;
 
 pub use crate::batch::FlushReport;
-pub use crate::cache::{BloomFigures, Left};
+pub use crate::cache::{BloomFigures, Left, Warrant, WarrantWords};
 pub use crate::queue::Cancelled;
 pub use crate::store::dead_letters::DeadLetter;
 pub use crate::store::migrations::MigrationReport;

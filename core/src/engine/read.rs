@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::failsafe::life_of;
-use super::limits::check_key;
 use super::state::State;
 use super::{SourceOptions, Zmsg};
 use crate::base::Deadline;
@@ -47,9 +46,7 @@ impl Zmsg {
     /// # Errors
     /// `Task` for a bad key, `Closed`.
     pub fn peek_entry(&self, key: &str) -> Result<Option<Option<Bytes>>> {
-        check_key(&self.state.config, key)?;
-        self.check_open()?;
-        Ok(self.state.caches.peek(key))
+        Ok(self.peek_warranted(key)?.map(|(data, _)| data))
     }
 
     /// The value that L1 holds right now. No I/O.

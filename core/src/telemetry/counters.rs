@@ -44,7 +44,13 @@ impl SharedCounter {
     /// One more.
     #[inline]
     pub fn inc(&self) {
-        self.0[PART.try_with(|part| *part).unwrap_or(0)].inc();
+        self.add(1);
+    }
+
+    /// `count` more.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0[PART.try_with(|part| *part).unwrap_or(0)].add(count);
     }
 
     /// The figure now.
