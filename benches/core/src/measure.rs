@@ -23,12 +23,16 @@ pub enum Target {
     Nanoseconds(f64),
     /// The figure is of bytes; so many at most.
     Bytes(f64),
+    /// No bound: what a guarantee costs beside doing without it.
+    Price,
 }
 
 impl Line {
     fn measured(&self) -> (f64, f64) {
+        let ratio = || self.ours_ns / self.peer.map_or(f64::NAN, |peer| peer.1);
         match self.target {
-            Target::Ratio(bound) => (self.ours_ns / self.peer.map_or(f64::NAN, |peer| peer.1), bound),
+            Target::Ratio(bound) => (ratio(), bound),
+            Target::Price => (ratio(), f64::INFINITY),
             Target::Nanoseconds(bound) | Target::Bytes(bound) => (self.ours_ns, bound),
         }
     }
@@ -36,7 +40,11 @@ impl Line {
     /// The line for people.
     pub fn show(&self) -> String {
         let (value, bound) = self.measured();
-        let verdict = if value <= bound { "met" } else { "missed" };
+        let verdict = match self.target {
+            Target::Price => "published",
+            _ if value <= bound => "met",
+            _ => "missed",
+        };
         let (peer, ratio) = match self.peer {
             Some((name, figure)) => {
                 let shown =
@@ -49,6 +57,7 @@ impl Line {
             Target::Ratio(bound) => format!("≤ ×{bound:.2}"),
             Target::Nanoseconds(bound) => format!("≤ {}", time(bound)),
             Target::Bytes(bound) => format!("≤ {}", bytes(bound)),
+            Target::Price => String::new(),
         };
         let ours = match self.target {
             Target::Bytes(_) => bytes(self.ours_ns),
@@ -66,9 +75,9 @@ impl Line {
             "peer": self.peer.map(|peer| peer.0),
             "peer_ns": self.peer.map(|peer| peer.1),
             "measured": value,
-            "target": bound,
+            "target": bound.is_finite().then_some(bound),
             "unit": match self.target {
-                Target::Ratio(_) => "ratio",
+                Target::Ratio(_) | Target::Price => "ratio",
                 Target::Nanoseconds(_) => "ns",
                 Target::Bytes(_) => "bytes",
             },

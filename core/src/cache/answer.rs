@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::cache::header::{Content, Decoded, HEADER_LEN, L2Entry};
 use crate::cache::tags::Marks;
@@ -46,7 +47,7 @@ pub(crate) enum Answer {
 /// The head of a record that a reader wants anew, which its lease names. Empty if there was none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Seen {
-    pub(super) head: Bytes,
+    pub(super) head: SmallVec<[u8; HEADER_LEN]>,
     /// Whether it is an entry that may be read while it is loaded anew.
     pub(super) stays: bool,
 }
@@ -65,7 +66,7 @@ pub(crate) enum Last {
 impl Seen {
     fn of(text: &Bytes, head: usize, stays: bool) -> Seen {
         // Copied, so that the load does not hold the old value.
-        Seen { head: Bytes::copy_from_slice(&text[..text.len().min(head)]), stays }
+        Seen { head: SmallVec::from_slice(&text[..text.len().min(head)]), stays }
     }
 }
 

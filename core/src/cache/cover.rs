@@ -26,7 +26,7 @@ pub(crate) struct Covered {
 impl Covered {
     /// Of no key yet.
     pub(crate) fn new() -> Covered {
-        // See `is_cover` in scripts/common.lua.
+        // See `is_cover` in scripts/fences.lua.
         Covered { token: format!("+{:015x}", random::word() >> 4), under_way: Vec::new() }
     }
 

@@ -53,7 +53,8 @@ impl Generation {
     /// The generation, asking Redis only if it is not known yet.
     pub(super) async fn get(&self, deadline: Deadline) -> Result<u64> {
         match self.known() {
-            0 => self.renew(deadline).await,
+            // Boxed, as every call would carry the room for it.
+            0 => Box::pin(self.renew(deadline)).await,
             known => Ok(known),
         }
     }
@@ -65,13 +66,13 @@ impl Generation {
 
     /// The generation, asked for again if that is due: what is written in an old one is lost.
     pub(super) async fn get_fresh(&self, deadline: Deadline) -> Result<u64> {
-        if self.take_turn() { self.renew(deadline).await } else { self.get(deadline).await }
+        if self.take_turn() { Box::pin(self.renew(deadline)).await } else { self.get(deadline).await }
     }
 
     /// Asks again if that is due. A failure changes nothing: the command beside it has failed too.
     pub(super) async fn renew_if_due(&self, deadline: Deadline) {
         if self.take_turn() {
-            let _ = self.renew(deadline).await;
+            let _ = Box::pin(self.renew(deadline)).await;
         }
     }
 

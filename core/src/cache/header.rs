@@ -11,7 +11,8 @@
 //! change of a single byte goes unseen.
 //!
 //! The sequence is that of a delayed write that was accepted and whose transaction is still to come, or 0. In a lease it is
-//! its token. A tagged value has its tags before it (`tagged`). A fence has another layout, which only scripts read (scripts/common.lua); here it is known by its kind.
+//! its token. A tagged value has its tags before it (`tagged`). A fence has another layout, which only scripts read
+//! (scripts/fences.lua); here it is known by its kind.
 //!
 //! The span is the life that the entry was given, as a step of a quarter of a doubling: what a part of its life is, is asked
 //! long after that. The expiry says until when it is fresh; how long Redis has it is the record's own business.

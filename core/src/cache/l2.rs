@@ -123,8 +123,8 @@ impl L2 {
 
     /// The same for many keys, in order, with one MGET.
     pub(crate) async fn get_many(&self, keys: &[Arc<str>], deadline: Deadline) -> Result<Vec<Answer>> {
-        let full: Vec<String> = keys.iter().map(|key| self.keys.value(key)).collect();
-        let (texts, now_ms) = self.beside(self.redis.get_many(&full, deadline), deadline).await?;
+        let full = keys.iter().map(|key| self.keys.value(key));
+        let (texts, now_ms) = self.beside(self.redis.get_many(full, deadline), deadline).await?;
         self.answers(texts, now_ms, deadline).await
     }
 

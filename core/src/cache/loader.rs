@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use foldhash::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use crate::base::service::detached;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +30,8 @@ const MAX_FLIGHTS: usize = 65_536;
 /// What a load gives: the value, or `None` for an absence.
 pub(crate) type Loaded = Option<Bytes>;
 
-type Landing = watch::Sender<Option<Result<Loaded>>>;
+/// Who waits for the flights that began together, by their numbers. Most flights have nobody, and cost nothing here.
+type Waiting = Arc<Mutex<HashMap<u64, Vec<oneshot::Sender<Result<Loaded>>>>>>;
 
 /// The flights of a process. Clones share them.
 #[derive(Clone)]
@@ -56,7 +57,7 @@ pub(crate) enum Whose {
 
 struct Flight {
     number: u64,
-    landing: watch::Receiver<Option<Result<Loaded>>>,
+    waiting: Waiting,
 }
 
 /// The duty to load one key. Dropping it without a result sends its waiters to begin anew.
@@ -64,14 +65,15 @@ pub(crate) struct FlightGuard {
     key: Arc<str>,
     whose: Whose,
     number: u64,
-    landing: Landing,
+    waiting: Waiting,
     loader: Loader,
+    landed: bool,
 }
 
 /// A place in somebody's flight.
 pub(crate) struct Waiter {
     key: Arc<str>,
-    landing: watch::Receiver<Option<Result<Loaded>>>,
+    landing: oneshot::Receiver<Result<Loaded>>,
 }
 
 /// Who loads what.
@@ -99,14 +101,15 @@ impl Loader {
     /// # Errors
     /// `Overloaded` when too many flights are under way; none was begun then.
     pub(crate) fn begin(&self, whose: Whose, keys: &[Arc<str>]) -> Result<Begun> {
-        let mut begun = Begun { mine: Vec::new(), others: Vec::new() };
+        let mut begun = Begun { mine: Vec::with_capacity(keys.len()), others: Vec::new() };
+        let waiting = Waiting::default();
         let mut flights = self.flights(whose).lock();
         if flights.len() + keys.len() > MAX_FLIGHTS {
             drop(flights);
             return Err(overloaded());
         }
         for key in keys {
-            match self.role(whose, &mut flights, key) {
+            match self.role(whose, &mut flights, &waiting, key) {
                 Role::Mine(guard) => begun.mine.push(guard),
                 Role::Other(waiter) => begun.others.push(waiter),
             }
@@ -156,14 +159,28 @@ impl Loader {
         &self.0.flights[whose as usize]
     }
 
-    fn role(&self, whose: Whose, flights: &mut HashMap<Arc<str>, Flight>, key: &Arc<str>) -> Role {
-        if let Some(flight) = flights.get(key) {
-            return Role::Other(Waiter { key: key.clone(), landing: flight.landing.clone() });
+    fn role(
+        &self,
+        whose: Whose,
+        flights: &mut HashMap<Arc<str>, Flight>,
+        waiting: &Waiting,
+        key: &Arc<str>,
+    ) -> Role {
+        if let Some(Flight { number, waiting }) = flights.get(key) {
+            let (sender, landing) = oneshot::channel();
+            let mut waiting = waiting.lock();
+            let waiters = waiting.entry(*number).or_default();
+            if waiters.len() == waiters.capacity() {
+                // Before it grows, those leave who have stopped waiting.
+                waiters.retain(|waiter| !waiter.is_closed());
+            }
+            waiters.push(sender);
+            return Role::Other(Waiter { key: key.clone(), landing });
         }
-        let (landing, receiver) = watch::channel(None);
         let number = self.0.begun.fetch_add(1, Ordering::Relaxed);
-        flights.insert(key.clone(), Flight { number, landing: receiver });
-        Role::Mine(FlightGuard { key: key.clone(), whose, number, landing, loader: self.clone() })
+        flights.insert(key.clone(), Flight { number, waiting: waiting.clone() });
+        let (key, waiting, loader) = (key.clone(), waiting.clone(), self.clone());
+        Role::Mine(FlightGuard { key, whose, number, waiting, loader, landed: false })
     }
 }
 
@@ -181,10 +198,11 @@ impl FlightGuard {
     }
 
     /// Lands: gives the result to everybody in the flight.
-    pub(crate) fn complete(self, result: Result<Loaded>) {
-        // First out of sight, then landed: a reader either joins a flight with its result still to come or begins anew.
-        self.leave();
-        self.landing.send_replace(Some(result));
+    pub(crate) fn complete(mut self, result: &Result<Loaded>) {
+        self.landed = true;
+        for waiter in self.leave() {
+            let _ = waiter.send(result.clone());
+        }
     }
 
     /// Runs the load to its end and lands.
@@ -194,23 +212,30 @@ impl FlightGuard {
     ) -> impl Future<Output = Result<Loaded>> + Send {
         detached(async move {
             let result = load.await;
-            self.complete(result.clone());
+            self.complete(&result);
             result
         })
     }
 
-    fn leave(&self) {
+    /// Takes the flight out of sight and gives who is in it: a reader either is among them or begins anew.
+    fn leave(&self) -> Vec<oneshot::Sender<Result<Loaded>>> {
         let mut flights = self.loader.flights(self.whose).lock();
-        // After a `forget` another flight may have taken the place.
-        if flights.get(&self.key).is_some_and(|flight| flight.number == self.number) {
-            flights.remove(&self.key);
+        if let Some((key, flight)) = flights.remove_entry(&self.key)
+            && flight.number != self.number
+        {
+            // After a `forget` another flight has taken the place.
+            flights.insert(key, flight);
         }
+        drop(flights);
+        self.waiting.lock().remove(&self.number).unwrap_or_default()
     }
 }
 
 impl Drop for FlightGuard {
     fn drop(&mut self) {
-        self.leave();
+        if !self.landed {
+            self.leave();
+        }
     }
 }
 
@@ -221,9 +246,8 @@ impl Waiter {
     }
 
     /// The result of the flight; `None` if it was given up, so that the key should be begun anew.
-    pub(crate) async fn wait(mut self) -> Option<Result<Loaded>> {
-        let landed = self.landing.wait_for(Option::is_some).await.ok()?;
-        (*landed).clone()
+    pub(crate) async fn wait(self) -> Option<Result<Loaded>> {
+        self.landing.await.ok()
     }
 }
 
@@ -323,7 +347,7 @@ mod tests {
             .mine
             .pop()
             .expect("a flight of its own");
-        old.complete(value("old"));
+        old.complete(&value("old"));
         assert_eq!(early.wait().await.unwrap().unwrap(), value("old").unwrap());
         assert_eq!(loader.flying(), 1, "the old flight's end leaves the new one alone");
         let late = loader
@@ -332,7 +356,7 @@ mod tests {
             .others
             .pop()
             .expect("the new flight");
-        new.complete(value("new"));
+        new.complete(&value("new"));
         assert_eq!(late.wait().await.unwrap().unwrap(), value("new").unwrap());
         assert_eq!(loader.flying(), 0);
     }
@@ -376,11 +400,11 @@ mod tests {
         let engines = loader.begin(Whose::Engine, keys).unwrap().mine.pop().unwrap();
         let callers = loader.begin(Whose::Caller, keys).unwrap().mine.pop().expect("its own");
         let waiter = loader.begin(Whose::Caller, keys).unwrap().others.pop().unwrap();
-        engines.complete(Ok(None));
+        engines.complete(&Ok(None));
         assert_eq!(loader.flying(), 1);
         loader.forget(&key);
         assert_eq!(loader.flying(), 0);
-        callers.complete(value("v"));
+        callers.complete(&value("v"));
         assert_eq!(waiter.wait().await.unwrap().unwrap(), value("v").unwrap());
     }
 

@@ -2,7 +2,7 @@
 
 use crate::redis::Script;
 
-/// Every script, behind what all of them begin with.
+/// Every script, from common.lua and the parts that it names: what it does not need would cost it time at each run.
 macro_rules! scripts {
     ($($name:ident: [$($file:literal),+]),* $(,)?) => {
         pub(super) struct Scripts {
@@ -23,18 +23,18 @@ macro_rules! scripts {
 }
 
 scripts!(
-    accept: ["accept.lua"],
-    add: ["add.lua"],
-    cover: ["stays.lua", "raise.lua", "cover.lua"],
-    drop: ["drop.lua"],
-    drop_unless: ["stays.lua", "drop_unless.lua"],
-    fence: ["raise.lua", "fence.lua"],
-    fill: ["fill.lua"],
-    hold: ["hold.lua"],
-    incr: ["checksum.lua", "incr.lua"],
-    lease: ["lease.lua"],
-    put: ["put.lua"],
+    accept: ["time.lua", "entries.lua", "fences.lua", "accept.lua"],
+    add: ["time.lua", "entries.lua", "fences.lua", "add.lua"],
+    cover: ["time.lua", "entries.lua", "fences.lua", "stays.lua", "raise.lua", "cover.lua"],
+    drop: ["drop_alone.lua", "time.lua", "fences.lua", "drop.lua"],
+    drop_unless: ["time.lua", "entries.lua", "fences.lua", "stays.lua", "drop_unless.lua"],
+    fence: ["time.lua", "entries.lua", "fences.lua", "raise.lua", "fence.lua"],
+    fill: ["entries.lua", "fill.lua"],
+    hold: ["time.lua", "entries.lua", "hold.lua"],
+    incr: ["time.lua", "entries.lua", "fences.lua", "checksum.lua", "incr.lua"],
+    lease: ["time.lua", "entries.lua", "fences.lua", "lease.lua"],
+    put: ["put_alone.lua", "time.lua", "fences.lua", "put.lua"],
     touch: ["touch.lua"],
-    unfence: ["unfence.lua"],
+    unfence: ["time.lua", "fences.lua", "unfence.lua"],
     untag: ["untag.lua"],
 );

@@ -133,7 +133,8 @@ impl Tags {
         let marks = self.mark(names.iter());
         let tags = match self.redis {
             Some(_) => {
-                let versions = self.ask(&names, deadline).await?;
+                // Boxed, as every write would carry the room for it.
+                let versions = Box::pin(self.ask(&names, deadline)).await?;
                 names.into_iter().zip(versions).map(|(name, version)| Tag { name, version }).collect()
             }
             None => Vec::new(),
@@ -154,9 +155,9 @@ impl Tags {
             every().filter_map(|tag| Some((tag.name.clone(), *known.versions.get(&tag.name)?))).collect()
         };
         let unknown = every().filter(|tag| !now.contains_key(&tag.name)).collect();
-        self.learn(&mut now, unknown, deadline).await?;
+        Box::pin(self.learn(&mut now, unknown, deadline)).await?;
         let others = every().filter(|tag| now.get(&tag.name) != Some(&tag.version)).collect();
-        self.learn(&mut now, others, deadline).await?;
+        Box::pin(self.learn(&mut now, others, deadline)).await?;
         let good = |entry: &&Tagged| entry.tags.iter().all(|tag| now.get(&tag.name) == Some(&tag.version));
         Ok(entries.iter().zip(marks).map(|(entry, marks)| good(entry).then_some(marks)).collect())
     }

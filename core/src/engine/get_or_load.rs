@@ -120,7 +120,7 @@ impl State {
             Lookup::Miss(miss) => miss,
             Lookup::Hit(data) => return Ok(land(flight, data)),
             Lookup::Ahead(data, miss) => {
-                flight.complete(Ok(data.clone()));
+                flight.complete(&Ok(data.clone()));
                 return Ok(self.begin_refresh(call, key, own, data, &miss, deadline).await);
             }
         };
@@ -170,7 +170,7 @@ async fn landed(waiter: Waiter) -> Result<Option<Loaded>> {
 }
 
 fn land(flight: FlightGuard, data: Loaded) -> Begun {
-    flight.complete(Ok(data.clone()));
+    flight.complete(&Ok(data.clone()));
     Begun::Found(data)
 }
 
@@ -226,7 +226,7 @@ impl LoadGuard {
             }
             // Nobody listens if the load took longer than a call may.
             let _ = kept.send(());
-            flight.complete(Ok(data));
+            flight.complete(&Ok(data));
             Ok(())
         });
         drop(kept.await);
@@ -246,7 +246,7 @@ impl LoadGuard {
             state.caches.give_up(&miss, state.cache_deadline()).await;
             let _ = kept.send(());
             let result = state.last_good(key, &own, error).await;
-            flight.complete(result.clone());
+            flight.complete(&result);
             result
         })
         .await

@@ -1,9 +1,9 @@
 //! `get_many`: one pass over L1, one MGET for what is missing there, one pipelined flight of source queries for the rest.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::{HashMap, HashMapExt};
 use futures_util::future::{join, join_all};
 
 use super::failsafe::within;
@@ -20,7 +20,7 @@ use crate::value::Row;
 /// Keys that are loaded at once: one MGET and one flight of queries have no more.
 const CHUNK: usize = 10_000;
 
-/// What is known so far.
+/// What is known so far of the keys that L1 did not have.
 pub(super) type Found = HashMap<Arc<str>, Loaded>;
 
 /// A key on its way to the database.
@@ -39,17 +39,14 @@ impl Zmsg {
     pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
         keys.iter().try_for_each(|key| check_key(&self.state.config, key.as_ref()))?;
         let call = Arc::new(self.enter()?);
-        let mut found = Found::with_capacity(keys.len());
+        let hits: Vec<Option<Loaded>> = keys.iter().map(|key| self.state.caches.peek(key.as_ref())).collect();
         let mut missing: Vec<Arc<str>> = Vec::new();
-        for key in keys.iter().map(AsRef::as_ref) {
-            if found.contains_key(key) {
-                continue;
+        let mut found = Found::new();
+        for (key, _) in keys.iter().zip(&hits).filter(|(_, hit)| hit.is_none()) {
+            let key: Arc<str> = key.as_ref().into();
+            if found.insert(key.clone(), None).is_none() {
+                missing.push(key);
             }
-            let hit = self.state.caches.peek(key);
-            if hit.is_none() {
-                missing.push(key.into());
-            }
-            found.insert(key.into(), hit.flatten());
         }
         let deadline = self.deadline();
         let fetching = Box::pin(async {
@@ -59,7 +56,10 @@ impl Zmsg {
             Ok::<_, Error>(())
         });
         deadline.run("reading many keys", fetching).await??;
-        Ok(keys.iter().map(|key| found.get(key.as_ref()).cloned().flatten()).collect())
+        let values = keys.iter().zip(hits);
+        Ok(values
+            .map(|(key, hit)| hit.unwrap_or_else(|| found.get(key.as_ref()).cloned().flatten()))
+            .collect())
     }
 
     /// Loads what is missing, together with whoever is loading some of it already.
@@ -225,6 +225,6 @@ impl State {
 
 fn land(guard: FlightGuard, loaded: Result<Loaded>) -> (Arc<str>, Result<Loaded>) {
     let key = guard.key().clone();
-    guard.complete(loaded.clone());
+    guard.complete(&loaded);
     (key, loaded)
 }

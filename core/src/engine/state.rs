@@ -315,7 +315,7 @@ impl State {
     ) -> Result<()> {
         match value {
             Ok(value) => self.put_key(change, value, accepted).await,
-            Err(error) => self.drop_keys(change).await.and(Err(error)),
+            Err(error) => Box::pin(self.drop_keys(change)).await.and(Err(error)),
         }
     }
 

@@ -53,7 +53,7 @@ impl RedisClock {
         match self.usable() {
             Some(sample) => Ok(sample.redis_ms(self.clock.mono_ns())),
             None => {
-                self.renew(deadline).await?;
+                Box::pin(self.renew(deadline)).await?;
                 Ok(self.estimate_ms())
             }
         }
@@ -66,10 +66,11 @@ impl RedisClock {
         command: impl Future<Output = Result<T>>,
         deadline: Deadline,
     ) -> Result<(T, u64)> {
+        let command = std::pin::pin!(command);
         if !self.is_due() {
             return Ok((command.await?, self.estimate_ms()));
         }
-        let (done, renewed) = futures_util::future::join(command, self.renew(deadline)).await;
+        let (done, renewed) = futures_util::future::join(command, Box::pin(self.renew(deadline))).await;
         let done = done?;
         if self.usable().is_none() {
             renewed?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::redis::{Value, cmd};
+use ::redis::{Cmd, Value, cmd};
 use bytes::Bytes;
 
 use crate::base::{Deadline, clock};
@@ -25,18 +25,21 @@ impl Script {
 
 impl Redis {
     /// The strings under the keys, in order; what is missing or no string is `None`. One round trip per node.
-    pub(crate) async fn get_many(&self, keys: &[String], deadline: Deadline) -> Result<Vec<Option<Bytes>>> {
-        if keys.is_empty() {
+    pub(crate) async fn get_many(
+        &self,
+        keys: impl ExactSizeIterator<Item: AsRef<str>>,
+        deadline: Deadline,
+    ) -> Result<Vec<Option<Bytes>>> {
+        let count = keys.len();
+        if count == 0 {
             return Ok(Vec::new());
         }
         let mut mget = cmd("MGET");
         for key in keys {
-            mget.arg(key);
+            mget.arg(key.as_ref());
         }
         match self.send(&mget, Repeat::Safe, deadline).await? {
-            Value::Array(values) if values.len() == keys.len() => {
-                Ok(values.into_iter().map(to_bytes).collect())
-            }
+            Value::Array(values) if values.len() == count => Ok(values.into_iter().map(to_bytes).collect()),
             other => Err(self.unexpected("MGET", &other)),
         }
     }
@@ -147,8 +150,11 @@ impl Redis {
         deadline: Deadline,
     ) -> Result<Value> {
         let run = |how: &str, what: &str| {
-            let mut eval = cmd(how);
-            eval.arg(what).arg(keys.len());
+            let bytes =
+                keys.iter().map(|key| key.len()).chain(args.iter().map(|arg| arg.len())).sum::<usize>();
+            // Room for the names of command and script and the number of keys as well.
+            let mut eval = Cmd::with_capacity(3 + keys.len() + args.len(), 24 + what.len() + bytes);
+            eval.arg(how).arg(what).arg(keys.len());
             for key in keys {
                 eval.arg(key);
             }
@@ -162,7 +168,8 @@ impl Redis {
         match self.send_within(&by_digest, Repeat::Never, deadline, within).await {
             // The server forgot it in a restart, or never knew it.
             Err(failure) if failure.is_unknown_script() => {
-                self.send(&run("EVAL", script.text), Repeat::Never, deadline).await
+                // Boxed, as every call would carry the room for it.
+                Box::pin(self.send(&run("EVAL", script.text), Repeat::Never, deadline)).await
             }
             answer => answer.map_err(|failure| failure.of_command(self.endpoint())),
         }

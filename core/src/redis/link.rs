@@ -232,7 +232,8 @@ impl Redis {
         attempt: impl Fn() -> F,
     ) -> RedisResult<Value> {
         match attempt().await {
-            Err(error) if may_repeat(&error, repeat) => attempt().await,
+            // Boxed, as every call would carry the room for it.
+            Err(error) if may_repeat(&error, repeat) => Box::pin(attempt()).await,
             other => other,
         }
     }

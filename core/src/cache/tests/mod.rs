@@ -465,3 +465,12 @@ async fn what_a_later_release_wrote_is_left_alone_by_reads_and_ends_with_a_write
     assert_eq!(one.get("a").await, some("new"));
     assert_eq!(one.counters.l2_undecodable.get(), 0);
 }
+
+#[tokio::test]
+async fn a_write_carries_no_room_for_what_hardly_ever_happens() {
+    let one = process(None, "unused");
+    let put = one.caches.put(one.caches.begin(&["a"]), NewValue::plain(bytes("v"), None), None, soon());
+    let size = size_of_val(&put);
+    put.await.unwrap();
+    assert!(size <= 3_072, "it is moved and allocated by every write: {size} bytes");
+}
