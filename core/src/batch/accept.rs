@@ -38,8 +38,8 @@ impl Ticket {
     }
 }
 
-/// Held together by all that accept an operation and then cache its value, and by a flush alone while it looks whether the
-/// last value is still there: a value whose operation came after that look would be taken for an old one and dropped.
+/// Held together by all that accept an operation and then cache its value, and by a flush alone while it has Redis look, before
+/// its COMMIT and after it, whether the last value is still there: a value whose operation came after that look would be taken for an old one and dropped.
 pub(crate) type Gate = RwLock<()>;
 
 /// A value that is to be cached with an operation.

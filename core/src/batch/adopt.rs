@@ -204,7 +204,7 @@ async fn drop_unsettled(shared: &Shared, log: &Adopted, at: u64) -> Result<()> {
     let settled = settled(log, begin)?;
     if settled < at {
         let rebuilt = rebuild(log, settled, at, &HashSet::new(), &[])?;
-        shared.tell_caches(&rebuilt).await;
+        shared.tell_caches(&rebuilt, None).await;
     }
     Ok(())
 }

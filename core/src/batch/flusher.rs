@@ -28,7 +28,7 @@ use crate::base::backoff::Backoff;
 use crate::base::crash::crash;
 use crate::base::service::{Services, StopSignal};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::ChangedKey;
+use crate::store::{ChangedKey, Cover};
 
 /// How often the time of a try is doubled: from half a minute to an hour.
 const MOST_DOUBLINGS: u32 = 7;
@@ -230,10 +230,7 @@ impl Shared {
             accumulator.distrust_frozen();
         }
         *self.committed.lock() = Some((batch.hi, dead));
-        match cover {
-            Some(cover) => cover.committed().await,
-            None => self.tell_caches(&batch).await,
-        }
+        self.tell_caches(&batch, cover).await;
         crash!("flush.after_invalidation");
         let hi = batch.hi;
         {
@@ -254,7 +251,10 @@ impl Shared {
     }
 
     /// Drops what a batch changed from the caches, unless they hold what was accepted last.
-    pub(super) async fn tell_caches(&self, batch: &Batch) {
+    pub(super) async fn tell_caches(&self, batch: &Batch, cover: Option<Box<dyn Cover>>) {
+        if let Some(cover) = cover {
+            return cover.committed().await;
+        }
         self.hooks.committed(batch.keys_changed().into_iter().map(ChangedKey::from).collect()).await;
     }
 

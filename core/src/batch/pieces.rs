@@ -31,7 +31,7 @@ pub(super) async fn apply(
         let deadline = Deadline::after(shared.settings.flush_timeout.saturating_mul(PATIENCE));
         at = match shared.fly(stream, &piece, log, deadline).await {
             Ok(applied) => {
-                shared.tell_caches(&piece).await;
+                shared.tell_caches(&piece, applied.cover).await;
                 shared.count(&applied.report);
                 shared.complain_of(applied.missed);
                 piece.hi
@@ -40,7 +40,7 @@ pub(super) async fn apply(
             // A batch of the owner's was still on its way and has arrived.
             Err(Trouble::Astray { at: Some(now) }) if now > at && now <= last => {
                 let arrived = rebuild(log, at, now, &HashSet::new(), &[])?;
-                shared.tell_caches(&arrived).await;
+                shared.tell_caches(&arrived, None).await;
                 now
             }
             Err(Trouble::Astray { .. }) => {

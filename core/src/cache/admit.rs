@@ -12,7 +12,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -20,9 +20,9 @@ use futures_util::future::join_all;
 use super::reads::miss;
 use super::{Caches, Lookup, Miss, SourceLife};
 use crate::base::crash::crash;
-use crate::base::{Deadline, random};
+use crate::base::{Deadline, clock, random};
 use crate::cache::answer::{Answer, Seen};
-use crate::cache::l2::{Lease, Leased};
+use crate::cache::l2::{L2, Lease, Leased};
 
 /// The first pause of who waits for another process, and the longest one.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(50)];
@@ -58,8 +58,25 @@ impl Caches {
     /// For who will ask the source: the right to fill, or what another process loaded meanwhile.
     pub(crate) async fn admit(&self, key: &Arc<str>, miss: Miss, deadline: Deadline) -> Lookup {
         let Some(l2) = &self.l2 else { return Lookup::Miss(miss) };
+        let mut waiting = None;
+        let lookup = self.lead_or_wait(l2, key, miss, &mut waiting, deadline).await;
+        if let Some(began) = waiting {
+            self.counters.lease_wait_times.record(began.elapsed());
+        }
+        lookup
+    }
+
+    /// Notes when it began to wait, if it did.
+    async fn lead_or_wait(
+        &self,
+        l2: &L2,
+        key: &Arc<str>,
+        miss: Miss,
+        waiting: &mut Option<Instant>,
+        deadline: Deadline,
+    ) -> Lookup {
         let give_up = deadline.at_most(self.lease_wait);
-        let (mut pause, mut lookup, mut waiting) = (PAUSES[0], Lookup::Miss(miss), None);
+        let (mut pause, mut lookup) = (PAUSES[0], Lookup::Miss(miss));
         loop {
             let Lookup::Miss(miss) = lookup else { return lookup };
             lookup = match &miss.permit {
@@ -67,7 +84,7 @@ impl Caches {
                 Permit::Wait if !give_up.passed() => {
                     waiting.get_or_insert_with(|| {
                         self.counters.lease_waits.inc();
-                        self.counters.lease_wait_times.timer()
+                        clock::now()
                     });
                     tokio::time::sleep(random::jitter(pause, 0.5)).await;
                     pause = (pause * 2).min(PAUSES[1]);

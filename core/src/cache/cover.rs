@@ -13,34 +13,48 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::{Caches, Settle, Stays};
+use super::{Caches, Stays};
 use crate::base::{Deadline, random};
+use crate::cache::l1::L1;
 use crate::error::Result;
 
-/// A transaction's mark on those of its keys that had something older.
+/// A transaction's mark on those of its keys that had something older. In this process's memory it ends with this.
 pub(crate) struct Covered {
     token: String,
-    under_way: Vec<Settle>,
+    l1: L1,
+    keys: Vec<Arc<str>>,
 }
 
 impl Covered {
-    /// Of no key yet.
-    pub(crate) fn new() -> Covered {
-        // See `is_cover` in scripts/fences.lua.
-        Covered { token: format!("+{:015x}", random::word() >> 4), under_way: Vec::new() }
-    }
-
     /// What tells it from other covers of the same keys.
     pub(crate) fn token(&self) -> &str {
         &self.token
     }
+
+    /// The keys.
+    pub(crate) fn keys(&self) -> &[Arc<str>] {
+        &self.keys
+    }
+}
+
+impl Drop for Covered {
+    fn drop(&mut self) {
+        self.keys.iter().for_each(|key| self.l1.uncover(key));
+    }
 }
 
 impl Caches {
+    /// One of no key yet.
+    pub(crate) fn new_cover(&self) -> Covered {
+        // See `is_cover` in scripts/fences.lua.
+        let token = format!("+{:015x}", random::word() >> 4);
+        Covered { token, l1: self.l1.clone(), keys: Vec::new() }
+    }
+
     /// Covers further keys for at most `life`, but for those under which there is what may stay.
     ///
     /// # Errors
-    /// If L2 failed: some of the keys may be covered then, until they are let go or `life` has passed. L1 has none of them.
+    /// If L2 failed: some of the keys may be covered there, until they are let go or `life` has passed.
     pub(crate) async fn cover(
         &self,
         covered: &mut Covered,
@@ -50,37 +64,27 @@ impl Caches {
     ) -> Result<()> {
         let token = &covered.token;
         let covering = keys.iter().map(|(key, stays)| async move {
-            let change = self.begin(std::slice::from_ref(key));
-            let fenced = match &self.l2 {
+            match &self.l2 {
                 Some(l2) => l2.cover(key, *stays, token, life, deadline).await,
                 None => Ok(!self.holds(key, *stays)),
-            };
-            (change, fenced)
+            }
         });
         let mut done = Ok(());
-        for (change, fenced) in join_all(covering).await {
+        for ((key, _), fenced) in keys.iter().zip(join_all(covering).await) {
             match fenced {
-                Ok(false) => change.call_off(),
-                fenced => {
-                    self.close(&change);
-                    covered.under_way.push(change);
-                    done = done.and(fenced.map(|_| ()));
-                }
+                Ok(true) => self.cover_here(covered, key),
+                Ok(false) => {}
+                Err(error) => done = Err(error),
             }
         }
         done.inspect_err(|error| self.note_failure(error))
     }
 
-    /// The transaction certainly left nothing: what was there before is there again.
-    pub(crate) async fn call_off(&self, covered: Covered, deadline: Deadline) {
-        let Covered { token, under_way } = covered;
-        let keys = under_way.iter().flat_map(|change| change.keys());
-        self.lift_all(&token, keys, deadline).await;
-        under_way.into_iter().for_each(Settle::call_off);
-    }
-
-    /// Takes what a change concerns out of L1, before its end is known: reads meanwhile do not put it back.
-    pub(crate) fn close(&self, change: &Settle) {
-        change.keys().iter().for_each(|key| self.l1.remove(key));
+    /// Covers a key in this process's memory alone.
+    pub(crate) fn cover_here(&self, covered: &mut Covered, key: &Arc<str>) {
+        self.l1.cover(key);
+        // Who asks from now on may not be given what was read before the COMMIT.
+        self.loader.forget(key);
+        covered.keys.push(key.clone());
     }
 }

@@ -45,6 +45,8 @@ struct Change {
     key: Arc<str>,
     under_way: u32,
     overlapped: bool,
+    /// Transactions that keep reads out and give way to changes.
+    covers: u32,
 }
 
 /// A stripe that nobody else can change.
@@ -144,14 +146,36 @@ impl Stripe<'_> {
         self.bump();
         match self.changes.iter_mut().find(|change| change.key == *key) {
             Some(change) => {
+                change.overlapped = change.under_way > 0;
                 change.under_way += 1;
-                change.overlapped = true;
             }
-            None => self.changes.push(Change { key: key.clone(), under_way: 1, overlapped: false }),
+            None => {
+                self.changes.push(Change { key: key.clone(), under_way: 1, overlapped: false, covers: 0 })
+            }
         }
     }
 
-    /// Whether a change of a key is under way.
+    /// A transaction is about to change a key and was accepted before: until [`Stripe::uncover`] no read keeps anything
+    /// under it, while a change that comes later may leave its value.
+    pub(crate) fn cover(&mut self, key: &Arc<str>) {
+        self.bump();
+        match self.changes.iter_mut().find(|change| change.key == *key) {
+            Some(change) => change.covers += 1,
+            None => {
+                self.changes.push(Change { key: key.clone(), under_way: 0, overlapped: false, covers: 1 });
+            }
+        }
+    }
+
+    /// Its end.
+    pub(crate) fn uncover(&mut self, key: &str) {
+        self.bump();
+        let Some(index) = self.changes.iter().position(|change| &*change.key == key) else { return };
+        self.changes[index].covers = self.changes[index].covers.saturating_sub(1);
+        self.let_go(index);
+    }
+
+    /// Whether a change of a key is under way, or a transaction that keeps reads out.
     pub(crate) fn is_changing(&self, key: &str) -> bool {
         self.changes.iter().any(|change| &*change.key == key)
     }
@@ -169,12 +193,22 @@ impl Stripe<'_> {
         self.bump();
         let Some(index) = self.changes.iter().position(|change| &*change.key == key) else { return false };
         let change = &mut self.changes[index];
+        if change.under_way == 0 {
+            return false;
+        }
         let alone = !change.overlapped;
         change.under_way -= 1;
-        if change.under_way == 0 {
-            self.changes.swap_remove(index);
-        }
+        self.let_go(index);
         alone
+    }
+
+    fn let_go(&mut self, index: usize) {
+        let change = &mut self.changes[index];
+        match (change.under_way, change.covers) {
+            (0, 0) => drop(self.changes.swap_remove(index)),
+            (0, _) => change.overlapped = false,
+            _ => {}
+        }
     }
 }
 

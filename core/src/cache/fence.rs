@@ -91,19 +91,17 @@ impl Caches {
 
     /// The transaction certainly left nothing: what was there before is there again.
     pub(crate) async fn lift(&self, fence: &Fence, keys: &[Arc<str>], deadline: Deadline) {
-        self.lift_all(&fence.token, keys.iter(), deadline).await;
+        drop(self.lift_all(&fence.token, keys, deadline).await);
     }
 
-    pub(super) async fn lift_all(
-        &self,
-        token: &str,
-        keys: impl Iterator<Item = &Arc<str>>,
-        deadline: Deadline,
-    ) {
-        let Some(l2) = &self.l2 else { return };
-        let ends = keys.map(|key| l2.unfence(key, token, End::Aborted, deadline));
-        for error in join_all(ends).await.into_iter().filter_map(Result::err) {
-            self.note_failure(&error);
-        }
+    /// The same for whatever has put up a fence.
+    ///
+    /// # Errors
+    /// If L2 failed: some of the keys may still be fenced, until their time is up.
+    pub(crate) async fn lift_all(&self, token: &str, keys: &[Arc<str>], deadline: Deadline) -> Result<()> {
+        let Some(l2) = &self.l2 else { return Ok(()) };
+        let ends = keys.iter().map(|key| l2.unfence(key, token, End::Aborted, deadline));
+        let ended: Result<Vec<bool>> = join_all(ends).await.into_iter().collect();
+        ended.map(|_| ()).inspect_err(|error| self.note_failure(error))
     }
 }

@@ -216,6 +216,18 @@ impl L1 {
         self.epochs.lock(key).enter(key);
     }
 
+    /// What a transaction is about to change is gone, and until [`L1::uncover`] no read puts anything there. A write may.
+    pub(crate) fn cover(&self, key: &Arc<str>) {
+        let mut stripe = self.epochs.lock(key);
+        stripe.cover(key);
+        self.cache.invalidate(&**key);
+    }
+
+    /// Its end.
+    pub(crate) fn uncover(&self, key: &str) {
+        self.epochs.lock(key).uncover(key);
+    }
+
     /// A write ends well: its value is kept, unless another change of the key overlapped.
     pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, stay: Stay, marks: Option<Marks>) {
         let mut stripe = self.epochs.lock(key);

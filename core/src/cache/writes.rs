@@ -1,5 +1,7 @@
 //! Changes without a fence: what no transaction wrote, and what is dropped.
 
+use std::sync::Arc;
+
 use super::{Caches, Covered, NewValue, Settle, Stays};
 use crate::base::Deadline;
 use crate::cache::life::Life;
@@ -16,6 +18,13 @@ impl Caches {
     pub(crate) fn begin<K: AsRef<str>>(&self, keys: &[K]) -> Settle {
         let keys = keys.iter().map(|key| key.as_ref().into()).collect();
         Settle::begin(&self.l1, &self.loader, keys)
+    }
+
+    /// The same for what a transaction is about to change, and nobody finds in L2 any more: it is gone from L1 at once.
+    pub(crate) fn begin_commit(&self, keys: &[Arc<str>]) -> Settle {
+        let change = self.begin(keys);
+        keys.iter().for_each(|key| self.l1.remove(key));
+        change
     }
 
     /// Puts a value under the change's one key into both tiers: one that no transaction wrote, or, with its accept sequence,

@@ -22,6 +22,10 @@ use crate::store::{ChangedKey, Cover, KeyHooks};
 
 /// Keys that Redis is told of at once.
 const AT_ONCE: usize = 500;
+/// The longest that a transaction, with its locks, waits for its keys to be covered.
+const LONGEST_COVERING: Duration = Duration::from_secs(2);
+/// The longest that a COMMIT is covered for: of one that takes longer the caches hear when it is over.
+const LONGEST_COMMIT: Duration = Duration::from_secs(10);
 /// When it is told again, in seconds after the time before.
 const AGAIN_AFTER: [u64; 3] = [1, 4, 25];
 
@@ -161,19 +165,39 @@ impl Inner {
         (stays.collect(), alone)
     }
 
-    /// Until the transaction has ended, which may send its COMMIT until the deadline.
+    /// For a transaction whose COMMIT is sent next, and not after the deadline.
     async fn cover(&self, keys: &[ChangedKey], deadline: Deadline) -> Covered {
-        let (mut covered, life) = (Covered::new(), deadline.remaining() + FENCE_GUARD);
+        let (mut covered, life) =
+            (self.caches.new_cover(), deadline.remaining().min(LONGEST_COMMIT) + FENCE_GUARD);
+        // Rows are locked meanwhile: where Redis is slow the COMMIT goes ahead without.
+        let patience = self.redis_timeout.min(LONGEST_COVERING).min(deadline.remaining() / 2);
+        let within = Deadline::after(patience);
+        let mut reached = true;
         for chunk in keys.chunks(AT_ONCE) {
-            let (stays, _alone) = self.what_stays(chunk).await;
-            let covering =
-                self.caches.cover(&mut covered, &stays, life, self.deadline().at_most(self.redis_timeout));
-            if let Err(error) = covering.await {
-                log::debug!("a transaction commits without a cover: {error}");
-                break;
+            if reached {
+                let covering = async {
+                    let (stays, _alone) = self.what_stays(chunk).await;
+                    self.caches.cover(&mut covered, &stays, life, within).await
+                };
+                if let Err(error) = within.run("covering keys", covering).await.flatten() {
+                    log::debug!("a transaction commits with keys that are not covered: {error}");
+                    reached = false;
+                }
+            }
+            if !reached {
+                chunk.iter().for_each(|it| self.caches.cover_here(&mut covered, &it.key));
             }
         }
         covered
+    }
+
+    /// The transaction certainly left nothing: what was there before is there again.
+    async fn call_off(&self, covered: Covered) {
+        for chunk in covered.keys().chunks(AT_ONCE) {
+            if self.caches.lift_all(covered.token(), chunk, self.deadline()).await.is_err() {
+                return;
+            }
+        }
     }
 
     fn deadline(&self) -> Deadline {
@@ -255,7 +279,7 @@ impl Cover for CoveredKeys {
 
     async fn called_off(self: Box<Self>) {
         let CoveredKeys { follower, covered, .. } = *self;
-        follower.0.caches.call_off(covered, follower.0.deadline()).await;
+        follower.0.call_off(covered).await;
     }
 }
 

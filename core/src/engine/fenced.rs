@@ -38,7 +38,7 @@ impl Fenced {
             fence => fence.ok(),
         };
         let (own, others) = keys.split_at(usize::from(key.is_some()));
-        let changes = [own, others].map(|keys| state.caches.begin(keys));
+        let changes = [own, others].map(|keys| state.caches.begin_commit(keys));
         Ok(Fenced { state: state.clone(), fence, keys, changes })
     }
 

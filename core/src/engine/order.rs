@@ -116,11 +116,8 @@ impl CacheAfterCommit {
 
     fn begin(&self) -> UnderWay {
         let (caches, (written, dropped)) = (&self.state.caches, self.split());
-        let written = (!written.is_empty()).then(|| caches.begin(written));
-        let under_way = UnderWay { written, dropped: caches.begin(dropped) };
-        // Of the others the fence has done it.
-        under_way.written.iter().chain([&under_way.dropped]).for_each(|change| caches.close(change));
-        under_way
+        let written = (!written.is_empty()).then(|| caches.begin_commit(written));
+        UnderWay { written, dropped: caches.begin_commit(dropped) }
     }
 
     async fn apply(&self, under_way: UnderWay) -> Result<()> {

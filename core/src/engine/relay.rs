@@ -31,8 +31,8 @@ impl Relay {
         Ok(())
     }
 
-    /// Looks again and again, as long as the engine is there, also while Redis is away: what others have changed leaves this
-    /// process's memory all the same. It does so `every` so often without a signal; and for signals at most once in a pause,
+    /// Looks again and again, as long as the engine is there, also while Redis is away: the oldest of what others have
+    /// changed leaves this process's memory all the same, the rest when trust ends. It does so `every` so often without a signal; and for signals at most once in a pause,
     /// and not while Redis cannot be told: it would be the same rows again.
     pub(super) async fn run(self: Arc<Relay>, every: Duration, within: Duration, mut stop: StopSignal) {
         let (pause, mut heeds) = (PAUSE.min(every / 2), true);

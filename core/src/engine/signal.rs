@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! COMMIT of a row ─ raise ─┬─▶ wake: this process relays
-//!                          ╰─▶ NOTIFY, at most one per pause ─▶ LISTEN of every process ─▶ wake: it relays
+//!                          ╰─▶ NOTIFY, about one per pause ─▶ LISTEN of every process ─▶ wake: it relays
 //! ```
 //! The NOTIFY follows the COMMIT and is not part of it: commits that notify wait for one another, and while Redis is away every
 //! write is one ([ADR 17](../../../docs/adr/0017-a-signal-after-the-commit.md)).
@@ -11,13 +11,15 @@
 //! is found by the relay's next look, as it is without signals; the promises lean on that alone.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 
-use crate::base::Deadline;
 use crate::base::backoff::Backoff;
 use crate::base::service::{Services, StopSignal};
+use crate::base::{Deadline, random};
 use crate::store::Store;
 use crate::store::outbox::CHANNEL;
 use crate::store::postgres::{Listening, PostgresStore};
@@ -40,11 +42,13 @@ pub(super) struct Signal {
     pub(super) wake: Notify,
     /// The others are to be told.
     raised: Notify,
+    /// Counts the signals that came.
+    heard: AtomicU64,
 }
 
 impl Signal {
     pub(super) fn new(aside: Arc<PostgresStore>, within: Duration) -> Signal {
-        Signal { aside, within, wake: Notify::new(), raised: Notify::new() }
+        Signal { aside, within, wake: Notify::new(), raised: Notify::new(), heard: AtomicU64::new(0) }
     }
 
     /// A row was committed.
@@ -64,15 +68,28 @@ impl Signal {
         let sending = async {
             loop {
                 self.raised.notified().await;
-                if let Err(error) = self.aside.notify(CHANNEL, self.deadline()).await {
-                    log::debug!("others could not be told of the outbox, and will find it: {error}");
-                }
+                self.notify().await;
                 tokio::time::sleep(PAUSE).await;
+                // While one follows another, as they do of every process when Redis is away for all: who hears one that was
+                // sent after its own row was committed need not send another.
+                while self.raised.notified().now_or_never().is_some() {
+                    let heard = self.heard.load(Ordering::Relaxed);
+                    tokio::time::sleep(random::jitter(PAUSE, 1.0)).await;
+                    if self.heard.load(Ordering::Relaxed) == heard {
+                        self.notify().await;
+                    }
+                }
             }
         };
         tokio::select! {
             () = stop.stopped() => {}
             () = sending => {}
+        }
+    }
+
+    async fn notify(&self) {
+        if let Err(error) = self.aside.notify(CHANNEL, self.deadline()).await {
+            log::debug!("others could not be told of the outbox, and will find it: {error}");
         }
     }
 
@@ -105,6 +122,7 @@ impl Signal {
                     if !heard {
                         return;
                     }
+                    self.heard.fetch_add(1, Ordering::Relaxed);
                     self.wake.notify_one();
                 }
                 // If it does not answer it is let go, which is heard.

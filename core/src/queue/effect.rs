@@ -345,7 +345,7 @@ pub(super) async fn give_back(shared: &Shared, claimed: &[Claimed], pause: Durat
     shared.settle(&ended).await;
 }
 
-/// Runs an operation that Redis did not take, at once, and gives the number of its transaction; none if it was done before.
+/// Runs an operation that Redis did not take, at once; says whether it had its effect just now and not before.
 /// What Redis may have taken all the same finds it done.
 pub(super) async fn run_now(shared: &Shared, op_id: &str, body: &Body, deadline: Deadline) -> Result<bool> {
     let keys: Vec<Arc<str>> = keys_of(body, None).map(|it| it.key).collect();

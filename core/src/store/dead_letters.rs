@@ -200,8 +200,8 @@ pub(crate) async fn retry(
         hooks.prepare(&changed, deadline).await?;
         return Ok(Retried::NotYet(error));
     }
-    let changed = changed.into_iter().map(ChangedKey::from).collect();
-    let cover = hooks.cover(changed, deadline).await;
+    let changed: Vec<ChangedKey> = changed.into_iter().map(ChangedKey::from).collect();
+    let cover = hooks.cover(changed.clone(), deadline).await;
     match transaction.commit().await {
         Ok(()) => Ok(Retried::Done(cover)),
         Err(CommitFailure::Again(error)) => {
@@ -213,6 +213,8 @@ pub(crate) async fn retry(
             Ok(Retried::Refused(error))
         }
         Err(CommitFailure::Unknown(error)) => {
+            // Either value may be the right one. The cover stays until it ends by itself: the COMMIT may become visible late.
+            hooks.committed(changed).await;
             let message = "the connection was lost while a dead letter was run again; if it is no longer listed, it was \
                            applied";
             Err(Error::new(ErrorKind::CommitUnknown, message).with_source(error))

@@ -1,9 +1,7 @@
 //! How long things take, in buckets that grow with the time: a quantile is right to a quarter of itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-use crate::base::clock;
+use std::time::Duration;
 
 /// Buckets for each doubling.
 const STEPS: usize = 4;
@@ -20,24 +18,7 @@ impl Default for Histogram {
     }
 }
 
-/// Counts the time from its making to its end.
-pub(crate) struct Timer<'a> {
-    histogram: &'a Histogram,
-    began: Instant,
-}
-
-impl Drop for Timer<'_> {
-    fn drop(&mut self) {
-        self.histogram.record(self.began.elapsed());
-    }
-}
-
 impl Histogram {
-    /// Counts the time until what it gives is dropped.
-    pub(crate) fn timer(&self) -> Timer<'_> {
-        Timer { histogram: self, began: clock::now() }
-    }
-
     /// The time in milliseconds that this part of those counted does not exceed; 0 if none were.
     pub(crate) fn quantile_ms(&self, part: f64) -> f64 {
         self.quantile(part).as_secs_f64() * 1e3

@@ -94,3 +94,24 @@ async fn an_older_dump_is_not_believed() {
     other.close().await.unwrap();
     zm.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_left_of_a_lost_generation_goes_away() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    let mut redis = shared_redis().await;
+    let lost = scene.strings(&mut redis).await;
+    // As after a restart with the data kept: it is the marker of another life of the server.
+    let () = redis::cmd("APPEND").arg(&lost[0]).arg("x").query_async(&mut redis).await.unwrap();
+    assert!(!says_no(&zm).await);
+    built_after(&zm, 1).await;
+    for name in &lost {
+        until("its end is near", async || {
+            let left: i64 = redis::cmd("PTTL").arg(name).query_async(&mut redis).await.unwrap();
+            left != -1
+        })
+        .await;
+    }
+    assert!(!zm.db_hit("feed_nobody").await.unwrap(), "the new one answers");
+    zm.close().await.unwrap();
+}

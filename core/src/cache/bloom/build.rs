@@ -129,8 +129,7 @@ impl Filters {
     /// Lets the strings of a retired generation go.
     pub(super) async fn clear_retired(&self, standing: &Standing) -> Result<()> {
         let (Some(shape), Some(shared)) = (&standing.retired, &self.shared) else { return Ok(()) };
-        // What is not as it should be anyhow is left: nobody believes it.
-        shared.inspect(&standing.shelf, shape, Life::For(RETIRED)).await?;
+        shared.forget(&standing.shelf, shape, RETIRED).await?;
         let register = Register { store: &*self.store, name: &standing.name };
         register.forget_retired(shape, Deadline::after(STEP)).await
     }

@@ -69,6 +69,7 @@ pub(super) struct Shared {
     merge: Script,
     inspect: Script,
     retire: Script,
+    forget: Script,
 }
 
 /// The common part, then the script.
@@ -92,6 +93,7 @@ impl Shared {
             merge: script!("merge.lua"),
             inspect: script!("inspect.lua"),
             retire: script!("retire.lua"),
+            forget: Script::new(include_str!("scripts/forget.lua")),
         }
     }
 
@@ -179,6 +181,18 @@ impl Shared {
     pub(super) async fn retire(&self, shelf: &Shelf, shape: &Shape, life: Duration) -> Result<bool> {
         let life = life.as_millis().to_string();
         Ok(self.run_on(&self.retire, shelf, shape, &[], life.as_bytes()).await? == 1)
+    }
+
+    /// Removes what there is of a generation after a time, also on another server than it was made on, or in part.
+    pub(super) async fn forget(&self, shelf: &Shelf, shape: &Shape, after: Duration) -> Result<()> {
+        let (marker, after) = (shelf.marker(shape), after.as_millis().to_string());
+        for chunks in chunks_of(shape) {
+            let names: Vec<String> = chunks.iter().map(|chunk| format!("{marker}:{chunk}")).collect();
+            let keys: Vec<&str> =
+                [marker.as_str()].into_iter().chain(names.iter().map(String::as_str)).collect();
+            self.redis.eval_int(&self.forget, &keys, &[after.as_bytes()], patience()).await?;
+        }
+        Ok(())
     }
 
     /// The bits that are set in all chunks, which live that long from now on; `None` if something is not as it should be.

@@ -7,7 +7,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 impl Process {
     pub(super) async fn cover(&self, key: &str, stays: Stays, life: Duration) -> Covered {
-        let mut covered = Covered::new();
+        let mut covered = self.caches.new_cover();
         self.caches.cover(&mut covered, &[(key.into(), stays)], life, soon()).await.unwrap();
         covered
     }
@@ -105,7 +105,8 @@ async fn a_transaction_that_left_nothing_gives_back_what_was_there() {
         one.write("a", "old").await;
         let covered = one.cover("a", Stays::Nothing, LONG).await;
         assert_eq!(one.get("a").await, None);
-        one.caches.call_off(covered, soon()).await;
+        one.caches.lift_all(covered.token(), covered.keys(), soon()).await.unwrap();
+        drop(covered);
         // Alone, this process has let go of it.
         assert_eq!(one.get("a").await, redis.as_ref().and_then(|_| some("old")));
         one.load("b", "row").await;
@@ -135,4 +136,49 @@ async fn two_covers_of_a_key_end_one_by_one_and_that_of_the_dead_by_itself() {
     assert_eq!(again.get("a").await, None, "nothing old comes back");
     again.load("a", "new row").await;
     assert_eq!(process(Some(&redis), &space).get("a").await, some("new row"));
+}
+
+#[tokio::test]
+async fn alone_in_memory_a_cover_gives_way_as_well() {
+    let one = process(None, "unused");
+    one.write("a", "old").await;
+    let covered = one.cover("a", Stays::Nothing, LONG).await;
+    // Accepted while the flush commits.
+    one.write("a", "later").await;
+    assert_eq!(one.get("a").await, some("later"));
+    one.load("b", "row").await;
+    assert_eq!(one.get("b").await, some("row"), "another key");
+    let later = Stays::Digest(crate::cache::digest(b"later"));
+    one.uncover(&covered, "a", later).await;
+    drop(covered);
+    assert_eq!(one.get("a").await, some("later"));
+}
+
+#[tokio::test]
+async fn a_load_that_began_before_the_commit_replaces_no_value_that_stays() {
+    let (redis, space) = (connect().await, namespace());
+    let rules = LifeRules { default_ttl: Ttl::For(Duration::from_secs(2)), refresh_ahead: 0.9, ..NOTHING };
+    let (one, two) = (
+        process_with(rules, "database", Some(&redis), &space),
+        process_with(rules, "database", Some(&redis), &space),
+    );
+    one.accept("a", "accepted", 5).await;
+    let covered = one.cover("a", Stays::Since(5), LONG).await;
+    // A reader finds the value near its end, and asks the source before the COMMIT.
+    let ahead = loop {
+        two.clock.advance(Duration::from_millis(50));
+        match two.caches.get_shared(&"a".into(), soon()).await {
+            Lookup::Ahead(_, miss) => break miss,
+            Lookup::Hit(_) => two.caches.clear_l1(),
+            Lookup::Miss(_) => panic!("it has ended"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let Lookup::Miss(lease) = two.caches.ask_once(&"a".into(), &ahead, soon()).await else {
+        panic!("nobody else loads it");
+    };
+    one.uncover(&covered, "a", Stays::Since(5)).await;
+    two.fill("a", Some("before the commit"), &lease).await;
+    two.caches.clear_l1();
+    assert_eq!(two.get("a").await, some("accepted"));
 }
