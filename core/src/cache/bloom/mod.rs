@@ -27,7 +27,8 @@
 //!    opening from after the build began, which its flip leaves open.
 //!
 //! 4. *The writer knew of a generation after G*, and the reader does not yet. Before the flip the builder has ended the answers
-//!    of G in Redis (`scripts/retire.lua`), so that G says nothing any more.
+//!    of G in Redis (`scripts/retire.lua`), so that G says nothing any more; if G was lost, which it cannot end, the family
+//!    is open since the build was published, and the reader knows.
 //!
 //! A build for bits that are lost opens the family as it begins: writers that meet the loss then find it open, and have no
 //! reason for an opening that outlasts the flip.
