@@ -144,7 +144,8 @@ describe("a read of its own mind", () => {
 
   test("does without the last good value", async () => {
     await held("number:1", "none");
-    for (const options of [undefined, {}, { stale: true }]) expect(text(await reading.get("number:1", options))).toBe("1");
+    for (const options of [undefined, {}, { stale: true }])
+      expect(text(await reading.get("number:1", options))).toBe("1");
     // The copies before native code have it now.
     expect(text(reading.peek("number:1"))).toBe("1");
     const strict = { stale: false };

@@ -174,7 +174,7 @@ class Verbs:
         Raises:
             TaskError: the bytes are not UTF-8.
         """
-        value = await Verbs.get(  # type: ignore[call-overload]
+        value = await Verbs.get(  # type: ignore[call-overload, misc]
             self, key, required=required, stale=stale, soft_timeout=soft_timeout, timeout=timeout
         )
         if value is None:
@@ -199,7 +199,7 @@ class Verbs:
         Raises:
             TaskError: the bytes are not JSON.
         """
-        value = await Verbs.get(  # type: ignore[call-overload]
+        value = await Verbs.get(  # type: ignore[call-overload, misc]
             self, key, required=required, stale=stale, soft_timeout=soft_timeout, timeout=timeout
         )
         if value is None:
