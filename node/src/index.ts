@@ -58,6 +58,7 @@ export type {
   MigrationReport,
   OpenOptions,
   PeriodicOptions,
+  ReadOptions,
   Receipt,
   RetryReport,
   SourceOptions,

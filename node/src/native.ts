@@ -61,6 +61,11 @@ export interface NativeLife {
   softTimeout: NativeTime;
 }
 
+export interface NativeRead {
+  stale: boolean | undefined;
+  softTimeout: NativeTime;
+}
+
 /** Neither found nor to be found: `load` is there. Both: it is fresh, and to be loaded anew. */
 export interface NativeBegun {
   found: boolean;
@@ -129,14 +134,14 @@ export interface Native {
   peek(engine: EngineHandle, key: string): Buffer | false | null;
   frontClock(engine: EngineHandle): number;
   frontCount(engine: EngineHandle, hits: number, absences: number, key: string | undefined): void;
-  get(engine: EngineHandle, call: NativeCall, key: string, required: boolean): void;
+  get(engine: EngineHandle, call: NativeCall, key: string, required: boolean, read: NativeRead): void;
   getOrBegin(engine: EngineHandle, call: NativeCall, key: string, life: NativeLife): void;
   loadComplete(engine: EngineHandle, call: NativeCall, load: LoadHandle, data: Uint8Array | string | null): void;
   loadFail(engine: EngineHandle, call: NativeCall, load: LoadHandle, cause: string): void;
   loadLastGood(engine: EngineHandle, call: NativeCall, load: LoadHandle): void;
   loadGiveUp(load: LoadHandle): void;
   dbHit(engine: EngineHandle, call: NativeCall, key: string): void;
-  getMany(engine: EngineHandle, call: NativeCall, keys: string[]): void;
+  getMany(engine: EngineHandle, call: NativeCall, keys: string[], read: NativeRead): void;
   cacheOnly(
     engine: EngineHandle,
     call: NativeCall,

@@ -15,8 +15,22 @@ export interface OpenOptions extends Settings {
   logger?: Logger;
 }
 
-/** Options of a read. */
-export interface GetOptions extends CallOptions {
+/** Options of a read: what it does when the source fails or takes long. */
+export interface ReadOptions extends CallOptions {
+  /**
+   * `false`: this call is never given a last good value, be it from memory. It waits for the source, and is rejected if
+   * that fails. `true`, as by default: as the source says, which keeps none without `staleTtl`.
+   */
+  stale?: boolean;
+  /**
+   * How long the source is waited for while there is a last good value; 0 is as long as it takes. Default: the source's
+   * `softTimeout`.
+   */
+  softTimeout?: Duration;
+}
+
+/** Options of a read of one key. */
+export interface GetOptions extends ReadOptions {
   /** Reject with `NotFoundError` where the key is absent. */
   required?: boolean;
 }

@@ -21,6 +21,7 @@ import {
   type NativeLife,
   type NativeLists,
   type NativeOpened,
+  type NativeRead,
   type NativeReceipt,
   type NativeRows,
   type NativeValues,
@@ -46,6 +47,7 @@ import type {
   LockOptions,
   OpenOptions,
   PeriodicOptions,
+  ReadOptions,
   Receipt,
   RetryReport,
   SourceOptions,
@@ -56,7 +58,8 @@ import type {
 import { decodeOne, decodeRows, type Int8Format, type Row } from "./values";
 
 // The options that each kind of verb knows.
-const GET = new Set(["timeout", "signal", "required"]);
+const READ = new Set([...CALL, "stale", "softTimeout"]);
+const GET = new Set([...READ, "required"]);
 const TOUCH = new Set([...CALL, "ttl"]);
 const CACHE = new Set([...TOUCH, "tags"]);
 const INCR = new Set([...TOUCH, "by"]);
@@ -166,7 +169,7 @@ export class Zmsg implements AsyncDisposable {
       }
     }
     return this.#start(options, GET, (call) =>
-      native.get(this.#engine, call, checkedText(key, "key"), options?.required === true),
+      native.get(this.#engine, call, checkedText(key, "key"), options?.required === true, readOf(options)),
     );
   }
 
@@ -225,10 +228,10 @@ export class Zmsg implements AsyncDisposable {
   }
 
   /** Reads many keys with one trip per tier. Absent keys are not in the map; the others are in the order given. */
-  async getMany(keys: Iterable<string>, options?: CallOptions): Promise<Map<string, Buffer>> {
+  async getMany(keys: Iterable<string>, options?: ReadOptions): Promise<Map<string, Buffer>> {
     const wanted = listOfKeys(keys);
-    const found = await this.#start<(Buffer | undefined)[]>(options, CALL, (call) =>
-      native.getMany(this.#engine, call, wanted),
+    const found = await this.#start<(Buffer | undefined)[]>(options, READ, (call) =>
+      native.getMany(this.#engine, call, wanted, readOf(options)),
     );
     const map = new Map<string, Buffer>();
     wanted.forEach((key, index) => {
@@ -709,6 +712,14 @@ export class Zmsg implements AsyncDisposable {
   #accepted({ accepted, durability, cached }: NativeAccepted): Receipt {
     return new Accepted(this.#engine, accepted, durability as Durability, cached);
   }
+}
+
+function readOf(options: ReadOptions | undefined): NativeRead {
+  const stale: unknown = options?.stale ?? undefined;
+  if (stale !== undefined && typeof stale !== "boolean") {
+    throw new TaskError(`stale is true or false, not ${typeof stale}`);
+  }
+  return { stale, softTimeout: checkedTime(options?.softTimeout, "softTimeout") };
 }
 
 function lifeOf(options: LifeOptions | undefined): NativeLife {

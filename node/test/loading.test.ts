@@ -1,6 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 
-import { StoreError, TaskError, type Loaded, type Zmsg } from "zmsg";
+import { sql, StoreError, TaskError, type Loaded, type ReadOptions, type Zmsg } from "zmsg";
 
 import { rejection, stage } from "./support";
 
@@ -122,6 +122,72 @@ test("the last good value covers a loader that fails or takes long", async () =>
   while (keeping.stats().cacheFills < 2) await pause(5);
   expect(keeping.stats().staleServed).toBe(2);
   expect(String(await rejection(keeping.getOrLoad("another", fail, life)))).toContain("down");
+});
+
+describe("a read of its own mind", () => {
+  let reading: Zmsg;
+
+  beforeAll(async () => {
+    reading = await at.open();
+    await reading.sqlExec(sql("CREATE TABLE numbers (id text PRIMARY KEY, n text, wait float8 DEFAULT 0)"));
+    const query = "SELECT n::int::text FROM numbers, LATERAL (SELECT pg_sleep(wait)) AS slept WHERE id = ?";
+    reading.source("number:*", sql(query), { ttl: 20, staleTtl: "1h" });
+  });
+
+  /** A value past its life, whose source holds `n` and answers after so many seconds. */
+  async function held(key: string, n: string, wait = 0): Promise<void> {
+    await reading.sqlExec(sql("INSERT INTO numbers (id, n) VALUES (?, '1')", key));
+    expect(await reading.getText(key)).toBe("1");
+    await reading.sqlExec(sql("UPDATE numbers SET n = ?, wait = ?::float8 WHERE id = ?", n, wait, key));
+    await pause(40);
+  }
+
+  test("does without the last good value", async () => {
+    await held("number:1", "none");
+    for (const options of [undefined, {}, { stale: true }])
+      expect(text(await reading.get("number:1", options))).toBe("1");
+    // The copies before native code have it now.
+    expect(text(reading.peek("number:1"))).toBe("1");
+    const strict = { stale: false };
+    const reads = [
+      () => reading.get("number:1", strict),
+      () => reading.get("number:1", { ...strict, required: true }),
+      () => reading.getText("number:1", strict),
+      () => reading.getJson("number:1", strict),
+      () => reading.getMany(["number:1", "nobody"], strict),
+    ];
+    for (const read of reads) expect(await rejection(read())).toMatchObject({ sqlstate: "22P02" });
+    expect((await reading.getMany(["number:1"])).size).toBe(1);
+    await reading.sqlExec(sql("UPDATE numbers SET n = '2' WHERE id = 'number:1'"));
+    expect(await reading.getJson("number:1", strict)).toBe(2);
+  });
+
+  test("has a soft timeout of its own", async () => {
+    await held("number:2", "2", 0.5);
+    await held("number:3", "3", 0.5);
+    expect(await reading.getText("number:2", { softTimeout: 10 })).toBe("1");
+    expect(text((await reading.getMany(["number:3"], { softTimeout: "10ms" })).get("number:3"))).toBe("1");
+    expect(await reading.getText("number:3", { softTimeout: 0, stale: false })).toBe("3");
+  });
+
+  test.each([
+    [{ stale: 0 }, "stale is true or false, not number"],
+    [{ stale: "no" }, "stale is true or false, not string"],
+    [{ softTimeout: -1 }, "softTimeout"],
+    [{ softTimeout: NaN }, "softTimeout"],
+    [{ softTimeout: Infinity }, "softTimeout"],
+    [{ softTimeout: true }, "softTimeout is a number of milliseconds"],
+    [{ softTimeout: "soon" }, "softTimeout"],
+    [{ softTimeoutMs: 1 }, "unknown option softTimeoutMs"],
+  ])("is not told by %p", async (given, message) => {
+    const options = given as ReadOptions;
+    const reads = [reading.get("k", options), reading.getText("k", options), reading.getJson("k", options)];
+    for (const read of [...reads, reading.getMany(["k"], options)]) {
+      const error = await rejection(read);
+      expect(error).toBeInstanceOf(TaskError);
+      expect(String(error)).toContain(message);
+    }
+  });
 });
 
 test("a value that ends soon is loaded anew in the background", async () => {

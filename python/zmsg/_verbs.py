@@ -69,50 +69,114 @@ class Verbs:
 
     @overload
     async def get(
-        self, key: str, default: None = None, *, required: Literal[False] = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: None = None,
+        *,
+        required: Literal[False] = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> bytes | None: ...
     @overload
     async def get(
-        self, key: str, default: _T, *, required: Literal[False] = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: _T,
+        *,
+        required: Literal[False] = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> bytes | _T: ...
     @overload
     async def get(
-        self, key: str, default: object = None, *, required: Literal[True], timeout: Span | None = None
+        self,
+        key: str,
+        default: object = None,
+        *,
+        required: Literal[True],
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> bytes: ...
-    async def get(self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None) -> Any:
+    async def get(
+        self,
+        key: str,
+        default: Any = None,
+        *,
+        required: bool = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
+    ) -> Any:
         """The bytes under ``key``: from memory, Redis, or the source declared for it; ``default`` if there are none.
+
+        ``soft_timeout`` overrides the source's for this call, 0 is as long as it takes. With ``stale=False`` the call
+        is never given a last good value, be it from memory: it waits for the source, and raises if that fails. ``None``
+        and ``True`` are as the source says, which keeps none without a ``stale_ttl``.
 
         Raises:
             NotFoundError: there are none and ``required`` is set.
             StoreError, TimeoutError: the source could not be read.
         """
-        value = self._lookup(key)
+        value = self._lookup(key) if stale is None else ...
         if value is ... or (value is None and required):
             method = self._engine.get_required if required else self._engine.get
-            value = await self._wait(method, key, timeout)
+            value = await self._wait(method, key, (stale, soft_timeout), timeout)
         return default if value is None else value
 
     @overload
     async def get_text(
-        self, key: str, default: None = None, *, required: Literal[False] = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: None = None,
+        *,
+        required: Literal[False] = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> str | None: ...
     @overload
     async def get_text(
-        self, key: str, default: _T, *, required: Literal[False] = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: _T,
+        *,
+        required: Literal[False] = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> str | _T: ...
     @overload
     async def get_text(
-        self, key: str, default: object = None, *, required: Literal[True], timeout: Span | None = None
+        self,
+        key: str,
+        default: object = None,
+        *,
+        required: Literal[True],
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> str: ...
     async def get_text(
-        self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: Any = None,
+        *,
+        required: bool = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> Any:
         """As :meth:`get`, decoded as UTF-8.
 
         Raises:
             TaskError: the bytes are not UTF-8.
         """
-        value = await Verbs.get(self, key, required=required, timeout=timeout)  # type: ignore[call-overload]
+        value = await Verbs.get(  # type: ignore[call-overload, misc]
+            self, key, required=required, stale=stale, soft_timeout=soft_timeout, timeout=timeout
+        )
         if value is None:
             return default
         try:
@@ -121,14 +185,23 @@ class Verbs:
             raise TaskError(f"the value of {key[:80]!r} is not UTF-8 text; read it with get()") from error
 
     async def get_json(
-        self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: Any = None,
+        *,
+        required: bool = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> Any:
         """As :meth:`get`, decoded as JSON.
 
         Raises:
             TaskError: the bytes are not JSON.
         """
-        value = await Verbs.get(self, key, required=required, timeout=timeout)  # type: ignore[call-overload]
+        value = await Verbs.get(  # type: ignore[call-overload, misc]
+            self, key, required=required, stale=stale, soft_timeout=soft_timeout, timeout=timeout
+        )
         if value is None:
             return default
         try:
@@ -226,9 +299,19 @@ class Verbs:
     def _as_call(call: Callable[..., Any]) -> Callable[..., Any]:
         return call
 
-    async def get_many(self, keys: Iterable[str], *, timeout: Span | None = None) -> dict[str, bytes]:
-        """The keys that are there, with their bytes, in one trip per tier; absent keys are omitted."""
-        found: dict[str, bytes] = await self._wait(self._engine.get_many, keys, timeout)
+    async def get_many(
+        self,
+        keys: Iterable[str],
+        *,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
+    ) -> dict[str, bytes]:
+        """The keys that are there, with their bytes, in one trip per tier; absent keys are omitted.
+
+        ``stale`` and ``soft_timeout`` as in :meth:`get`.
+        """
+        found: dict[str, bytes] = await self._wait(self._engine.get_many, keys, (stale, soft_timeout), timeout)
         return found
 
     def peek(self, key: str) -> bytes | None:

@@ -61,30 +61,79 @@ class Zmsg:
     ) -> None: ...
     @overload
     def get(
-        self, key: str, default: None = None, *, required: Literal[False] = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: None = None,
+        *,
+        required: Literal[False] = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> bytes | None: ...
     @overload
     def get(
-        self, key: str, default: _T, *, required: Literal[False] = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: _T,
+        *,
+        required: Literal[False] = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> bytes | _T: ...
     @overload
     def get(
-        self, key: str, default: object = None, *, required: Literal[True], timeout: Span | None = None
+        self,
+        key: str,
+        default: object = None,
+        *,
+        required: Literal[True],
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> bytes: ...
     @overload
     def get_text(
-        self, key: str, default: None = None, *, required: Literal[False] = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: None = None,
+        *,
+        required: Literal[False] = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> str | None: ...
     @overload
     def get_text(
-        self, key: str, default: _T, *, required: Literal[False] = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: _T,
+        *,
+        required: Literal[False] = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> str | _T: ...
     @overload
     def get_text(
-        self, key: str, default: object = None, *, required: Literal[True], timeout: Span | None = None
+        self,
+        key: str,
+        default: object = None,
+        *,
+        required: Literal[True],
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> str: ...
     def get_json(
-        self, key: str, default: Any = None, *, required: bool = False, timeout: Span | None = None
+        self,
+        key: str,
+        default: Any = None,
+        *,
+        required: bool = False,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
     ) -> Any: ...
     def get_or_load(
         self,
@@ -119,7 +168,14 @@ class Zmsg:
         stale_ttl: Span | None = None,
         soft_timeout: Span | None = None,
     ) -> Callable[[Callable[_P, Data | None]], Callable[_P, _T | None]]: ...
-    def get_many(self, keys: Iterable[str], *, timeout: Span | None = None) -> dict[str, bytes]: ...
+    def get_many(
+        self,
+        keys: Iterable[str],
+        *,
+        stale: bool | None = None,
+        soft_timeout: Span | None = None,
+        timeout: Span | None = None,
+    ) -> dict[str, bytes]: ...
     def peek(self, key: str) -> bytes | None: ...
     def cache_only(
         self,

@@ -144,6 +144,73 @@ async def test_the_last_good_value_covers_a_loader_that_fails_or_takes_long(serv
             await zm.get_or_load("other", loader, **life)
 
 
+async def hold_numbers(zm: zmsg.Zmsg) -> None:
+    """A value past its life, kept for an hour, whose source fails."""
+    await zm.sql_exec(zmsg.sql("CREATE TABLE numbers (id text PRIMARY KEY, n text, wait float8 DEFAULT 0)"))
+    await zm.sql_exec(zmsg.sql("INSERT INTO numbers (id, n) VALUES ('number:1', '1')"))
+    query = "SELECT n::int::text FROM numbers, LATERAL (SELECT pg_sleep(wait)) AS slept WHERE id = ?"
+    zm.source("number:*", zmsg.sql(query), ttl="20ms", stale_ttl="1h")
+    assert await zm.get("number:1") == b"1"
+    await zm.sql_exec(zmsg.sql("UPDATE numbers SET n = 'none'"))
+    await asyncio.sleep(0.04)
+
+
+async def test_a_read_may_do_without_the_last_good_value(zm: zmsg.Zmsg) -> None:
+    await hold_numbers(zm)
+    for stale in (None, True):
+        assert await zm.get("number:1", stale=stale) == b"1"
+    assert (zm.peek("number:1"), zm.stats().stale_served) == (b"1", 1)
+    reads: list[Callable[..., Awaitable[Any]]] = [zm.get, zm.get_text, zm.get_json]
+    for read in reads:
+        for required in (False, True):
+            with pytest.raises(StoreError) as failed:
+                await read("number:1", required=required, stale=False)
+            assert failed.value.sqlstate == "22P02"
+    with pytest.raises(StoreError):
+        await zm.get_many(["number:1", "nobody"], stale=False)
+    assert await zm.get_many(["number:1", "nobody"]) == {"number:1": b"1"}
+    await zm.sql_exec(zmsg.sql("UPDATE numbers SET n = '2'"))
+    assert await zm.get_json("number:1", stale=False) == 2
+
+
+async def test_a_read_has_a_soft_timeout_of_its_own(servers: dict[str, Any]) -> None:
+    async with zmsg.Zmsg.open(servers, l1_max_cost=0) as zm:
+        await hold_numbers(zm)
+        await zm.sql_exec(zmsg.sql("UPDATE numbers SET n = '2', wait = 0.5"))
+        assert await zm.get_text("number:1", soft_timeout=0.01) == "1"
+        assert await zm.get_many(["number:1"], soft_timeout="10ms") == {"number:1": b"1"}
+        assert await zm.get("number:1", soft_timeout=0) == b"2"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"stale": 0}, "stale must be a bool, not int"),
+        ({"stale": "no"}, "stale must be a bool, not str"),
+        ({"soft_timeout": -1}, "soft_timeout"),
+        ({"soft_timeout": float("nan")}, "soft_timeout"),
+        ({"soft_timeout": float("inf")}, "soft_timeout"),
+        ({"soft_timeout": True}, "soft_timeout must be seconds, a timedelta or text"),
+        ({"soft_timeout": "soon"}, "soft_timeout"),
+    ],
+)
+async def test_what_a_read_takes(zm: zmsg.Zmsg, given: dict[str, Any], message: str) -> None:
+    for read in (zm.get, zm.get_text, zm.get_json):
+        with pytest.raises(TaskError, match=message):
+            await read("k", **given)
+    with pytest.raises(TaskError, match=message):
+        await zm.get_many(["k"], **given)
+
+
+def test_the_blocking_door_reads_so_too(blocking: zmsg.sync.Zmsg) -> None:
+    blocking.source("number:*", zmsg.sql("SELECT 1 / 0 WHERE ? <> ''"), stale_ttl="1h")
+    for read in (blocking.get, blocking.get_text, blocking.get_json):
+        with pytest.raises(StoreError):
+            read("number:1", stale=False, soft_timeout=0)
+    with pytest.raises(TaskError):
+        blocking.get_many(["number:1"], soft_timeout=-1)
+
+
 async def test_a_value_that_ends_soon_is_loaded_anew_in_the_background(servers: dict[str, Any]) -> None:
     async with zmsg.Zmsg.open(servers, l1_max_cost=0, refresh_ahead=0.9) as zm:
         old, new = Loader(b"old"), Loader(b"new")

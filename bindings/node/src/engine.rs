@@ -13,7 +13,7 @@ use napi_derive::napi;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 use zmsg_core::config::{Config, ConfigInput, NumberUnit, TimestampFormat};
-use zmsg_core::engine::{LoadOptions, Migrations, SourceOptions, WriteOptions, Zmsg};
+use zmsg_core::engine::{LoadOptions, Migrations, ReadOptions, SourceOptions, WriteOptions, Zmsg};
 use zmsg_core::error::{Error, Result as CoreResult};
 
 use crate::completions::Calls;
@@ -22,7 +22,7 @@ use crate::front::Slip;
 use crate::loading::Life;
 use crate::replies::Reply;
 use crate::tasks::TaskList;
-use crate::times::{Time, duration, ttl};
+use crate::times::{Time, delay, duration, ttl};
 
 /// An open engine, in the environment that opened it.
 pub struct Engine {
@@ -128,11 +128,28 @@ pub fn is_closed(engine: &External<Engine>) -> Result<bool> {
     Ok(engine.zmsg.is_closed())
 }
 
+/// How a read goes about a source that fails or takes long.
+#[napi(object)]
+pub struct Read {
+    pub stale: Option<bool>,
+    pub soft_timeout: Option<Either<f64, String>>,
+}
+
+impl Read {
+    /// As the core wants it.
+    fn options(&self) -> Result<ReadOptions> {
+        Ok(ReadOptions { stale: self.stale, soft_timeout: delay(&self.soft_timeout, "softTimeout")? })
+    }
+}
+
 #[napi(catch_unwind)]
-pub fn get(engine: &External<Engine>, call: Call, key: String, required: bool) -> Result<()> {
-    engine.start(call, |zmsg| async move {
-        let found = if required { Some(zmsg.get_required(&key).await?) } else { zmsg.get(&key).await? };
-        Ok(Reply::Data(found))
+pub fn get(engine: &External<Engine>, call: Call, key: String, required: bool, read: Read) -> Result<()> {
+    let options = read.options()?;
+    engine.start(call, move |zmsg| async move {
+        Ok(Reply::Data(match required {
+            true => Some(zmsg.get_required_with(&key, options).await?),
+            false => zmsg.get_with(&key, options).await?,
+        }))
     })
 }
 
@@ -142,8 +159,9 @@ pub fn db_hit(engine: &External<Engine>, call: Call, key: String) -> Result<()> 
 }
 
 #[napi(catch_unwind)]
-pub fn get_many(engine: &External<Engine>, call: Call, keys: Vec<String>) -> Result<()> {
-    engine.start(call, |zmsg| async move { zmsg.get_many(&keys).await.map(Reply::Many) })
+pub fn get_many(engine: &External<Engine>, call: Call, keys: Vec<String>, read: Read) -> Result<()> {
+    let options = read.options()?;
+    engine.start(call, move |zmsg| async move { zmsg.get_many_with(&keys, options).await.map(Reply::Many) })
 }
 
 /// Bytes from a Buffer, or text as UTF-8.

@@ -20,8 +20,8 @@ use crate::handle::{Engine as Opening, Handle};
 use crate::loading;
 use crate::lock::Lock;
 use crate::options::{
-    Delay, Key, LetterId, Life, delay_options, duration_of, int_of, keys_of, list_of, load_options,
-    source_options, tasks_of, text_of, timeout_of, ttl_of, wait_of, write_options,
+    Delay, Key, LetterId, Life, Read, delay_options, duration_of, int_of, keys_of, list_of, load_options,
+    read_options, source_options, tasks_of, text_of, timeout_of, ttl_of, wait_of, write_options,
 };
 use crate::receipt::Receipt;
 use crate::rows;
@@ -103,28 +103,31 @@ impl Engine {
         Ok(value.map(|value| PyBytes::new(py, &value).into_any().unbind()))
     }
 
-    #[pyo3(signature = (key, timeout, port))]
+    #[pyo3(signature = (key, read, timeout, port))]
     fn get(
         &self,
         py: Python<'_>,
         key: Key<'_>,
+        read: Read<'_>,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
-        let key = key.0.to_owned();
-        self.call(py, port, timeout, |engine| async move { engine.get(&key).await }, optional_bytes)
+        let (key, options) = (key.0.to_owned(), read_options(&read)?);
+        let call = move |engine: Zmsg| async move { engine.get_with(&key, options).await };
+        self.call(py, port, timeout, call, optional_bytes)
     }
 
-    #[pyo3(signature = (key, timeout, port))]
+    #[pyo3(signature = (key, read, timeout, port))]
     fn get_required(
         &self,
         py: Python<'_>,
         key: Key<'_>,
+        read: Read<'_>,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
-        let key = key.0.to_owned();
-        let call = |engine: Zmsg| async move { engine.get_required(&key).await.map(Some) };
+        let (key, options) = (key.0.to_owned(), read_options(&read)?);
+        let call = move |engine: Zmsg| async move { engine.get_required_with(&key, options).await.map(Some) };
         self.call(py, port, timeout, call, optional_bytes)
     }
 
@@ -155,17 +158,18 @@ impl Engine {
         self.call(py, port, timeout, |engine| async move { engine.db_hit(&key).await }, yes_or_no)
     }
 
-    #[pyo3(signature = (keys, timeout, port))]
+    #[pyo3(signature = (keys, read, timeout, port))]
     fn get_many(
         &self,
         py: Python<'_>,
         keys: &Bound<'_, PyAny>,
+        read: Read<'_>,
         timeout: Option<Bound<'_, PyAny>>,
         port: Port<'_>,
     ) -> PyResult<Object> {
-        let keys = keys_of(keys)?;
-        let call = |engine: Zmsg| async move {
-            let values = engine.get_many(&keys).await?;
+        let (keys, options) = (keys_of(keys)?, read_options(&read)?);
+        let call = move |engine: Zmsg| async move {
+            let values = engine.get_many_with(&keys, options).await?;
             Ok((keys, values))
         };
         self.call(py, port, timeout, call, |py, (keys, values)| {

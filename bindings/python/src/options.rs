@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDelta, PyInt, PyList, PySequence, PyString, PyTuple};
 use zmsg_core::config::{NumberUnit, TimeArgument, Ttl, delay_from_argument, duration_from_argument};
-use zmsg_core::engine::{DelayOptions, LoadOptions, SourceOptions, Tasks, WriteOptions};
+use zmsg_core::engine::{DelayOptions, LoadOptions, ReadOptions, SourceOptions, Tasks, WriteOptions};
 use zmsg_core::error::Error;
 use zmsg_core::sql as core;
 
@@ -159,19 +159,25 @@ pub(crate) type Delay<'py> = (
 /// The options of a delayed write.
 pub(crate) fn delay_options(given: &Delay<'_>) -> PyResult<DelayOptions> {
     let (ttl, invalidates, tags, bloom_keys, delay, op_id, coalesce, task_timeout) = given;
-    let py = coalesce.py();
     let delay = delay.as_ref().map(|object| delay_of(object, "delay"));
     let op_id = op_id.as_ref().map(|object| Ok::<_, PyErr>(text_of(object, "op_id")?.to_owned()));
-    let Ok(coalesce) = coalesce.extract() else {
-        let name = coalesce.get_type().fully_qualified_name()?;
-        return Err(task_error(py, format!("coalesce must be a bool, not {name}")));
-    };
     Ok(DelayOptions {
         write: write_options(ttl.as_ref(), invalidates.as_ref(), tags.as_ref(), bloom_keys.as_ref())?,
         delay: delay.transpose()?,
         op_id: op_id.transpose()?,
-        coalesce,
+        coalesce: bool_of(coalesce, "coalesce")?,
         task_timeout: task_timeout.as_ref().map(|object| duration_of(object, "task_timeout")).transpose()?,
+    })
+}
+
+/// How a read goes about a source that fails or takes long, as the verbs hand it over: `stale`, `soft_timeout`.
+pub(crate) type Read<'py> = (Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>);
+
+/// The options of a read.
+pub(crate) fn read_options((stale, soft_timeout): &Read<'_>) -> PyResult<ReadOptions> {
+    Ok(ReadOptions {
+        stale: stale.as_ref().map(|object| bool_of(object, "stale")).transpose()?,
+        soft_timeout: soft_timeout_of(soft_timeout.as_ref())?,
     })
 }
 
@@ -203,8 +209,20 @@ pub(crate) fn load_options((ttl, absent_ttl, stale_ttl, soft_timeout): &Life<'_>
         ttl: ttl_of(ttl.as_ref())?,
         absent_ttl: absent_ttl.transpose()?,
         stale_ttl: stale_ttl.as_ref().map(|object| delay_of(object, "stale_ttl")).transpose()?,
-        soft_timeout: soft_timeout.as_ref().map(|object| delay_of(object, "soft_timeout")).transpose()?,
+        soft_timeout: soft_timeout_of(soft_timeout.as_ref())?,
     })
+}
+
+fn soft_timeout_of(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Duration>> {
+    object.map(|object| delay_of(object, "soft_timeout")).transpose()
+}
+
+fn bool_of(object: &Bound<'_, PyAny>, option: &str) -> PyResult<bool> {
+    if let Ok(given) = object.extract() {
+        return Ok(given);
+    }
+    let name = object.get_type().fully_qualified_name()?;
+    Err(task_error(object.py(), format!("{option} must be a bool, not {name}")))
 }
 
 /// A time that may be zero.

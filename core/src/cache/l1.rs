@@ -130,6 +130,17 @@ impl L1 {
         Some((hit.data, Some(self.warrant(hash, turn, hit.deadline_ms))))
     }
 
+    /// What is under a key and fresh: not a last good value. The front, whose copies do not say which they are, is passed
+    /// by.
+    pub(crate) fn get_fresh(&self, key: &str) -> Option<Option<Bytes>> {
+        let now_ms = self.clock.mono_ms();
+        if !self.trust.holds(now_ms) {
+            return None;
+        }
+        let fresh = |entry: &L1Entry| entry.fresh_ms > now_ms && entry.counts(now_ms);
+        Some(self.cache.get(key).filter(fresh)?.data)
+    }
+
     fn get_behind(
         &self,
         hash: u64,

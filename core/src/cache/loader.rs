@@ -11,6 +11,7 @@
 //!   the flights of its keys, never gets the result of a load that began before it.
 //! - A flight belongs to no caller: one who stops waiting fails nobody.
 //! - What callers load themselves flies apart: an absence that the engine found says nothing about what they would.
+//! - So do strict loads: a flight that may end in a last good value is joined by nobody who must not have one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,8 +39,8 @@ type Waiting = Arc<Mutex<HashMap<u64, Vec<oneshot::Sender<Result<Loaded>>>>>>;
 pub(crate) struct Loader(Arc<Inner>);
 
 struct Inner {
-    /// Those of the engine, and those of callers.
-    flights: [Flights; 2],
+    /// By whose they are.
+    flights: [Flights; 3],
     begun: AtomicU64,
     counters: Arc<Counters>,
 }
@@ -49,8 +50,10 @@ type Flights = Mutex<HashMap<Arc<str>, Flight>>;
 /// Who loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
-    /// The engine, from L2 and the key's source.
+    /// The engine, from L2 and the key's source; should that fail, the last good value.
     Engine,
+    /// The engine, for readers who would rather have the source's error than a last good value.
+    Strict,
     /// A caller, with a loader of its own.
     Caller,
 }
@@ -122,12 +125,17 @@ impl Loader {
     /// Loads one key, or waits for whoever does. `load` runs to its end even if every caller stops waiting.
     ///
     /// `load` should have a time limit of its own, not its caller's: others may join who can wait longer.
-    pub(crate) async fn load<F>(&self, key: &Arc<str>, load: impl FnOnce() -> F) -> Result<Loaded>
+    pub(crate) async fn load<F>(
+        &self,
+        whose: Whose,
+        key: &Arc<str>,
+        load: impl FnOnce() -> F,
+    ) -> Result<Loaded>
     where
         F: Future<Output = Result<Loaded>> + Send + 'static,
     {
         loop {
-            let Begun { mine, others } = self.begin(Whose::Engine, std::slice::from_ref(key))?;
+            let Begun { mine, others } = self.begin(whose, std::slice::from_ref(key))?;
             if let Some(guard) = mine.into_iter().next() {
                 return guard.fly(load()).await;
             }
@@ -279,7 +287,7 @@ mod tests {
                     tokio::task::yield_now().await;
                     value("v")
                 };
-                loader.load(&key, load).await
+                loader.load(Whose::Engine, &key, load).await
             }
         });
         for result in futures_util::future::join_all(readers).await {
@@ -294,12 +302,15 @@ mod tests {
     async fn an_error_is_told_to_everybody_once() {
         let (loader, key) = (loader(), Arc::<str>::from("a"));
         let fail = || async { Err(Error::new(ErrorKind::Store, "down")) };
-        let (first, second) =
-            futures_util::future::join(loader.load(&key, fail), loader.load(&key, fail)).await;
+        let (first, second) = futures_util::future::join(
+            loader.load(Whose::Engine, &key, fail),
+            loader.load(Whose::Engine, &key, fail),
+        )
+        .await;
         assert_eq!(first.unwrap_err().kind(), ErrorKind::Store);
         assert_eq!(second.unwrap_err().kind(), ErrorKind::Store);
         assert_eq!(
-            loader.load(&key, || async { value("v") }).await.unwrap(),
+            loader.load(Whose::Engine, &key, || async { value("v") }).await.unwrap(),
             value("v").unwrap(),
             "not kept"
         );
@@ -319,7 +330,7 @@ mod tests {
                     gate.await.unwrap();
                     value("v")
                 };
-                loader.load(&key, load).await
+                loader.load(Whose::Engine, &key, load).await
             })
         };
         started.await.unwrap();
@@ -365,7 +376,7 @@ mod tests {
     async fn a_guard_given_up_sends_its_waiters_to_begin_anew() {
         let (loader, key) = (loader(), Arc::<str>::from("a"));
         let guard = loader.begin(Whose::Engine, std::slice::from_ref(&key)).unwrap().mine.pop().unwrap();
-        let reader = loader.load(&key, || async { value("second") });
+        let reader = loader.load(Whose::Engine, &key, || async { value("second") });
         let (read, ()) = futures_util::future::join(reader, async { drop(guard) }).await;
         assert_eq!(read.unwrap(), value("second").unwrap());
         assert_eq!(loader.flying(), 0);
@@ -374,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error_of_its_own_caller() {
         let (loader, key) = (loader(), Arc::<str>::from("a"));
-        let bad = loader.load(&key, || async { panic!("boom") }).await;
+        let bad = loader.load(Whose::Engine, &key, || async { panic!("boom") }).await;
         assert_eq!(bad.unwrap_err().kind(), ErrorKind::Internal);
         assert_eq!(loader.flying(), 0);
     }
@@ -394,14 +405,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_fly_apart_and_a_write_detaches_both() {
+    async fn callers_and_the_strict_fly_apart_and_a_write_detaches_all() {
         let (loader, key) = (loader(), Arc::<str>::from("a"));
         let keys = std::slice::from_ref(&key);
         let engines = loader.begin(Whose::Engine, keys).unwrap().mine.pop().unwrap();
+        let _strict = loader.begin(Whose::Strict, keys).unwrap().mine.pop().expect("its own");
         let callers = loader.begin(Whose::Caller, keys).unwrap().mine.pop().expect("its own");
         let waiter = loader.begin(Whose::Caller, keys).unwrap().others.pop().unwrap();
         engines.complete(&Ok(None));
-        assert_eq!(loader.flying(), 1);
+        assert_eq!(loader.flying(), 2);
         loader.forget(&key);
         assert_eq!(loader.flying(), 0);
         callers.complete(&value("v"));

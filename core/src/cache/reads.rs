@@ -49,11 +49,23 @@ impl Caches {
     #[inline]
     pub(crate) fn peek_warranted(&self, key: &str) -> Option<(Option<Bytes>, Option<Warrant>)> {
         let found = self.l1.get_warranted(key)?;
+        self.count_hit(&found.0);
+        Some(found)
+    }
+
+    /// What L1 has and is fresh: a last good value does not count.
+    pub(crate) fn peek_fresh(&self, key: &str) -> Option<Option<Bytes>> {
+        let data = self.l1.get_fresh(key)?;
+        self.count_hit(&data);
+        Some(data)
+    }
+
+    #[inline]
+    fn count_hit(&self, data: &Option<Bytes>) {
         self.counters.l1_hits.inc();
-        if found.0.is_none() {
+        if data.is_none() {
             self.counters.absent_hits.inc();
         }
-        Some(found)
     }
 
     /// What warrants are checked against.

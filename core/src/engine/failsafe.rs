@@ -6,16 +6,17 @@
 //!   ╰ soft timeout passed ─▶ the last good value, and the flight goes on; without one: wait
 //! ```
 //! What may be served is for the caches to say (`cache/stale.rs`). The soft timeout is each reader's own, so there is one
-//! flight whoever gives up waiting for it.
+//! flight whoever gives up waiting for it. A strict reader (`ReadOptions::stale`) has no soft timeout, and flies with others
+//! of its kind: their flights end in the error.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::SourceOptions;
 use super::many::Found;
 use super::state::State;
+use super::{ReadOptions, SourceOptions};
 use crate::base::{Deadline, service};
 use crate::cache::{Loaded, Lookup, Match, Miss, SourceLife, Whose};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,16 +59,7 @@ impl State {
     }
 
     /// Waits for a flight, but no longer than the soft timeout if there is a last good value.
-    pub(super) async fn softly(
-        &self,
-        key: &Arc<str>,
-        flight: impl Future<Output = Result<Loaded>>,
-    ) -> Result<Loaded> {
-        let own = self.sources.life_of(key);
-        self.softly_as(key, &own, flight).await
-    }
-
-    pub(super) async fn softly_as<T: From<Loaded>>(
+    pub(super) async fn softly<T: From<Loaded>>(
         &self,
         key: &Arc<str>,
         own: &SourceLife,
@@ -85,14 +77,20 @@ impl State {
     }
 
     /// The shortest soft timeout of several keys.
-    pub(super) fn soft_timeout_of(&self, keys: &[Arc<str>]) -> Option<Duration> {
-        keys.iter().filter_map(|key| self.soft_timeout(&self.sources.life_of(key))).min()
+    pub(super) fn soft_timeout_of(&self, keys: &[Arc<str>], options: ReadOptions) -> Option<Duration> {
+        let own = |key: &Arc<str>| options.over(self.sources.life_of(key));
+        keys.iter().filter_map(|key| self.soft_timeout(&own(key))).min()
     }
 
     /// Takes the last good values of keys whose source takes long; gives the keys that have none.
-    pub(super) async fn last_good_of(&self, keys: Vec<Arc<str>>, found: &mut Found) -> Vec<Arc<str>> {
+    pub(super) async fn last_good_of(
+        &self,
+        keys: Vec<Arc<str>>,
+        options: ReadOptions,
+        found: &mut Found,
+    ) -> Vec<Arc<str>> {
         let looked_up = keys.into_iter().map(|key| async {
-            let own = self.sources.life_of(&key);
+            let own = options.over(self.sources.life_of(&key));
             let soft = self.soft_timeout(&own);
             let data = if soft.is_some() { self.last_good_now(&key, &own).await } else { None };
             (key, data)
@@ -141,7 +139,7 @@ impl State {
                 if rows.is_ok() {
                     state.counters.refreshes.inc();
                 }
-                drop(state.keep(key, &source, rows, &miss).await);
+                drop(state.keep(Whose::Engine, key, &source, rows, &miss).await);
             }
             Ok(())
         }));

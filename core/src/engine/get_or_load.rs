@@ -89,7 +89,7 @@ impl Zmsg {
         });
         match found {
             Some(data) => Ok(data),
-            None => self.deadline().run("loading a key", state.softly_as(&key, &own, running)).await?,
+            None => self.deadline().run("loading a key", state.softly(&key, &own, running)).await?,
         }
     }
 }
@@ -110,7 +110,7 @@ impl State {
                 break flight;
             }
             for waiter in begun.others {
-                if let Some(data) = self.softly_as(&key, &own, landed(waiter)).await? {
+                if let Some(data) = self.softly(&key, &own, landed(waiter)).await? {
                     return Ok(Begun::Found(data));
                 }
             }

@@ -10,7 +10,7 @@ use super::failsafe::within;
 use super::limits::check_key;
 use super::read::Need;
 use super::state::State;
-use super::{Zmsg, calls::Call};
+use super::{ReadOptions, Zmsg, calls::Call};
 use crate::base::{Deadline, clock, service};
 use crate::cache::{FlightGuard, Loaded, Lookup, Miss, Source, Waiter, Whose};
 use crate::error::{Error, Result};
@@ -37,9 +37,26 @@ impl Zmsg {
     /// # Errors
     /// As [`Zmsg::get`], for the first key that failed; the others are in the caches then.
     pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>> {
+        self.get_many_with(keys, ReadOptions::default()).await
+    }
+
+    /// As [`Zmsg::get_many`], which says for itself what it does when the source fails or takes long.
+    ///
+    /// # Errors
+    /// As [`Zmsg::get_many`].
+    pub async fn get_many_with<K: AsRef<str>>(
+        &self,
+        keys: &[K],
+        options: ReadOptions,
+    ) -> Result<Vec<Option<Bytes>>> {
         keys.iter().try_for_each(|key| check_key(&self.state.config, key.as_ref()))?;
         let call = Arc::new(self.enter()?);
-        let hits: Vec<Option<Loaded>> = keys.iter().map(|key| self.state.caches.peek(key.as_ref())).collect();
+        let caches = &self.state.caches;
+        let peek = |key: &K| match options.strict() {
+            true => caches.peek_fresh(key.as_ref()),
+            false => caches.peek(key.as_ref()),
+        };
+        let hits: Vec<Option<Loaded>> = keys.iter().map(peek).collect();
         let mut missing: Vec<Arc<str>> = Vec::new();
         let mut found = Found::new();
         for (key, _) in keys.iter().zip(&hits).filter(|(_, hit)| hit.is_none()) {
@@ -51,7 +68,7 @@ impl Zmsg {
         let deadline = self.deadline();
         let fetching = Box::pin(async {
             for chunk in missing.chunks(CHUNK) {
-                self.fetch(call.clone(), chunk.to_vec(), &mut found, deadline).await?;
+                self.fetch(call.clone(), chunk.to_vec(), options, &mut found, deadline).await?;
             }
             Ok::<_, Error>(())
         });
@@ -67,13 +84,14 @@ impl Zmsg {
         &self,
         call: Arc<Call>,
         mut missing: Vec<Arc<str>>,
+        options: ReadOptions,
         found: &mut Found,
         deadline: Deadline,
     ) -> Result<()> {
-        let mut soft = self.state.soft_timeout_of(&missing);
+        let mut soft = self.state.soft_timeout_of(&missing, options);
         while !missing.is_empty() {
-            let begun = self.state.caches.loader().begin(Whose::Engine, &missing)?;
-            let (state, call) = (self.state.clone(), call.clone());
+            let begun = self.state.caches.loader().begin(options.whose(), &missing)?;
+            let (state, call, whose) = (self.state.clone(), call.clone(), options.whose());
             let mine = async {
                 if begun.mine.is_empty() {
                     return Ok(Vec::new());
@@ -81,14 +99,14 @@ impl Zmsg {
                 service::detached(async move {
                     let _call = call;
                     let deadline = state.load_deadline(deadline);
-                    Ok(state.load_many(begun.mine, deadline).await)
+                    Ok(state.load_many(whose, begun.mine, deadline).await)
                 })
                 .await
             };
             let landing = join(mine, join_all(begun.others.into_iter().map(wait)));
             let Some((mine, others)) = within(soft.take(), landing).await else {
                 // The loads go on, and are joined for what has no last good value.
-                missing = self.state.last_good_of(missing, found).await;
+                missing = self.state.last_good_of(missing, options, found).await;
                 continue;
             };
             for (key, loaded) in mine? {
@@ -114,6 +132,7 @@ async fn wait(waiter: Waiter) -> (Arc<str>, Option<Result<Loaded>>) {
 impl State {
     async fn load_many(
         self: &Arc<State>,
+        whose: Whose,
         guards: Vec<FlightGuard>,
         deadline: Deadline,
     ) -> Vec<(Arc<str>, Result<Loaded>)> {
@@ -149,10 +168,10 @@ impl State {
             }
         }
         if !queries.is_empty() {
-            done.extend(self.load_from_sources(queries, deadline).await);
+            done.extend(self.load_from_sources(whose, queries, deadline).await);
         }
         let waited = busy.into_iter().map(|guard| async {
-            let loaded = self.load(&guard.key().clone(), deadline).await;
+            let loaded = self.load(whose, &guard.key().clone(), deadline).await;
             land(guard, loaded)
         });
         done.extend(join_all(waited).await);
@@ -187,6 +206,7 @@ impl State {
     /// All queries in one flight on one connection.
     async fn load_from_sources(
         &self,
+        whose: Whose,
         queries: Vec<Query>,
         deadline: Deadline,
     ) -> Vec<(Arc<str>, Result<Loaded>)> {
@@ -197,7 +217,7 @@ impl State {
             Ok(answers) => answers,
             Err(error) => vec![Err(error); queries.len()],
         };
-        join_all(queries.into_iter().zip(answers).map(|(query, rows)| self.settle(query, rows))).await
+        join_all(queries.into_iter().zip(answers).map(|(query, rows)| self.settle(whose, query, rows))).await
     }
 
     async fn query_sources(&self, tasks: &[Task], deadline: Deadline) -> Result<Vec<Result<Vec<Row>>>> {
@@ -217,8 +237,8 @@ impl State {
         Ok(answers)
     }
 
-    async fn settle(&self, query: Query, rows: Result<Vec<Row>>) -> (Arc<str>, Result<Loaded>) {
-        let loaded = self.keep(query.guard.key(), &query.source, rows, &query.miss).await;
+    async fn settle(&self, whose: Whose, query: Query, rows: Result<Vec<Row>>) -> (Arc<str>, Result<Loaded>) {
+        let loaded = self.keep(whose, query.guard.key(), &query.source, rows, &query.miss).await;
         land(query.guard, loaded)
     }
 }

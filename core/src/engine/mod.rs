@@ -65,7 +65,7 @@ pub use get_or_load::{Begun, LoadGuard};
 pub use lock::{Lock, LockOptions};
 pub use schema::Migrations;
 pub use status::{Health, Stats, TierHealth};
-pub use types::{LoadOptions, Receipt, SourceOptions, Tasks, WriteOptions};
+pub use types::{LoadOptions, ReadOptions, Receipt, SourceOptions, Tasks, WriteOptions};
 
 /// An open engine. Clones are cheap and share everything; [`Zmsg::with_timeout`] gives one whose calls have another
 /// time limit.

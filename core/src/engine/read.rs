@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::failsafe::life_of;
+use super::limits::check_key;
 use super::state::State;
-use super::{SourceOptions, Zmsg};
+use super::{ReadOptions, SourceOptions, Zmsg};
 use crate::base::{Deadline, clock};
-use crate::cache::{Filters, Loaded, Lookup, Match, Miss, Source, first_row_bytes};
+use crate::cache::{Filters, Loaded, Lookup, Match, Miss, Source, Whose, first_row_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Task;
 use crate::value::{Row, Value};
@@ -67,17 +68,36 @@ impl Zmsg {
             return Ok(found);
         }
         // Boxed, so that a hit does not carry the room for a miss.
-        Box::pin(self.fly(key.into())).await
+        Box::pin(self.fly(key.into(), ReadOptions::default())).await
     }
 
-    async fn fly(&self, key: Arc<str>) -> Result<Loaded> {
+    /// As [`Zmsg::get`], which says for itself what it does when the source fails or takes long.
+    ///
+    /// # Errors
+    /// As [`Zmsg::get`].
+    pub async fn get_with(&self, key: &str, options: ReadOptions) -> Result<Option<Bytes>> {
+        let found = if options.strict() { self.peek_fresh(key)? } else { self.peek_entry(key)? };
+        match found {
+            Some(found) => Ok(found),
+            None => Box::pin(self.fly(key.into(), options)).await,
+        }
+    }
+
+    fn peek_fresh(&self, key: &str) -> Result<Option<Loaded>> {
+        check_key(&self.state.config, key)?;
+        self.check_open()?;
+        Ok(self.state.caches.peek_fresh(key))
+    }
+
+    async fn fly(&self, key: Arc<str>, options: ReadOptions) -> Result<Loaded> {
         let call = self.enter()?;
+        let (whose, own) = (options.whose(), options.over(self.state.sources.life_of(&key)));
         let (state, flown, deadline) = (self.state.clone(), key.clone(), self.deadline());
-        let flight = self.state.caches.loader().load(&key, move || async move {
+        let flight = self.state.caches.loader().load(whose, &key, move || async move {
             let _call = call;
-            state.load(&flown, state.load_deadline(deadline)).await
+            state.load(whose, &flown, state.load_deadline(deadline)).await
         });
-        deadline.run("reading a key", self.state.softly(&key, flight)).await?
+        deadline.run("reading a key", self.state.softly(&key, &own, flight)).await?
     }
 
     /// As [`Zmsg::get`], but absence is an error of kind `NotFound`.
@@ -85,8 +105,15 @@ impl Zmsg {
     /// # Errors
     /// `NotFound`, and as [`Zmsg::get`].
     pub async fn get_required(&self, key: &str) -> Result<Bytes> {
-        let absent = || Error::new(ErrorKind::NotFound, format!("there is no value for key {key:?}"));
-        self.get(key).await?.ok_or_else(absent)
+        self.get(key).await?.ok_or_else(|| absent(key))
+    }
+
+    /// As [`Zmsg::get_with`], but absence is an error of kind `NotFound`.
+    ///
+    /// # Errors
+    /// `NotFound`, and as [`Zmsg::get`].
+    pub async fn get_required_with(&self, key: &str, options: ReadOptions) -> Result<Bytes> {
+        self.get_with(key, options).await?.ok_or_else(|| absent(key))
     }
 }
 
@@ -100,7 +127,12 @@ pub(super) enum Need {
 
 impl State {
     /// One load: L2, then the source. Runs once per key at a time.
-    pub(super) async fn load(self: &Arc<State>, key: &Arc<str>, deadline: Deadline) -> Result<Loaded> {
+    pub(super) async fn load(
+        self: &Arc<State>,
+        whose: Whose,
+        key: &Arc<str>,
+        deadline: Deadline,
+    ) -> Result<Loaded> {
         let miss = match self.caches.get_shared(key, deadline).await {
             Lookup::Hit(data) => return Ok(data),
             Lookup::Ahead(data, miss) => {
@@ -125,7 +157,7 @@ impl State {
             Lookup::Miss(miss) => miss,
         };
         let rows = self.caches.holding(key, &miss, self.query_source(&task, deadline)).await;
-        self.keep(key, &source, rows, &miss).await
+        self.keep(whose, key, &source, rows, &miss).await
     }
 
     /// Which query a missed key needs.
@@ -171,9 +203,11 @@ impl State {
         rows.inspect_err(|_| self.counters.source_errors.inc())
     }
 
-    /// Turns a source's rows into the value and keeps it in the caches.
+    /// Turns a source's rows into the value and keeps it in the caches. Of an error makes the last good value, if there is
+    /// one and whoever flies may have it.
     pub(super) async fn keep(
         &self,
+        whose: Whose,
         key: &Arc<str>,
         source: &Source,
         rows: Result<Vec<Row>>,
@@ -185,7 +219,10 @@ impl State {
             Ok(data) => data,
             Err(error) => {
                 self.caches.give_up(miss, deadline).await;
-                return self.last_good(key, &source.life, error).await;
+                return match whose {
+                    Whose::Strict => Err(error),
+                    Whose::Engine | Whose::Caller => self.last_good(key, &source.life, error).await,
+                };
             }
         };
         if let Some(long) = data.as_ref().filter(|data| data.len() > self.config.max_value_bytes) {
@@ -197,6 +234,10 @@ impl State {
         self.caches.fill(key, data.clone(), &source.life, miss, deadline).await;
         Ok(data)
     }
+}
+
+fn absent(key: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no value for key {key:?}"))
 }
 
 /// A key that no source can give is absent, unless nobody knows what Redis would have said.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::Deadline;
 use crate::batch::Ticket;
+use crate::cache::{SourceLife, Whose};
 use crate::config::Ttl;
 use crate::error::{Error, Result};
 use crate::queue;
@@ -78,6 +79,36 @@ pub struct SourceOptions {
     /// How long a read waits for the source while there is a last good value; `None` is the setting, zero is for as long
     /// as it takes.
     pub soft_timeout: Option<Duration>,
+}
+
+/// Options of a read: what it does when its source fails or takes long.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReadOptions {
+    /// `Some(false)`: this read is never given a last good value. It waits for the source, and has its error if it fails.
+    /// Else it is as the source says; `Some(true)` gives nothing that was not kept.
+    pub stale: Option<bool>,
+    /// How long the source is waited for while there is a last good value; `None` is as the source or the setting says,
+    /// zero is for as long as it takes.
+    pub soft_timeout: Option<Duration>,
+}
+
+impl ReadOptions {
+    /// Whether an error is wanted in place of a last good value.
+    pub(super) fn strict(&self) -> bool {
+        self.stale == Some(false)
+    }
+
+    /// Whose flights it joins.
+    pub(super) fn whose(&self) -> Whose {
+        if self.strict() { Whose::Strict } else { Whose::Engine }
+    }
+
+    /// What a source says of lives, with what this call says for itself.
+    pub(super) fn over(&self, source: SourceLife) -> SourceLife {
+        let soft_timeout =
+            if self.strict() { Some(Duration::ZERO) } else { self.soft_timeout.or(source.soft_timeout) };
+        SourceLife { soft_timeout, ..source }
+    }
 }
 
 /// Options of a load by the caller's own function.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use zmsg_core::config::Ttl;
-use zmsg_core::engine::{SourceOptions, Zmsg};
+use zmsg_core::engine::{ReadOptions, SourceOptions, Zmsg};
 use zmsg_core::error::ErrorKind;
 
 use crate::scene::{Scene, getting, some, write};
@@ -13,6 +13,9 @@ use crate::support::task;
 const MINUTE: Duration = Duration::from_secs(60);
 /// The life of values that have to end while a test waits.
 const SHORT: Duration = Duration::from_millis(20);
+
+/// A read that would rather fail than be given a last good value.
+const STRICT: ReadOptions = ReadOptions { stale: Some(false), soft_timeout: None };
 
 /// Values that live for a moment and are kept for a minute.
 fn keeping() -> SourceOptions {
@@ -130,6 +133,129 @@ async fn past_the_soft_timeout_the_last_good_value_is_served_and_the_load_goes_o
     gate.open().await;
     assert_eq!(patient.await.unwrap().unwrap(), some("first"));
     until("the load to have filled", async || zmsg.get("held_1").await.unwrap() == some("new")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strict_read_has_the_error_while_others_have_the_last_good_value() {
+    let scene = Scene::new().await;
+    let without_redis = scene.setup.clone().with("redis_addr", serde_json::Value::Null);
+    scene.insert("held_1", "1").await;
+    let number = task("SELECT gate(content)::int::text FROM feeds WHERE id = ?", &[]);
+    for setup in [&scene.setup, &without_redis] {
+        let zmsg = setup.open().await;
+        zmsg.source("held_*", number.clone(), keeping()).unwrap();
+        set(&scene, "1").await;
+        assert_eq!(zmsg.get_with("held_1", STRICT).await.unwrap(), some("1"));
+        set(&scene, "no number").await;
+        until("it to have ended", async || zmsg.peek_entry("held_1").unwrap().is_none()).await;
+        ended().await;
+        let gate = scene.close_gate().await;
+        let plain = getting(&zmsg, "held_1");
+        gate.waited_for_by(1).await;
+        let strict = tokio::spawn({
+            let zmsg = zmsg.clone();
+            async move { zmsg.get_with("held_1", STRICT).await }
+        });
+        // Each waits at the gate, or the strict one for the other's lease.
+        until("both to have missed", async || zmsg.stats().misses >= 3).await;
+        gate.open().await;
+        assert_eq!(plain.await.unwrap().unwrap(), some("1"));
+        assert_eq!(strict.await.unwrap().unwrap_err().sqlstate(), Some("22P02"));
+        // Memory answers by the last good value now, which is no answer to a strict read.
+        until("the last good value to be in memory", async || {
+            zmsg.get("held_1").await.unwrap() == some("1") && zmsg.peek("held_1").unwrap() == some("1")
+        })
+        .await;
+        let many = zmsg.get_many_with(&["held_1", "held_none"], STRICT).await;
+        assert_eq!(many.unwrap_err().sqlstate(), Some("22P02"));
+        assert_eq!(zmsg.get_required_with("held_1", STRICT).await.unwrap_err().kind(), ErrorKind::Store);
+        assert_eq!(zmsg.get_many(&["held_1"]).await.unwrap(), [some("1")]);
+        // What a strict read loads is there for everybody.
+        set(&scene, "2").await;
+        assert_eq!(zmsg.get_with("held_1", STRICT).await.unwrap(), some("2"));
+        assert_eq!(zmsg.peek("held_1").unwrap(), some("2"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strict_reads_wait_for_one_load_and_take_no_soft_timeout() {
+    let scene = Scene::new().await;
+    let zmsg = scene.setup.open().await;
+    declare(&zmsg, SourceOptions { soft_timeout: Some(Duration::from_millis(1)), ..keeping() });
+    scene.insert("held_1", "old").await;
+    assert_eq!(zmsg.get("held_1").await.unwrap(), some("old"));
+    set(&scene, "new").await;
+    ended().await;
+    let (loads, joined) = (zmsg.stats().source_loads, zmsg.stats().joined_loads);
+    let gate = scene.close_gate().await;
+    let patient = ReadOptions { soft_timeout: Some(Duration::from_millis(1)), ..STRICT };
+    let readers: Vec<_> = (0..20)
+        .map(|n| {
+            let zmsg = zmsg.clone();
+            tokio::spawn(async move {
+                match n % 2 {
+                    0 => zmsg.get_with("held_1", patient).await,
+                    _ => Ok(zmsg.get_many_with(&["held_1"], STRICT).await?.remove(0)),
+                }
+            })
+        })
+        .collect();
+    gate.waited_for_by(1).await;
+    until("the others to wait for it", async || zmsg.stats().joined_loads == joined + 19).await;
+    gate.open().await;
+    for reader in readers {
+        assert_eq!(reader.await.unwrap().unwrap(), some("new"));
+    }
+    assert_eq!(zmsg.stats().source_loads, loads + 1);
+    assert_eq!(zmsg.stats().stale_served, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strict_read_after_a_write_does_not_join_an_older_load() {
+    let scene = Scene::new().await;
+    let zmsg = without_l1(&scene.setup).open().await;
+    declare(&zmsg, keeping());
+    scene.insert("held_1", "old").await;
+    let gate = scene.close_gate().await;
+    let early = tokio::spawn({
+        let zmsg = zmsg.clone();
+        async move { zmsg.get_with("held_1", STRICT).await }
+    });
+    gate.waited_for_by(1).await;
+    write(&zmsg, "held_1", "new").await.unwrap();
+    assert_eq!(zmsg.get_with("held_1", STRICT).await.unwrap(), some("new"));
+    gate.open().await;
+    assert_eq!(early.await.unwrap().unwrap(), some("old"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_has_a_soft_timeout_of_its_own() {
+    let scene = Scene::new().await;
+    let zmsg = without_l1(&scene.setup).open().await;
+    let (soon, never) = (Some(Duration::from_millis(1)), Some(Duration::ZERO));
+    declare(&zmsg, keeping());
+    let by_source = task("SELECT gate(content) FROM feeds WHERE id = ?", &[]);
+    zmsg.source("feed_*", by_source, SourceOptions { soft_timeout: soon, ..keeping() }).unwrap();
+    scene.insert("held_1", "old").await;
+    scene.insert("feed_1", "old").await;
+    let keys = ["held_1", "feed_1"];
+    assert_eq!(zmsg.get_many(&keys).await.unwrap(), [some("old"), some("old")]);
+    set(&scene, "new").await;
+    ended().await;
+    let gate = scene.close_gate().await;
+    let hurried = ReadOptions { soft_timeout: soon, stale: Some(true) };
+    assert_eq!(zmsg.get_with("held_1", hurried).await.unwrap(), some("old"));
+    assert_eq!(zmsg.get_many_with(&keys, hurried).await.unwrap(), [some("old"), some("old")]);
+    assert_eq!(zmsg.get("feed_1").await.unwrap(), some("old"), "as its source says");
+    let patient = ReadOptions { soft_timeout: never, ..ReadOptions::default() };
+    let waiting = tokio::spawn({
+        let zmsg = zmsg.clone();
+        async move { (zmsg.get_with("feed_1", patient).await, zmsg.get_many_with(&["feed_1"], patient).await) }
+    });
+    gate.waited_for_by(2).await;
+    gate.open().await;
+    let (one, many) = waiting.await.unwrap();
+    assert_eq!((one.unwrap(), many.unwrap()), (some("new"), vec![some("new")]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 
-import pytest
 from coherence.conftest import BOUND_MS
 from coherence.fleet import Fleet
 from coherence.redis_server import RedisServer
