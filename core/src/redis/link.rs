@@ -8,7 +8,9 @@ use ::redis::aio::ConnectionLike;
 use ::redis::cluster::{ClusterClient, ClusterConfig};
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use ::redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value};
+use ::redis::{
+    Client, Cmd, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError, RedisResult, Value, cmd,
+};
 use tokio::sync::watch;
 
 use crate::base::{Clock, Deadline};
@@ -16,6 +18,7 @@ use crate::config::{RedisAddr, Secret};
 use crate::error::{Error, Result};
 use crate::redis::connection::{Connection, Server};
 use crate::redis::failure::{self, Failure};
+use crate::redis::masters::Masters;
 use crate::redis::{Redis, RedisSettings, address};
 
 /// Whether a command whose connection was lost may be sent again.
@@ -29,12 +32,7 @@ pub(super) enum Repeat {
 
 pub(super) enum Link {
     Single(Box<Single>),
-    Cluster {
-        connection: ClusterConnection,
-        nodes: Vec<Client>,
-        server: watch::Sender<Server>,
-        endpoint: String,
-    },
+    Cluster { connection: ClusterConnection, masters: Box<Masters>, endpoint: String },
 }
 
 pub(super) struct Single {
@@ -62,20 +60,27 @@ impl Link {
         }
     }
 
-    /// The server, as the last connection to it saw it. Of a cluster nothing is known but that it is there: its nodes come
-    /// and go one by one.
+    /// The server, as the last connection to it saw it; of a cluster all masters as one, as the last survey saw them.
     pub(super) fn server(&self) -> watch::Receiver<Server> {
         match self {
             Link::Single(single) => single.connection.server(),
-            Link::Cluster { server, .. } => server.subscribe(),
+            Link::Cluster { masters, .. } => masters.server(),
         }
     }
 
-    /// The servers, each for itself.
-    pub(super) fn clients(&self) -> &[Client] {
+    /// The way to the only server.
+    pub(super) fn client(&self) -> Option<&Client> {
         match self {
-            Link::Single(single) => std::slice::from_ref(single.connection.client()),
-            Link::Cluster { nodes, .. } => nodes,
+            Link::Single(single) => Some(single.connection.client()),
+            Link::Cluster { .. } => None,
+        }
+    }
+
+    /// The masters of a cluster.
+    pub(super) fn masters(&self) -> Option<&Masters> {
+        match self {
+            Link::Single(_) => None,
+            Link::Cluster { masters, .. } => Some(masters),
         }
     }
 
@@ -169,11 +174,16 @@ fn new_cluster(nodes: &[Secret], settings: &RedisSettings) -> Result<Link> {
             .map_err(|error| Failure::Reported(error).at_connect(&endpoint))
     });
     let nodes = nodes.collect::<Result<Vec<_>>>()?;
+    let masters = Box::new(Masters::new(nodes, settings.connect_timeout, settings.command_timeout));
     let mut builder = ClusterClient::builder(infos)
         .retries(1)
         .min_retry_wait(10)
         .max_retry_wait(50)
         .tcp_settings(first.tcp_settings().clone());
+    // With RESP2 the loss of a connection shows in the next survey only.
+    if first.redis_settings().protocol() != ProtocolVersion::RESP2 {
+        builder = builder.push_sender(masters.on_push());
+    }
     if is_tls(&first) {
         builder = builder.certs(address::certificates(settings)?);
     }
@@ -183,8 +193,7 @@ fn new_cluster(nodes: &[Secret], settings: &RedisSettings) -> Result<Link> {
         .set_response_timeout(settings.command_timeout);
     Ok(Link::Cluster {
         connection: client.get_pending_async_connection_with_config(config),
-        nodes,
-        server: watch::Sender::new(Server { number: 1, run: "".into() }),
+        masters,
         endpoint,
     })
 }
@@ -212,6 +221,17 @@ impl Redis {
             self.twice(Repeat::Safe, || self.0.link.send_to_first(cmd)),
         );
         sent.await.map_err(|failure| failure.of_command(self.endpoint()))
+    }
+
+    /// Sees that it is there, and which server that is: after it, [`Redis::server`] is known. In a cluster every master
+    /// has to answer.
+    pub(crate) async fn look(&self, deadline: Deadline) -> Result<()> {
+        match self.0.link.masters() {
+            None => self.send(&cmd("PING"), Repeat::Safe, deadline).await.map(|_| ()),
+            Some(masters) => {
+                masters.survey(deadline).await.map_err(|failure| failure.of_command(self.endpoint()))
+            }
+        }
     }
 
     pub(super) async fn send_within(
