@@ -44,6 +44,7 @@ pub(crate) use clock::RedisClock;
 pub(crate) use commands::Script;
 pub(crate) use connection::Server;
 pub(crate) use keys::Keyspace;
+pub(crate) use scan::Scan;
 pub(crate) use subscription::{Places, Subscription};
 
 use std::path::PathBuf;

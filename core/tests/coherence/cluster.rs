@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use zmsg_core::engine::Zmsg;
+use zmsg_core::engine::{LockOptions, WriteOptions, Zmsg};
+use zmsg_core::error::ErrorKind;
 
-use crate::scene::{Scene, some, write};
+use crate::scene::{Scene, some, text, write};
 use crate::support::engine::{until, within};
 use crate::support::servers::{RedisCluster, ask};
 use crate::{BOUND, sees};
@@ -151,5 +152,68 @@ async fn a_replica_that_is_promoted_is_listened_to_and_is_another_generation() {
     for key in keys() {
         until("it serves", async || write(&one, &key, "new").await.unwrap().cached).await;
         sees(&two, &key, "old", Some("new")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keys_of_every_master_are_listed_and_cleared() {
+    let cluster = RedisCluster::start().await;
+    let scene = on(&cluster).await;
+    let (one, two) = (scene.engine().await, scene.engine().await);
+    coherent(&[&one, &two]).await;
+    // More than one step of a walk over one master.
+    let many: Vec<String> = (0..3_000).map(|n| format!("page_{n:04}")).collect();
+    let entries = many.iter().map(|key| (key.clone(), text("x"))).collect();
+    one.cache_many(entries, WriteOptions::default()).await.unwrap();
+    one.cache_only("other", text("stays"), WriteOptions::default()).await.unwrap();
+    assert_eq!(two.keys("page_").await.unwrap(), many);
+    assert!(two.get("page_0000").await.unwrap().is_some() && two.peek("page_0000").unwrap().is_some());
+    assert_eq!(one.clear("page_").await.unwrap(), 3_000);
+    assert!(one.keys("page_").await.unwrap().is_empty());
+    until("the memory of the other to be empty", async || two.peek("page_0000").unwrap().is_none()).await;
+    assert_eq!(two.keys("").await.unwrap(), ["other"]);
+    // A slot that is on its way may have its keys here, there, or seen by nobody.
+    let [from, to] = [0, 1].map(|at| &cluster.masters[at]);
+    let names = [from, to].map(|node| ask(node, &["CLUSTER", "MYID"]).trim().to_owned());
+    assert_eq!(ask(from, &["CLUSTER", "SETSLOT", "0", "MIGRATING", &names[1]]).trim(), "OK");
+    let refused = two.keys("").await.unwrap_err();
+    assert!(refused.kind() == ErrorKind::Cache && refused.message().contains("moved"), "{refused}");
+    for node in [to, from] {
+        assert_eq!(ask(node, &["CLUSTER", "SETSLOT", "0", "NODE", &names[1]]).trim(), "OK");
+    }
+    assert_eq!(two.keys("").await.unwrap(), ["other"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_and_locks_hold_wherever_they_lie() {
+    let cluster = RedisCluster::start().await;
+    let scene = on(&cluster).await;
+    let (one, two) = (scene.engine().await, scene.engine().await);
+    coherent(&[&one, &two]).await;
+    for n in 0..9 {
+        let tag = format!("user:{n}");
+        let options = || WriteOptions { tags: vec![tag.clone()], ..WriteOptions::default() };
+        // Of the tag and its entries each may lie on another master.
+        for key in keys() {
+            one.cache_only(&key, text("old"), options()).await.unwrap();
+        }
+        holds_all(&two, "old").await;
+        one.invalidate_tag(&tag).await.unwrap();
+        for key in keys() {
+            assert_eq!(one.get(&key).await.unwrap(), None, "{key} of {tag}");
+            sees(&two, &key, "old", None).await;
+        }
+    }
+    let at_once = LockOptions { wait: Some(Duration::ZERO), ..LockOptions::default() };
+    let patient = LockOptions { wait: Some(Duration::from_secs(20)), ..LockOptions::default() };
+    for n in 0..9 {
+        let name = format!("report {n}");
+        let first = one.lock(&name, at_once).await.unwrap();
+        let refused = two.lock(&name, at_once).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Timeout, "{refused}");
+        let (next, given) = tokio::join!(two.lock(&name, patient), first.release());
+        let next = next.unwrap();
+        assert!(given.unwrap() && next.token() > first.token());
+        assert!(next.release().await.unwrap());
     }
 }
