@@ -74,10 +74,15 @@ impl Masters {
         let server = self.server.clone();
         move |push| {
             if push.kind == PushKind::Disconnection {
-                server.send_modify(|server| server.number += 1);
+                server.send_modify(next);
             }
             Ok(())
         }
+    }
+
+    /// Commands go over other connections from here on.
+    pub(super) fn note_loss(&self) {
+        self.server.send_modify(next);
     }
 
     /// The masters of the last survey, in order.
@@ -215,6 +220,10 @@ impl Masters {
         state.connections.insert(node.clone(), connection.clone());
         Ok(connection)
     }
+}
+
+fn next(server: &mut Server) {
+    server.number += 1;
 }
 
 /// Everybody whom somebody takes for a master.

@@ -17,6 +17,8 @@
 //! | `address` | what a user may write as an address, and TLS |
 //! | `link` | one server or a cluster: send a command, reconnect |
 //! | `connection` | one connection, made anew after its loss |
+//! | `cluster` | a cluster, as the crate leads there |
+//! | `silence` | how long nothing has been answered |
 //! | `masters` | the masters of a cluster, each on a connection of its own |
 //! | `commands` | the narrow interface |
 //! | `scan` | walking over keys |
@@ -27,6 +29,7 @@
 
 mod address;
 mod clock;
+mod cluster;
 mod commands;
 mod connection;
 mod failure;
@@ -34,6 +37,7 @@ mod keys;
 mod link;
 mod masters;
 mod scan;
+mod silence;
 mod subscription;
 #[cfg(test)]
 pub(crate) mod testing;
