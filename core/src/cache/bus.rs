@@ -18,6 +18,7 @@
 //! In a cluster each key's changes are published by the master that has it, so a process listens at every master, and a beat
 //! is sent to each: it counts once all of them have come back, each from where it was sent, and a survey that was made beside
 //! it has found the same masters, of the same runs. Other masters are another session; another run is another generation.
+//! As the masters tell one another as well, a change is heard once from each, and dropped more often than it had to be.
 //!
 //! What was missed while deaf is not known: a new subscription begins with an empty L1, and no load that began before it is
 //! joined any more.
