@@ -217,3 +217,35 @@ async fn tags_and_locks_hold_wherever_they_lie() {
         assert!(next.release().await.unwrap());
     }
 }
+
+/// With those of the guide and nothing more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_few_rights_may_do_all_of_it() {
+    let cluster = RedisCluster::start().await;
+    let mut scene = on(&cluster).await;
+    let guide = include_str!("../../../docs/guides/coherence.md");
+    let (_, rights) = guide.split_once("ACL SETUSER app on >password ").unwrap();
+    let (rights, rest) = rights.split_once("```").unwrap();
+    let rights = rights.replace("NAMESPACE", scene.setup.namespace());
+    let more: Vec<&str> = rest.split('`').filter(|word| word.starts_with("+cluster|")).collect();
+    assert_eq!(more, ["+cluster|slots", "+cluster|nodes"]);
+    for node in &cluster.masters {
+        let user = ["ACL", "SETUSER", "app", "on", ">password"];
+        let words: Vec<&str> =
+            user.into_iter().chain(rights.split_whitespace()).chain(more.clone()).collect();
+        assert_eq!(ask(node, &words).trim(), "OK");
+    }
+    let addrs: Vec<String> =
+        cluster.masters.iter().map(|node| format!("redis://app:password@{}", node.addr)).collect();
+    scene.setup = scene.setup.with("redis_addr", addrs);
+    let (one, two) = (scene.engine().await, scene.engine().await);
+    coherent(&[&one, &two]).await;
+    write_all(&one, "old").await;
+    holds_all(&two, "old").await;
+    assert_eq!(two.keys("feed_").await.unwrap().len(), KEYS);
+    write_all(&one, "new").await;
+    for key in keys() {
+        sees(&two, &key, "old", Some("new")).await;
+    }
+    assert_eq!(two.clear("feed_").await.unwrap(), KEYS as u64);
+}
