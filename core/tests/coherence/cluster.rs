@@ -156,6 +156,27 @@ async fn a_replica_that_is_promoted_is_listened_to_and_is_another_generation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_takes_slots_over_is_listened_to() {
+    let mut cluster = RedisCluster::start().await;
+    let scene = on(&cluster).await;
+    let (one, two) = (scene.engine().await, scene.engine().await);
+    coherent(&[&one, &two]).await;
+    write_all(&one, "old").await;
+    holds_all(&two, "old").await;
+    // All that the first one has.
+    cluster.grow(5_461).await;
+    // Each key is held when it is written, wherever it lies by now.
+    for (old, new) in [("old", "new"), ("new", "newer")] {
+        coherent(&[&one, &two]).await;
+        holds_all(&two, old).await;
+        write_all(&one, new).await;
+        for key in keys() {
+            sees(&two, &key, old, Some(new)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_keys_of_every_master_are_listed_and_cleared() {
     let cluster = RedisCluster::start().await;
     let scene = on(&cluster).await;

@@ -43,6 +43,19 @@ impl RedisCluster {
         cluster
     }
 
+    /// A fourth master takes slots from the first, with what is in them.
+    pub async fn grow(&mut self, slots: u16) {
+        let node = RedisServer::start_with(&["--cluster-enabled", "yes", "--appendonly", "no"]).await;
+        let first = self.masters[0].addr.clone();
+        redis_cli(["--cluster", "add-node", &node.addr, &first]);
+        self.masters.push(node);
+        self.is_whole(4).await;
+        let [from, to] = [0, 3].map(|at| ask(&self.masters[at], &["CLUSTER", "MYID"]));
+        let (from, to, slots) = (from.trim(), to.trim(), slots.to_string());
+        let way = ["--cluster-from", from, "--cluster-to", to, "--cluster-slots", &slots, "--cluster-yes"];
+        redis_cli(["--cluster", "reshard", &first].into_iter().chain(way));
+    }
+
     /// Where the masters are.
     pub fn addrs(&self) -> Vec<&str> {
         self.masters.iter().map(|node| node.addr.as_str()).collect()
