@@ -527,10 +527,10 @@ export class Zmsg implements AsyncDisposable {
   }
 
   /**
-   * The keys that begin with `prefix` and have a value in Redis, in order. All keys of the server are walked over: for
-   * maintenance, not for requests.
+   * The keys that begin with `prefix` and have a value in Redis, in order. All keys of the server, or of every
+   * master of a cluster, are walked over: for maintenance, not for requests.
    *
-   * @throws {@link ConfigError} if Redis is a cluster.
+   * @throws {@link CacheError} if Redis failed, or while slots of the cluster are being moved; it may be tried again.
    */
   keys(prefix: string, options?: CallOptions): Promise<string[]> {
     return this.#start(options, CALL, (call) => native.keys(this.#engine, call, checkedText(prefix, "prefix")));
@@ -538,9 +538,10 @@ export class Zmsg implements AsyncDisposable {
 
   /**
    * Drops every key that begins with `prefix` from every cache; gives how many entries Redis had. The memory of every
-   * process is emptied as a whole. All keys of the server are walked over: for maintenance.
+   * process is emptied as a whole. All keys of the server, or of every master of a cluster, are walked over: for
+   * maintenance.
    *
-   * @throws {@link ConfigError} if Redis is a cluster.
+   * @throws {@link CacheError} if Redis failed, or while slots of the cluster are being moved; it may be tried again.
    */
   clear(prefix: string, options?: CallOptions): Promise<number> {
     return this.#start(options, CALL, (call) => native.clear(this.#engine, call, checkedText(prefix, "prefix")));

@@ -600,10 +600,10 @@ class Verbs:
     async def keys(self, prefix: str, *, timeout: Span | None = None) -> list[str]:
         """The keys that begin with ``prefix`` and have a value in Redis, in order.
 
-        All keys of the server are walked over: for maintenance, not for requests.
+        All keys of the server, or of every master of a cluster, are walked over: for maintenance, not for requests.
 
         Raises:
-            ConfigError: Redis is a cluster.
+            CacheError: Redis failed, or slots of the cluster are being moved; it may be tried again.
         """
         found: list[str] = await self._wait(self._engine.keys, prefix, timeout)
         return found
@@ -611,10 +611,11 @@ class Verbs:
     async def clear(self, prefix: str, *, timeout: Span | None = None) -> int:
         """Drops every key that begins with ``prefix`` from every cache; returns how many entries Redis had.
 
-        The memory of every process is emptied as a whole. All keys of the server are walked over: for maintenance.
+        The memory of every process is emptied as a whole. All keys of the server, or of every master of a cluster, are
+        walked over: for maintenance.
 
         Raises:
-            ConfigError: Redis is a cluster.
+            CacheError: Redis failed, or slots of the cluster are being moved; it may be tried again.
         """
         dropped: int = await self._wait(self._engine.clear, prefix, timeout)
         return dropped

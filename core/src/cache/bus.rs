@@ -15,6 +15,11 @@
 //! published before it was heard as well: one connection, one order. The age of trust counts from the sending of the
 //! beat. A process that was stopped, or cut off, or slow, finds its trust ended by the clock that it reads at each hit.
 //!
+//! In a cluster each key's changes are published by the master that has it, so a process listens at every master, and a beat
+//! is sent to each: it counts once all of them have come back, each from where it was sent, and a survey that was made beside
+//! it has found the same masters, of the same runs. Other masters are another session; another run is another generation.
+//! As the masters tell one another as well, a change is heard once from each, and dropped more often than it had to be.
+//!
 //! What was missed while deaf is not known: a new subscription begins with an empty L1, and no load that began before it is
 //! joined any more.
 //!
@@ -25,12 +30,13 @@
 //! A message of another kind is of a later release, and passed over. A process does not listen to its own changes: it has
 //! made them in its own memory already.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::future::try_join;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -43,7 +49,7 @@ use crate::cache::loader::Loader;
 use crate::cache::tags::Tags;
 use crate::cache::trust::Trust;
 use crate::error::{Error, ErrorKind, Result};
-use crate::redis::{Redis, Server, Subscription};
+use crate::redis::{Places, Redis, Server, Subscription};
 use crate::telemetry::{Counters, Histogram};
 
 const CHANGE: u8 = 1;
@@ -53,6 +59,8 @@ const TAG: u8 = 4;
 const FREED: u8 = 5;
 /// Beats in one bound: a few may be late or lost.
 const BEATS: u32 = 8;
+/// The bits of a beat's number that tell its place: more than a cluster has slots.
+const PLACE: u64 = 0xFFFF;
 
 /// Where this process speaks and listens.
 pub(crate) struct Address {
@@ -286,7 +294,7 @@ impl Bus {
         self.loader.forget_all();
         self.tags.forget_all();
         self.l1.clear();
-        if let Err(error) = self.validate().await {
+        if let Err(error) = self.validate(heard.places()).await {
             return error;
         }
         let error = self.listen(channel, &mut heard, backoff).await;
@@ -296,11 +304,14 @@ impl Bus {
 
     /// Sees to it that what is read on the connection to Redis is what every process was told: of a server that was
     /// restarted or replaced nothing is, and of one that was away not before it heard what it has missed.
-    async fn validate(&self) -> Result<()> {
+    async fn validate(&self, places: &Places) -> Result<()> {
         let deadline = Deadline::after(self.connect_timeout);
         loop {
-            self.redis.ping(deadline).await?;
+            self.redis.look(deadline).await?;
             let number = self.server.borrow().number;
+            if !self.redis.are_all(places) {
+                return Err(away("the masters of the cluster are others"));
+            }
             self.generation.renew(deadline).await?;
             if let Some(before) = self.before.get() {
                 before(deadline).await?;
@@ -314,7 +325,8 @@ impl Bus {
     }
 
     async fn listen(&self, channel: &str, heard: &mut Subscription, backoff: &mut Backoff) -> Error {
-        let (mut beats, mut server) = (Beats::default(), self.server.clone());
+        let places = &heard.places().clone();
+        let (mut beats, mut server) = (Beats::of(places), self.server.clone());
         let mut sending = None;
         let pause = self.bound / BEATS;
         let mut next_beat = tokio::time::interval(pause);
@@ -323,18 +335,15 @@ impl Bus {
         loop {
             tokio::select! {
                 message = heard.next() => {
-                    let Some(message) = message else { return away("the connection was closed") };
+                    let Some((place, message)) = message else { return away("a connection was closed") };
                     match self.understand(&message) {
                         Heard::Change(key) => self.hear(key),
                         Heard::Everything => self.hear_of_everything(),
                         Heard::Tag(tag) => self.hear_of_tag(tag),
                         Heard::Freed => self.freed.notify_waiters(),
                         Heard::OwnBeat(number) => {
-                            if let Some(sent) = beats.back(number) {
-                                last_back = self.clock.mono_ms();
-                                self.lag.record(Duration::from_nanos(self.clock.mono_ns().saturating_sub(sent.ns)));
-                                self.believe(sent.ms);
-                                *backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+                            if let Some(sent) = beats.back(number, place) {
+                                last_back = self.believe(&sent, backoff);
                             }
                         }
                         Heard::Nothing => {}
@@ -345,30 +354,47 @@ impl Bus {
                     if u128::from(silent_ms) > 2 * self.bound.as_millis() {
                         return away("nothing was heard any more");
                     }
-                    let message = self.address.message(BEAT, &beats.next(&self.clock));
-                    let within = Deadline::after(self.bound);
-                    sending = Some(Box::pin(async move { self.redis.publish(channel, &message, within).await }));
+                    sending = Some(Box::pin(self.beat(channel, places, beats.next(&self.clock))));
                 }
                 changed = server.changed() => {
                     if changed.is_err() {
                         return away("the engine is gone");
                     }
-                    if let Err(error) = self.validate().await {
+                    if let Err(error) = self.validate(places).await {
                         return error;
                     }
                     // Nothing was listened to meanwhile.
                     last_back = self.clock.mono_ms();
                 }
-                sent = async { match &mut sending { Some(sending) => sending.await, None => Ok(()) } },
+                sent = async { match &mut sending { Some(sending) => sending.await, None => Ok(0) } },
                     if sending.is_some() =>
                 {
                     sending = None;
-                    if let Err(error) = sent {
-                        *self.failure.lock() = Some(error);
+                    match sent {
+                        Ok(number) => {
+                            let surveyed = places.count();
+                            if let Some(sent) = beats.back(number + surveyed as u64, surveyed) {
+                                last_back = self.believe(&sent, backoff);
+                            }
+                        }
+                        Err(error) => *self.failure.lock() = Some(error),
                     }
                 }
             }
         }
+    }
+
+    /// Sends a beat to each place, and sees whether they are still all, and of the runs that they were; gives its number.
+    async fn beat(&self, channel: &str, places: &Places, number: u64) -> Result<u64> {
+        let within = Deadline::after(self.bound);
+        let message = |place: usize| self.address.message(BEAT, &(number + place as u64).to_be_bytes());
+        let telling = self.redis.publish_at(places, channel, message, within);
+        if !places.may_change() {
+            return telling.await.map(|()| number);
+        }
+        let valid = self.valid.load(Ordering::Acquire);
+        try_join(telling, self.redis.look(within)).await?;
+        if self.server.borrow().number == valid { Ok(number) } else { Err(away("it is another one")) }
     }
 
     fn understand<'a>(&self, message: &'a [u8]) -> Heard<'a> {
@@ -406,9 +432,13 @@ impl Bus {
         self.loader.forget_all();
     }
 
-    fn believe(&self, sent_ms: u64) {
-        self.trust.extend(sent_ms.saturating_add(self.bound.as_millis() as u64));
+    /// A beat has come back from everywhere; gives when.
+    fn believe(&self, sent: &Beat, backoff: &mut Backoff) -> u64 {
+        *backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        self.lag.record(Duration::from_nanos(self.clock.mono_ns().saturating_sub(sent.ns)));
+        self.trust.extend(sent.ms.saturating_add(self.bound.as_millis() as u64));
         self.moved.notify_waiters();
+        self.clock.mono_ms()
     }
 }
 
@@ -416,33 +446,47 @@ fn away(why: &str) -> Error {
     Error::new(ErrorKind::Cache, format!("the bus of invalidations in Redis: {why}"))
 }
 
-/// The beats that have not come back.
-#[derive(Default)]
-struct Beats(VecDeque<Beat>);
+/// The beats that have not come back from everywhere.
+struct Beats {
+    sent: VecDeque<Beat>,
+    /// From how many places each has to come back. Behind those of the bus it is the survey, where there is one.
+    places: usize,
+}
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Beat {
+    /// The one that is sent to the first place; the numbers of the next ones follow.
     number: u64,
     /// When it was sent, on the clock that ends trust, and on the precise one.
     ms: u64,
     ns: u64,
+    /// Where it is still waited for.
+    missing: BTreeSet<usize>,
 }
 
 impl Beats {
-    /// A new one, sent now.
-    fn next(&mut self, clock: &Clock) -> [u8; 8] {
-        let beat = Beat { number: random::word(), ms: clock.mono_ms(), ns: clock.mono_ns() };
-        self.0.push_back(beat);
-        if self.0.len() > 4 * BEATS as usize {
-            self.0.pop_front();
-        }
-        beat.number.to_be_bytes()
+    fn of(places: &Places) -> Beats {
+        Beats { sent: VecDeque::new(), places: places.count() + usize::from(places.may_change()) }
     }
 
-    /// The one that came back; older ones never will.
-    fn back(&mut self, number: u64) -> Option<Beat> {
-        let at = self.0.iter().position(|sent| sent.number == number)?;
-        self.0.drain(..=at).next_back()
+    /// A new one, sent now.
+    fn next(&mut self, clock: &Clock) -> u64 {
+        let number = random::word() & !PLACE;
+        let missing = (0..self.places).collect();
+        self.sent.push_back(Beat { number, ms: clock.mono_ms(), ns: clock.mono_ns(), missing });
+        if self.sent.len() > 4 * BEATS as usize {
+            self.sent.pop_front();
+        }
+        number
+    }
+
+    /// What has come back at one place, if it is the last one of its beat; older beats do not count any more then. What was
+    /// sent to another place came by a way that may lose something.
+    fn back(&mut self, number: u64, place: usize) -> Option<Beat> {
+        let number = number.checked_sub(place as u64).filter(|number| number & PLACE == 0)?;
+        let at = self.sent.iter().position(|sent| sent.number == number)?;
+        self.sent[at].missing.remove(&place);
+        if self.sent[at].missing.is_empty() { self.sent.drain(..=at).next_back() } else { None }
     }
 }
 
@@ -452,12 +496,28 @@ mod tests {
 
     #[test]
     fn a_beat_counts_once_and_ends_those_before_it() {
-        let (mut beats, clock) = (Beats::default(), Clock::manual(0));
-        let [first, second, third] = [(); 3].map(|()| u64::from_be_bytes(beats.next(&clock)));
-        assert_eq!(beats.back(second).map(|beat| beat.number), Some(second));
-        assert_eq!(beats.back(second), None);
-        assert_eq!(beats.back(first), None);
-        assert_eq!(beats.back(third).map(|beat| beat.number), Some(third));
+        let (mut beats, clock) = (Beats::of(&Places::Single), Clock::manual(0));
+        let [first, second, third] = [(); 3].map(|()| beats.next(&clock));
+        assert_eq!(beats.back(second, 0).map(|beat| beat.number), Some(second));
+        assert_eq!(beats.back(second, 0), None);
+        assert_eq!(beats.back(first, 0), None);
+        assert_eq!(beats.back(third, 0).map(|beat| beat.number), Some(third));
+    }
+
+    #[test]
+    fn a_beat_of_a_cluster_counts_once_it_is_back_from_every_master_and_the_survey() {
+        let masters = (0..3).map(|port| ("host".to_owned(), port)).collect();
+        let (mut beats, clock) = (Beats::of(&Places::Masters(masters)), Clock::manual(0));
+        let [first, second] = [(); 2].map(|()| beats.next(&clock));
+        for number in [first, second] {
+            assert_eq!(beats.back(number, 0), None);
+            assert_eq!(beats.back(number + 1, 1), None);
+            assert_eq!(beats.back(number + 2, 1), None, "by the bus between the masters");
+        }
+        assert_eq!(beats.back(second, 3), None, "a beat is no survey");
+        assert_eq!(beats.back(second + 3, 3), None);
+        assert_eq!(beats.back(second + 2, 2).map(|beat| beat.number), Some(second));
+        assert_eq!(beats.back(first + 2, 2), None, "an older one");
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl Caches {
     /// The keys under a prefix that have a value, in order.
     ///
     /// # Errors
-    /// If L2 failed; `Config` on a cluster.
+    /// If L2 failed, or slots of a cluster are being moved.
     pub(crate) async fn keys(&self, prefix: &str, deadline: Deadline) -> Result<Vec<String>> {
         match &self.l2 {
             Some(l2) => self.while_coherent(l2.live_keys(prefix, deadline)).await,

@@ -130,7 +130,7 @@ impl Zmsg {
     /// are held at once, and all keys of the server are walked over: for maintenance, not for requests.
     ///
     /// # Errors
-    /// `Task` for a prefix that is longer than a key, `Cache` if Redis failed, `Config` if it is a cluster.
+    /// `Task` for a prefix that is longer than a key, `Cache` if Redis failed, or while slots of a cluster are being moved.
     pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
         check_prefix(&self.state.config, prefix)?;
         let _call = self.enter()?;

@@ -103,11 +103,14 @@ impl Redis {
         }
     }
 
-    /// Publishes a message on a channel.
+    /// Publishes a message on a channel; in a cluster at one of the masters, each of which has every listener.
     pub(crate) async fn publish(&self, channel: &str, message: &[u8], deadline: Deadline) -> Result<()> {
         let mut publish = cmd("PUBLISH");
         publish.arg(channel).arg(message);
-        self.send(&publish, Repeat::Never, deadline).await.map(|_| ())
+        match self.0.link.masters() {
+            None => self.send(&publish, Repeat::Never, deadline).await.map(|_| ()),
+            Some(_) => self.send_to_first(&publish, deadline).await.map(|_| ()),
+        }
     }
 
     /// Runs a script that answers with a list of numbers and strings; a number is given as its digits.

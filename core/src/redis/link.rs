@@ -1,21 +1,19 @@
 //! One server or a cluster: send a command, reconnect.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ::redis::aio::ConnectionLike;
-use ::redis::cluster::{ClusterClient, ClusterConfig};
-use ::redis::cluster_async::ClusterConnection;
-use ::redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use ::redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value};
+use ::redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, RedisError, RedisResult, Value, cmd};
 use tokio::sync::watch;
 
 use crate::base::{Clock, Deadline};
 use crate::config::{RedisAddr, Secret};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::redis::cluster::Cluster;
 use crate::redis::connection::{Connection, Server};
 use crate::redis::failure::{self, Failure};
+use crate::redis::masters::Masters;
+use crate::redis::silence::Silence;
 use crate::redis::{Redis, RedisSettings, address};
 
 /// Whether a command whose connection was lost may be sent again.
@@ -29,20 +27,12 @@ pub(super) enum Repeat {
 
 pub(super) enum Link {
     Single(Box<Single>),
-    Cluster {
-        connection: ClusterConnection,
-        nodes: Vec<Client>,
-        server: watch::Sender<Server>,
-        endpoint: String,
-    },
+    Cluster(Box<Cluster>),
 }
 
 pub(super) struct Single {
     connection: Connection,
-    /// Since when nothing was answered, on the monotonic clock; 0 if the last command was.
-    silent_since_ms: AtomicU64,
-    dead_after: Duration,
-    clock: Clock,
+    silence: Silence,
     endpoint: String,
 }
 
@@ -51,31 +41,38 @@ impl Link {
     pub(super) fn new(settings: &RedisSettings) -> Result<Link> {
         match &settings.addr {
             RedisAddr::Single(addr) => Ok(Link::Single(Box::new(Single::new(addr, settings)?))),
-            RedisAddr::Cluster(nodes) => new_cluster(nodes, settings),
+            RedisAddr::Cluster(nodes) => Ok(Link::Cluster(Box::new(Cluster::new(nodes, settings)?))),
         }
     }
 
     pub(super) fn endpoint(&self) -> &str {
         match self {
             Link::Single(single) => &single.endpoint,
-            Link::Cluster { endpoint, .. } => endpoint,
+            Link::Cluster(cluster) => &cluster.endpoint,
         }
     }
 
-    /// The server, as the last connection to it saw it. Of a cluster nothing is known but that it is there: its nodes come
-    /// and go one by one.
+    /// The server, as the last connection to it saw it; of a cluster all masters as one, as the last survey saw them.
     pub(super) fn server(&self) -> watch::Receiver<Server> {
         match self {
             Link::Single(single) => single.connection.server(),
-            Link::Cluster { server, .. } => server.subscribe(),
+            Link::Cluster(cluster) => cluster.masters.server(),
         }
     }
 
-    /// The servers, each for itself.
-    pub(super) fn clients(&self) -> &[Client] {
+    /// The way to the only server.
+    pub(super) fn client(&self) -> Option<&Client> {
         match self {
-            Link::Single(single) => std::slice::from_ref(single.connection.client()),
-            Link::Cluster { nodes, .. } => nodes,
+            Link::Single(single) => Some(single.connection.client()),
+            Link::Cluster(_) => None,
+        }
+    }
+
+    /// The masters of a cluster.
+    pub(super) fn masters(&self) -> Option<&Masters> {
+        match self {
+            Link::Single(_) => None,
+            Link::Cluster(cluster) => Some(&cluster.masters),
         }
     }
 
@@ -83,7 +80,7 @@ impl Link {
     async fn send(&self, cmd: &Cmd) -> RedisResult<Value> {
         match self {
             Link::Single(single) => single.connection.send(cmd).await,
-            Link::Cluster { connection, .. } => connection.clone().req_packed_command(cmd).await,
+            Link::Cluster(cluster) => cluster.send(cmd).await,
         }
         .and_then(Value::extract_error)
     }
@@ -92,30 +89,30 @@ impl Link {
     async fn send_to_first(&self, cmd: &Cmd) -> RedisResult<Value> {
         match self {
             Link::Single(_) => self.send(cmd).await,
-            Link::Cluster { connection, .. } => {
-                let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(Route::new(
-                    0,
-                    SlotAddr::Master,
-                )));
-                connection.clone().route_command(cmd.clone(), route).await.and_then(Value::extract_error)
-            }
+            Link::Cluster(cluster) => cluster.send_to_first(cmd).await.and_then(Value::extract_error),
         }
     }
 
-    /// After a command that was given up: makes a new connection if this one seems dead. The crate would wait on it for
-    /// ever, and the system sees nothing wrong with a peer that takes bytes and never answers.
+    /// After a command that was given up: makes a new connection if this one seems dead.
     fn note_silence(&self, waited: Duration) {
-        if let Link::Single(single) = self {
-            single.note_silence(waited);
+        match self {
+            Link::Single(single) if single.silence.is_death_after(waited) => single.connection.renew(),
+            Link::Cluster(cluster) if cluster.silence.is_death_after(waited) => cluster.renew(),
+            _ => {}
         }
     }
 
     fn note_answer(&self) {
-        if let Link::Single(single) = self
-            && single.silent_since_ms.load(Ordering::Relaxed) != 0
-        {
-            single.silent_since_ms.store(0, Ordering::Relaxed);
+        match self {
+            Link::Single(single) => single.silence.end(),
+            Link::Cluster(cluster) => cluster.silence.end(),
         }
+    }
+
+    /// Whether this end of a command only says that it has waited for long enough: the crate's own limit, for each node of
+    /// a cluster, is that of a command.
+    fn is_silence(&self, done: &RedisResult<Value>) -> bool {
+        matches!(self, Link::Cluster(_)) && done.as_ref().is_err_and(RedisError::is_timeout)
     }
 }
 
@@ -123,77 +120,33 @@ impl Single {
     fn new(addr: &Secret, settings: &RedisSettings) -> Result<Single> {
         let info = parse(addr, settings)?;
         let endpoint = address::endpoint(info.addr());
-        let client = if is_tls(&info) {
-            Client::build_with_tls(info, address::certificates(settings)?)
-        } else {
-            Client::open(info)
-        };
-        let client = client.map_err(|error| Failure::Reported(error).at_connect(&endpoint))?;
+        let client = open(info, settings, &endpoint)?;
         let clock = Clock::system();
-        Ok(Single {
-            connection: Connection::new(client, settings.connect_timeout, clock.clone()),
-            silent_since_ms: AtomicU64::new(0),
-            dead_after: dead_after(settings),
-            clock,
-            endpoint,
-        })
-    }
-
-    fn note_silence(&self, waited: Duration) {
-        let now = self.clock.mono_ms();
-        let begun = now.saturating_sub(waited.as_millis() as u64).max(1);
-        let first = self.silent_since_ms.compare_exchange(0, begun, Ordering::Relaxed, Ordering::Relaxed);
-        let since = first.map_or_else(|since| since, |_| begun);
-        if u128::from(now.saturating_sub(since)) >= self.dead_after.as_millis() {
-            self.connection.renew();
-        }
+        let silence = Silence::new(dead_after(settings), clock.clone());
+        Ok(Single { connection: Connection::new(client, settings.connect_timeout, clock), silence, endpoint })
     }
 }
 
 /// Silence after which a connection counts as dead, whether its bytes arrive (seen here) or not (seen by the system).
-fn dead_after(settings: &RedisSettings) -> Duration {
+pub(super) fn dead_after(settings: &RedisSettings) -> Duration {
     settings.command_timeout.saturating_mul(2).max(Duration::from_secs(1))
 }
 
-fn new_cluster(nodes: &[Secret], settings: &RedisSettings) -> Result<Link> {
-    let infos = nodes.iter().map(|node| parse(node, settings)).collect::<Result<Vec<_>>>()?;
-    let Some(first) = infos.first().cloned() else {
-        return Err(Error::config(
-            "redis_addr: the list of cluster nodes is empty; name at least one host:port",
-        ));
+/// A client of one server.
+pub(super) fn open(info: ConnectionInfo, settings: &RedisSettings, endpoint: &str) -> Result<Client> {
+    let client = if is_tls(&info) {
+        Client::build_with_tls(info, address::certificates(settings)?)
+    } else {
+        Client::open(info)
     };
-    let endpoint = infos.iter().map(|info| address::endpoint(info.addr())).collect::<Vec<_>>().join(", ");
-    let nodes = infos.iter().map(|info| {
-        let (info, tls) = (info.clone(), is_tls(info));
-        if tls { Client::build_with_tls(info, address::certificates(settings)?) } else { Client::open(info) }
-            .map_err(|error| Failure::Reported(error).at_connect(&endpoint))
-    });
-    let nodes = nodes.collect::<Result<Vec<_>>>()?;
-    let mut builder = ClusterClient::builder(infos)
-        .retries(1)
-        .min_retry_wait(10)
-        .max_retry_wait(50)
-        .tcp_settings(first.tcp_settings().clone());
-    if is_tls(&first) {
-        builder = builder.certs(address::certificates(settings)?);
-    }
-    let client = builder.build().map_err(|error| Failure::Reported(error).at_connect(&endpoint))?;
-    let config = ClusterConfig::new()
-        .set_connection_timeout(settings.connect_timeout)
-        .set_response_timeout(settings.command_timeout);
-    Ok(Link::Cluster {
-        connection: client.get_pending_async_connection_with_config(config),
-        nodes,
-        server: watch::Sender::new(Server { number: 1, run: "".into() }),
-        endpoint,
-    })
+    client.map_err(|error| Failure::Reported(error).at_connect(endpoint))
 }
 
-fn parse(addr: &Secret, settings: &RedisSettings) -> Result<ConnectionInfo> {
+pub(super) fn parse(addr: &Secret, settings: &RedisSettings) -> Result<ConnectionInfo> {
     address::parse(addr.expose(), dead_after(settings))
 }
 
-fn is_tls(info: &ConnectionInfo) -> bool {
+pub(super) fn is_tls(info: &ConnectionInfo) -> bool {
     matches!(info.addr(), ConnectionAddr::TcpTls { .. })
 }
 
@@ -212,6 +165,17 @@ impl Redis {
             self.twice(Repeat::Safe, || self.0.link.send_to_first(cmd)),
         );
         sent.await.map_err(|failure| failure.of_command(self.endpoint()))
+    }
+
+    /// Sees that it is there, and which server that is: after it, [`Redis::server`] is known. In a cluster every master
+    /// has to answer.
+    pub(crate) async fn look(&self, deadline: Deadline) -> Result<()> {
+        match self.0.link.masters() {
+            None => self.send(&cmd("PING"), Repeat::Safe, deadline).await.map(|_| ()),
+            Some(masters) => {
+                masters.survey(deadline).await.map_err(|failure| failure.of_command(self.endpoint()))
+            }
+        }
     }
 
     pub(super) async fn send_within(
@@ -248,8 +212,8 @@ impl Redis {
         let allowed = limit.remaining();
         let done = limit.run("", work).await;
         match &done {
-            Ok(_) => self.0.link.note_answer(),
-            Err(_) => self.0.link.note_silence(allowed),
+            Ok(done) if !self.0.link.is_silence(done) => self.0.link.note_answer(),
+            _ => self.0.link.note_silence(allowed),
         }
         match done {
             Ok(Ok(value)) => Ok(value),

@@ -17,6 +17,9 @@
 //! | `address` | what a user may write as an address, and TLS |
 //! | `link` | one server or a cluster: send a command, reconnect |
 //! | `connection` | one connection, made anew after its loss |
+//! | `cluster` | a cluster, as the crate leads there |
+//! | `silence` | how long nothing has been answered |
+//! | `masters` | the masters of a cluster, each on a connection of its own |
 //! | `commands` | the narrow interface |
 //! | `scan` | walking over keys |
 //! | `subscription` | listening to a channel |
@@ -26,12 +29,15 @@
 
 mod address;
 mod clock;
+mod cluster;
 mod commands;
 mod connection;
 mod failure;
 mod keys;
 mod link;
+mod masters;
 mod scan;
+mod silence;
 mod subscription;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -42,7 +48,8 @@ pub(crate) use clock::RedisClock;
 pub(crate) use commands::Script;
 pub(crate) use connection::Server;
 pub(crate) use keys::Keyspace;
-pub(crate) use subscription::Subscription;
+pub(crate) use scan::Scan;
+pub(crate) use subscription::{Places, Subscription};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -133,7 +140,8 @@ impl Redis {
         self.0.link.endpoint()
     }
 
-    /// The server, as the last connection to it saw it; it moves before a command is sent on another one.
+    /// The server, as the last connection to it saw it; it moves before a command is sent on another one. Of a cluster it is
+    /// all masters as one, and moves when one of them is another one.
     pub(crate) fn server(&self) -> tokio::sync::watch::Receiver<Server> {
         self.0.link.server()
     }

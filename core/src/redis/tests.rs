@@ -248,22 +248,43 @@ async fn a_handshake_that_was_refused_is_tried_again() {
     recovered(&redis).await;
 }
 
-#[tokio::test]
-async fn a_cluster_takes_the_same_commands() {
-    let server = PrivateRedis::start(&["--cluster-enabled", "yes"]).await;
+/// A cluster of one node.
+async fn cluster_of(server: &PrivateRedis, patience: RedisSettings) -> Redis {
     let admin = Redis::connect(&settings(server.addr())).await.unwrap();
     let mut own = ::redis::cmd("CLUSTER");
     own.arg("ADDSLOTS").arg((0..16_384).collect::<Vec<u16>>());
     admin.send(&own, super::link::Repeat::Never, soon()).await.unwrap();
-    let cluster =
-        RedisSettings { addr: RedisAddr::Cluster(vec![Secret::new(server.addr())]), ..settings("unused") };
-    let redis = loop {
+    let addr = RedisAddr::Cluster(vec![Secret::new(server.addr())]);
+    let cluster = RedisSettings { addr, ..patience };
+    loop {
         match Redis::connect(&cluster).await {
-            Ok(redis) if put(&redis, "probe", b"1").await.is_ok() => break redis,
+            Ok(redis) if put(&redis, "probe", b"1").await.is_ok() => return redis,
             // The node needs a moment to find its cluster whole.
             _ => tokio::time::sleep(Duration::from_millis(20)).await,
         }
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_answers_nothing_is_connected_to_anew() {
+    let server = PrivateRedis::start(&["--cluster-enabled", "yes"]).await;
+    let time = Duration::from_millis(100);
+    let patience = RedisSettings { connect_timeout: time, command_timeout: time, ..settings("unused") };
+    let redis = cluster_of(&server, patience).await;
+    let before = redis.connection();
+    server.signal("-STOP");
+    let deadline = soon();
+    while redis.connection() == before {
+        assert!(put(&redis, "k", b"lost").await.is_err() && !deadline.passed());
+    }
+    server.signal("-CONT");
+    recovered(&redis).await;
+}
+
+#[tokio::test]
+async fn a_cluster_takes_the_same_commands() {
+    let server = PrivateRedis::start(&["--cluster-enabled", "yes"]).await;
+    let redis = cluster_of(&server, settings("unused")).await;
     let keys: Vec<String> = (0..50).map(|n| format!("n:v:{{.{n}}}")).collect();
     for key in &keys {
         put(&redis, key, key.as_bytes()).await.unwrap();
@@ -273,7 +294,11 @@ async fn a_cluster_takes_the_same_commands() {
     assert!(redis.time_us(soon()).await.unwrap() > 0);
     let script = Script::new("return #redis.call('GET', KEYS[1])");
     assert_eq!(redis.eval_int(&script, &[&keys[7]], &[], soon()).await.unwrap(), 8);
-    let refused = redis.scan(b"0", "n:*", 10, soon()).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Config, "its nodes are not walked over");
+    let mut scan = redis.scan("n:*".to_owned(), 10, soon()).await.unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(found) = redis.scan_on(&mut scan, soon()).await.unwrap() {
+        seen.extend(found);
+    }
+    assert!(seen.len() == 50 && keys.iter().all(|key| seen.contains(key.as_bytes())));
     assert_eq!(redis.delete(&keys, soon()).await.unwrap(), 50);
 }

@@ -1,25 +1,15 @@
 //! A Redis Cluster of three nodes: all of a family's filter is in one slot of it.
 
-use std::process::Command;
-
-use futures_util::future::join_all;
-
 use crate::scene::{Scene, declare, serving, store};
 use crate::support::engine::until;
-use crate::support::servers::RedisServer;
+use crate::support::servers::RedisCluster;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_filter_works_on_a_cluster() {
-    let start = || RedisServer::start_with(&["--cluster-enabled", "yes", "--appendonly", "no"]);
-    let nodes = join_all([start(), start(), start()]).await;
-    let addrs: Vec<&str> = nodes.iter().map(|node| node.addr.as_str()).collect();
-    let made =
-        Command::new("redis-cli").args(["--cluster", "create"]).args(&addrs).arg("--cluster-yes").output();
-    let made = made.expect("redis-cli comes with the server");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    let cluster = RedisCluster::start().await;
     let scene = Scene::new().await;
     // Several chunks.
-    let setup = scene.setup.clone().with("redis_addr", addrs).with("bloom_capacity", 200_000);
+    let setup = scene.setup.clone().with("redis_addr", cluster.addrs()).with("bloom_capacity", 200_000);
     let mut opened = None;
     until("the nodes know each other", async || {
         opened = setup.try_open().await.ok();

@@ -5,6 +5,7 @@
 
 mod away;
 mod bus;
+mod cluster;
 mod covers;
 mod loads;
 mod locks;

@@ -1,26 +1,17 @@
 //! A Redis Cluster of three nodes: all of a queue is in one slot of it.
 
-use std::process::Command;
-
-use futures_util::future::join_all;
 use zmsg_core::engine::Cancelled;
 
 use crate::crashes::empty;
 use crate::scene::{Scene, accept, after, effect};
 use crate::support::engine::until;
-use crate::support::servers::RedisServer;
+use crate::support::servers::RedisCluster;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_queue_runs_on_a_cluster() {
-    let start = || RedisServer::start_with(&["--cluster-enabled", "yes", "--appendonly", "yes"]);
-    let nodes = join_all([start(), start(), start()]).await;
-    let addrs: Vec<&str> = nodes.iter().map(|node| node.addr.as_str()).collect();
-    let made =
-        Command::new("redis-cli").args(["--cluster", "create"]).args(&addrs).arg("--cluster-yes").output();
-    let made = made.expect("redis-cli comes with the server");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    let cluster = RedisCluster::start_with(&["--appendonly", "yes"]).await;
     let scene = Scene::new().await;
-    let setup = scene.setup.clone().with_queue("addr", addrs.clone());
+    let setup = scene.setup.clone().with_queue("addr", cluster.addrs());
     let mut opened = None;
     until("the nodes know each other", async || {
         opened = setup.try_open().await.ok();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::{Answer, L2, Seen, millis_or_never};
@@ -13,6 +12,7 @@ use crate::cache::left_alone::Use;
 use crate::cache::life::Life;
 use crate::cache::tags::VERSION_LIFE;
 use crate::error::{Error, ErrorKind, Result};
+use crate::redis::Scan;
 
 /// Tries of a change that finds each time that somebody else was faster.
 const TRIES: u32 = 16;
@@ -114,8 +114,8 @@ impl L2 {
     /// The user's keys under a prefix that have a value, in order.
     pub(crate) async fn live_keys(&self, prefix: &str, deadline: Deadline) -> Result<Vec<String>> {
         let mut live = BTreeSet::new();
-        let mut cursor = None;
-        while let Some(keys) = self.scan(prefix, &mut cursor, deadline).await? {
+        let mut walk = self.scan(prefix, deadline).await?;
+        while let Some(keys) = self.scan_on(prefix, &mut walk, deadline).await? {
             let heads = keys.iter().map(|key| self.has_value(key, deadline));
             let heads: Vec<bool> = join_all(heads).await.into_iter().collect::<Result<_>>()?;
             live.extend(keys.into_iter().zip(heads).filter(|(_, live)| *live).map(|(key, _)| key));
@@ -125,8 +125,8 @@ impl L2 {
 
     /// Drops everything under a prefix, leases too; gives how many records there were.
     pub(crate) async fn drop_prefix(&self, prefix: &str, deadline: Deadline) -> Result<u64> {
-        let (mut count, mut cursor) = (0, None);
-        while let Some(keys) = self.scan(prefix, &mut cursor, deadline).await? {
+        let (mut count, mut walk) = (0, self.scan(prefix, deadline).await?);
+        while let Some(keys) = self.scan_on(prefix, &mut walk, deadline).await? {
             count += self.drop_keys(&keys, deadline).await?;
         }
         Ok(count)
@@ -147,20 +147,20 @@ impl L2 {
         self.redis.eval_int(script, &[&key], &args, deadline).await.map(|_| ())
     }
 
-    /// A step of a walk over the keys under a prefix; `None` after the last one. A key may come twice.
-    async fn scan(
+    /// Begins a walk over the keys under a prefix.
+    async fn scan(&self, prefix: &str, deadline: Deadline) -> Result<Scan> {
+        self.generation.get(deadline).await?;
+        self.redis.scan(self.keys.values_with(prefix), STEP, deadline).await
+    }
+
+    /// A step of it; `None` after the last one. A key may come twice.
+    async fn scan_on(
         &self,
         prefix: &str,
-        cursor: &mut Option<Bytes>,
+        walk: &mut Scan,
         deadline: Deadline,
     ) -> Result<Option<Vec<String>>> {
-        if cursor.as_deref() == Some(b"0") {
-            return Ok(None);
-        }
-        self.generation.get(deadline).await?;
-        let from = cursor.take().unwrap_or(Bytes::from_static(b"0"));
-        let (next, full) = self.redis.scan(&from, &self.keys.values_with(prefix), STEP, deadline).await?;
-        *cursor = Some(next);
+        let Some(full) = self.redis.scan_on(walk, deadline).await? else { return Ok(None) };
         let keys = full.iter().filter_map(|full| self.keys.user_key(std::str::from_utf8(full).ok()?));
         Ok(Some(keys.filter(|key| key.starts_with(prefix)).map(str::to_owned).collect()))
     }

@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tempfile::TempDir;
 
+mod cluster;
 mod family;
 mod postgres;
 mod redis;
 
+pub use cluster::{RedisCluster, ask};
 pub use postgres::PostgresServer;
 pub use redis::RedisServer;
 
