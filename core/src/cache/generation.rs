@@ -90,7 +90,9 @@ impl Generation {
         let new = random::word().max(1).to_string();
         let mut server = self.server.borrow().clone();
         let number = loop {
-            let args = [server.run.as_bytes(), new.as_bytes()];
+            // Who does not know the run for sure leaves it to others to notice that it is another one.
+            let run = if server.is_current { &*server.run } else { "" };
+            let args = [run.as_bytes(), new.as_bytes()];
             let number = self.redis.eval_bytes(&self.script, &[self.key()?], &args, deadline).await?;
             // Asked on a connection that was made just now, it was asked for the run before.
             let asked = std::mem::replace(&mut server, self.server.borrow().clone());

@@ -215,8 +215,15 @@ impl Zmsg {
                 if error.kind() == ErrorKind::Queue && state.config.queue.fallback == QueueFallback::Sync =>
             {
                 log::warn!("a delayed write runs at once: {error}");
-                let fenced =
-                    Fenced::begin(state, key.as_deref(), &options.write.invalidates, deadline).await?;
+                let fencing = Fenced::begin(state, key.as_deref(), &options.write.invalidates, deadline);
+                let fenced = match fencing.await {
+                    Ok(fenced) => fenced,
+                    Err(unfenced) => {
+                        log::warn!("it does not, as the caches cannot be told of it: {unfenced}");
+                        // That of the queue: it may have the write all the same.
+                        return Err(error.with_op_id(&op_id));
+                    }
+                };
                 let ran = queue.run_now(&delayed, deadline).await;
                 let untold = matches!(value, Some(Err(_)));
                 let cached = fenced.end(&ran, value.and_then(Result::ok)).await && !untold;

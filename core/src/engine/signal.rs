@@ -26,6 +26,8 @@ use crate::store::postgres::{Listening, PostgresStore};
 
 /// What lies between two signals that this process sends, and between two looks that it is woken to.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
+/// How long a signal may be under way.
+const ON_ITS_WAY: Duration = Duration::from_millis(10);
 /// How often the connection is asked whether it is still there: one that the network has forgotten says nothing.
 const CHECK: Duration = Duration::from_secs(30);
 /// Bounds of the pause before it listens again. What listens in vain may be refused each time.
@@ -73,6 +75,8 @@ impl Signal {
                 // While one follows another, as they do of every process when Redis is away for all: who hears one that was
                 // sent after its own row was committed need not send another.
                 while self.raised.notified().now_or_never().is_some() {
+                    // One that is still on its way may have been sent before.
+                    tokio::time::sleep(ON_ITS_WAY).await;
                     let heard = self.heard.load(Ordering::Relaxed);
                     tokio::time::sleep(random::jitter(PAUSE, 1.0)).await;
                     if self.heard.load(Ordering::Relaxed) == heard {

@@ -27,6 +27,8 @@ pub(crate) struct Server {
     pub(crate) number: u64,
     /// What the server calls this run of it; empty if it may not be asked.
     pub(crate) run: Arc<str>,
+    /// Whether that is so now: not of a cluster of which a part cannot be asked, and may have become another one.
+    pub(crate) is_current: bool,
 }
 
 pub(super) struct Connection {
@@ -49,7 +51,7 @@ struct Attempt {
 impl Connection {
     /// Not made yet.
     pub(super) fn new(client: Client, connect_timeout: Duration, clock: Clock) -> Connection {
-        let server = watch::Sender::new(Server { number: 0, run: "".into() });
+        let server = watch::Sender::new(Server { number: 0, run: "".into(), is_current: true });
         Connection {
             client,
             connect_timeout,
@@ -140,7 +142,7 @@ async fn connect(
     server.send_if_modified(|known| {
         let newer = known.number < number;
         if newer {
-            *known = Server { number, run: run.into() };
+            *known = Server { number, run: run.into(), is_current: true };
         }
         newer
     });

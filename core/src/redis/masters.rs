@@ -60,7 +60,7 @@ impl Masters {
             command_timeout,
             clock: Clock::system(),
             state: Mutex::default(),
-            server: watch::Sender::new(Server { number: 1, run: "".into() }),
+            server: watch::Sender::new(Server { number: 1, run: "".into(), is_current: true }),
         }
     }
 
@@ -125,6 +125,11 @@ impl Masters {
         let found = self.ask_all(deadline).await;
         let mut state = self.state.lock();
         state.whole = found.is_ok();
+        // Nobody has to hear of it: as long as it is so the beats do not come back.
+        self.server.send_if_modified(|server| {
+            server.is_current = found.is_ok();
+            false
+        });
         let views = found?;
         let masters: Vec<Node> = views.keys().cloned().collect();
         let moved = masters != state.known;
@@ -135,7 +140,7 @@ impl Masters {
             let run = digest(views.into_values());
             let moved = moved || *server.run != *run;
             if moved {
-                *server = Server { number: server.number + 1, run: run.into() };
+                *server = Server { number: server.number + 1, run: run.into(), is_current: true };
             }
             moved
         });

@@ -1,6 +1,7 @@
 //! What did not go as it should is made up for, in every process.
 
 use zmsg_core::engine::{DelayOptions, WriteOptions, Zmsg};
+use zmsg_core::error::ErrorKind;
 use zmsg_core::value::Value;
 
 use crate::scene::{Scene, declare, put, some, write};
@@ -8,7 +9,7 @@ use crate::sees;
 use crate::support::engine::{Setup, until};
 use crate::support::proxy::{Action, Proxy, commit};
 use crate::support::servers::RedisServer;
-use crate::support::{redis_addr, task};
+use crate::support::{queue_addr, redis_addr, task};
 
 async fn opened(setup: &Setup) -> Zmsg {
     let zmsg = setup.open().await;
@@ -102,4 +103,21 @@ async fn a_fence_that_could_not_be_lifted_is_made_up_for_by_the_outbox() {
     assert_eq!(scene.redis_view().await.get("feed_1").await.unwrap(), some("new"));
     assert!(well.stats().outbox_relayed >= 1);
     redis.up().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delayed_write_that_may_not_run_at_once_says_what_the_queue_said() {
+    let scene = Scene::new().await;
+    let (redis, queue) = (Proxy::to_redis(&redis_addr()).await, Proxy::to_redis(&queue_addr()).await);
+    let setup = scene.setup.clone().with_queue("fallback", "sync").with("on_cache_down", "strict");
+    let setup = setup.with("redis_timeout", "300ms").redis_behind(&redis).queue_behind(&queue);
+    let zmsg = opened(&setup).await;
+    redis.down().await;
+    queue.down().await;
+    let soon = DelayOptions { op_id: Some("mine".to_owned()), ..DelayOptions::default() };
+    let refused = zmsg.cache_and_delay_store(Some("feed_1"), None, put("feed_1", "new"), soon).await;
+    let error = refused.map(|_| ()).unwrap_err();
+    // Not of the caches: the queue may have it all the same, and a call with the same name finds out.
+    assert_eq!((error.kind(), error.op_id()), (ErrorKind::Queue, Some("mine")), "{error}");
+    assert_eq!(scene.row("feed_1").await, None);
 }

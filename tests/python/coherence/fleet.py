@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -74,6 +75,12 @@ class Process:
         """The token that a read of this key gives."""
         found: str | None = self.ask("get", keys=[key])["tokens"][0]
         return found
+
+    def sees(self, key: str, token: str | None) -> None:
+        """Waits until another process's write is seen, which takes as long as a message does."""
+        end = time.monotonic() + _SECONDS
+        while (found := self.get(key)) != token:
+            assert time.monotonic() < end, f"{self.name} reads {found} instead of {token}"
 
     def write(self, verb: str, key: str) -> str:
         """The token of an acknowledged write."""

@@ -72,7 +72,7 @@ def test_redis_goes_back_to_an_older_dump(fleet: Fleet, redis: RedisServer) -> N
     assert (one.get(key), two.get(key)) == ("first",) * 2
     redis.save()
     token = one.write("store", key)
-    assert two.get(key) == token
+    two.sees(key, token)
     go_back(redis)
     time.sleep(PAST)
     assert (one.get(key), two.get(key)) == (token,) * 2
@@ -97,7 +97,8 @@ def test_redis_goes_back_to_an_older_append_only_file(fleet: Fleet, appending: R
     appending.copy_log(tmp_path / "copy")
     token = one.write("store", overwritten)
     one.write("remove", removed)
-    assert (two.get(overwritten), two.get(removed)) == (token, None)
+    two.sees(overwritten, token)
+    two.sees(removed, None)
     appending.kill()
     appending.put_log_back(tmp_path / "copy")
     appending.start()
