@@ -25,6 +25,15 @@ pub(super) struct Slot {
     pub column: u16,
 }
 
+/// A statement among those with its batch key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Keyed {
+    /// The number of its record.
+    pub sequence: u64,
+    /// Which one of that record's it is, as a list of tasks may have several; the first is 1.
+    pub nth: u32,
+}
+
 /// Operations of one table per column set, composed; statements in the caller's words only by number.
 pub(super) struct Batch {
     /// Tells batches of one accumulator apart.
@@ -46,7 +55,7 @@ pub(super) struct Batch {
     /// Rows that are not composed, by route and row: a list of tasks that runs as a whole concerns them.
     pub apart: HashSet<(u32, u32)>,
     /// By batch key, the last statement; earlier ones do not run.
-    pub coalesced: HashMap<Box<str>, u64>,
+    pub coalesced: HashMap<Box<str>, Keyed>,
     /// Keys to drop from the caches after the COMMIT, unless they still hold the value of this digest.
     pub keys: HashMap<Arc<str>, Option<Digest>>,
     has_digests: bool,
@@ -268,12 +277,17 @@ impl Batch {
         self.operations += 1;
         self.replays = true;
         match batch_key {
-            Some(key) => {
-                if self.coalesced.insert(key.into(), sequence).is_none() {
+            Some(key) => match self.coalesced.get_mut(key) {
+                Some(last) => {
+                    let nth = if last.sequence == sequence { last.nth + 1 } else { 1 };
+                    *last = Keyed { sequence, nth };
+                }
+                None => {
+                    self.coalesced.insert(key.into(), Keyed { sequence, nth: 1 });
                     self.rows += 1;
                     self.bytes += KEY_OVERHEAD + key.len();
                 }
-            }
+            },
             None => self.rows += 1,
         }
         for name in mentions {

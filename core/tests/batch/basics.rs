@@ -310,3 +310,22 @@ async fn a_default_that_somebody_else_changed_counts_from_the_next_flush() {
     }
     zm.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn of_a_list_with_one_batch_key_twice_the_last_statement_runs() {
+    let scene = Scene::new().await;
+    let zm = scene.open().await;
+    let double = |plus: i64| {
+        let text = "UPDATE meta SET views = views * 2 + ? WHERE id = 'f1'";
+        zmsg_core::sql::sql(text, [plus]).unwrap().with_batch_key("views")
+    };
+    let other =
+        zmsg_core::sql::sql("UPDATE meta SET likes = 7 WHERE id = 'f1'", ()).unwrap().with_batch_key("likes");
+    scene.client.batch_execute("UPDATE meta SET views = 10 WHERE id = 'f1'").await.unwrap();
+    let list = vec![double(1), other, double(2), double(3)];
+    zm.cache_and_periodic_store(None, None, list, WriteOptions::default()).await.unwrap();
+    zm.flush().await.unwrap();
+    assert_eq!(scene.text("views", "f1").await.as_deref(), Some("23"));
+    assert_eq!(scene.text("likes", "f1").await.as_deref(), Some("7"));
+    zm.close().await.unwrap();
+}

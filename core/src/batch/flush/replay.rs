@@ -1,8 +1,10 @@
 //! What runs one by one, in the order in which it was accepted: statements in the caller's words, the operations of
 //! ordered domains, and those of cells that do not compose. Read from the journal piece by piece.
 
+use std::collections::HashMap;
+
 use super::apply::Failure;
-use crate::batch::batch::Batch;
+use crate::batch::batch::{Batch, Keyed};
 use crate::batch::records::{Item, Log, Records};
 use crate::batch::route::State;
 use crate::error::Result;
@@ -98,15 +100,21 @@ impl<'a> Steps<'a> {
         let (batch, wanted) = (self.batch, &self.wanted);
         while steps.len() < MOST_STEPS && bytes < MOST_BYTES {
             let (before, mut items, mut left_out) = (steps.len(), 0, false);
+            let mut met = HashMap::new();
             let next = self.records.next(&mut |sequence, item, _| {
                 let at = At { sequence, place: items };
                 items += 1;
                 let cell = match &item {
                     Item::Cell(cell) => Some(*cell),
                     Item::Statement { batch_key, .. } => {
-                        let last = batch_key.and_then(|key| batch.coalesced.get(key));
-                        if last.is_some_and(|last| *last != sequence) {
-                            return Ok(());
+                        if let Some(key) = batch_key
+                            && let Some(last) = batch.coalesced.get(*key)
+                        {
+                            let nth = met.entry(Box::<str>::from(*key)).or_insert(0);
+                            *nth += 1;
+                            if *last != (Keyed { sequence, nth: *nth }) {
+                                return Ok(());
+                            }
                         }
                         None
                     }
