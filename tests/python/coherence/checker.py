@@ -226,7 +226,9 @@ class Checker:
         return version if version >= 0 else None
 
     def _accuse(self, kind: str, process: str, read: Read, key: str, version: int, expected: int) -> None:
-        text = f"{read.verb} begun at {read.begun} gave version {version} where {expected} was due"
+        named = {found: token for (of, token), found in self._versions.items() if of == key}
+        given, due = (f"{it} ({named.get(it, it)})" for it in (version, expected))
+        text = f"{read.verb} begun at {read.begun} gave version {given} where {due} was due"
         self.report.blame(Violation(kind, process, key, text))
 
     def _count_lags(self) -> None:
