@@ -106,7 +106,7 @@ impl Caches {
         match self.while_coherent(l2.lease(key, seen, self.lease_wait, deadline)).await {
             Ok(Leased::Mine(lease)) => miss(epoch, Permit::Lease(lease)),
             // Not asked twice: what is there by now cannot be used either.
-            Ok(Leased::Other(Answer::Nothing(_))) => miss(epoch, Permit::Nothing),
+            Ok(Leased::Other(Answer::Nothing(_) | Answer::Closed)) => miss(epoch, Permit::Nothing),
             Ok(Leased::Other(answer)) => self.take_in(key, answer, epoch),
             Err(error) => self.failed(epoch, error),
         }

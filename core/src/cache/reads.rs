@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Caches;
 use crate::base::{Deadline, clock};
 use crate::cache::admit::Permit;
-use crate::cache::answer::{Answer, Found};
+use crate::cache::answer::{Answer, Found, Seen};
 use crate::cache::epochs::Epoch;
 use crate::cache::l2::L2;
 use crate::cache::life::{LifeRules, Stay};
@@ -171,7 +171,8 @@ impl Caches {
             Answer::Found(found) => found,
             Answer::Nothing(seen) => return miss(epoch, Permit::Ask(seen)),
             Answer::Busy => return miss(epoch, Permit::Wait),
-            Answer::Closed => return miss(epoch, Permit::Nothing),
+            // Who is about to read around a fence says so there.
+            Answer::Closed => return miss(epoch, Permit::Ask(Seen::default())),
         };
         self.counters.l2_hits.inc();
         if data.is_none() {

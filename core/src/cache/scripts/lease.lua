@@ -6,7 +6,16 @@
 -- ARGV[6]  the token of its mark, if that is an entry which may still be read, else empty
 -- Result   "yours"; "marked" if the lease is a mark; "busy" if somebody else loads; "closed" if a writer is under way, or a
 --          later release wrote what is there; else the entry that is there now
-if read_fence() then return 'closed' end
+local fence = read_fence()
+if fence then
+  -- This reader goes on to the source, and may find there what a writer left who could put up no fence. What was put aside
+  -- may be older, and is not put back.
+  if fence.aside ~= '' then
+    fence.aside = ''
+    write_fence(fence)
+  end
+  return 'closed'
+end
 local old = redis.pcall('GET', at)
 if type(old) ~= 'string' then old = '' end
 local kind = string.sub(old, 1, 3)

@@ -64,6 +64,29 @@ async fn a_long_value_is_not_put_aside_and_is_gone_if_the_writer_left_nothing() 
 }
 
 #[tokio::test]
+async fn who_reads_around_a_fence_finds_nothing_older_afterwards() {
+    let (redis, space) = (connect().await, namespace());
+    let (one, reader) = (process(Some(&redis), &space), process(Some(&redis), &space));
+    one.write("value", "old").await;
+    let miss = one.admit("absence").await;
+    one.fill("absence", None, &miss).await;
+    for key in ["value", "absence"] {
+        let fence = one.fence(key, LONG).await;
+        // It finds the row that a process has left meanwhile which cannot reach Redis, and so has no fence.
+        let miss = reader.admit(key).await;
+        reader.fill(key, Some("newer"), &miss).await;
+        one.lift(&fence, key).await;
+        assert_eq!(shared(&redis, &space, key).await, None, "what was put aside is older");
+    }
+    // A writer that committed leaves its value all the same.
+    let fence = one.fence("a", LONG).await;
+    let miss = reader.admit("a").await;
+    reader.fill("a", Some("old row"), &miss).await;
+    one.leave(&fence, "a", "new").await;
+    assert_eq!(shared(&redis, &space, "a").await, some("new"));
+}
+
+#[tokio::test]
 async fn of_writers_that_overlap_none_leaves_a_value_unless_the_others_left_nothing() {
     let (redis, space) = (connect().await, namespace());
     let (one, two) = (process(Some(&redis), &space), process(Some(&redis), &space));
