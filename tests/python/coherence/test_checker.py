@@ -59,7 +59,7 @@ def test_what_is_in_order_passes(folder: Path) -> None:
 def test_a_version_that_goes_back_is_found(folder: Path) -> None:
     report = check(folder, a=[read(0, "a.1"), read(10, "first")])
     assert found(report) == {"went back": 1}
-    assert "gave version 0 where 1 was due" in report.violations[0].text
+    assert report.violations[0].text.endswith("gave version 0 (first) where 1 (a.1) was due")
 
 
 def test_reads_that_overlap_come_in_any_order(folder: Path) -> None:
