@@ -25,10 +25,11 @@
 //!
 //! ```text
 //!  0  kind: 1 a key changed, 2 a beat, 3 everything may have changed, 4 a tag was dropped, 5 a lock is free
-//!  1  sender (8 bytes)     9  the key, the number of the beat (8 bytes), nothing, the tag, nothing
+//!  1  sender (8 bytes)     9  length of what follows (4 bytes)
+//! 13  the key, the number of the beat (8 bytes), nothing, the tag, nothing
 //! ```
-//! A message of another kind is of a later release, and passed over. A process does not listen to its own changes: it has
-//! made them in its own memory already.
+//! Several of them may come as one, of what was changed together. A message of another kind is of a later release, and
+//! passed over. A process does not listen to its own changes: it has made them in its own memory already.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
@@ -57,6 +58,8 @@ const BEAT: u8 = 2;
 const EMPTY: u8 = 3;
 const TAG: u8 = 4;
 const FREED: u8 = 5;
+/// Bytes of a message before what it is about.
+const HEAD: usize = 13;
 /// Beats in one bound: a few may be late or lost.
 const BEATS: u32 = 8;
 /// The bits of a beat's number that tell its place: more than a cluster has slots.
@@ -105,7 +108,31 @@ impl Address {
     }
 
     fn message(&self, kind: u8, rest: &[u8]) -> Vec<u8> {
-        [&[kind], &self.sender[..], rest].concat()
+        // Longer than 4 GiB is nothing that Redis takes.
+        let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+        [&[kind], &self.sender[..], &length.to_be_bytes(), rest].concat()
+    }
+
+    /// What a message says, one after the other.
+    fn understand<'a>(&self, mut message: &'a [u8]) -> impl Iterator<Item = Heard<'a>> {
+        std::iter::from_fn(move || {
+            let (head, rest) = message.split_first_chunk::<HEAD>()?;
+            let (kind, sender, length) = (head[0], &head[1..9], &head[9..]);
+            let length = length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
+            let (said, next) = rest.split_at_checked(length)?;
+            message = next;
+            let own = *sender == self.sender;
+            Some(match kind {
+                CHANGE if !own => std::str::from_utf8(said).map_or(Heard::Nothing, Heard::Change),
+                EMPTY if !own => Heard::Everything,
+                TAG if !own => std::str::from_utf8(said).map_or(Heard::Nothing, Heard::Tag),
+                FREED => Heard::Freed,
+                BEAT if own => {
+                    said.try_into().map_or(Heard::Nothing, |beat| Heard::OwnBeat(u64::from_be_bytes(beat)))
+                }
+                _ => Heard::Nothing,
+            })
+        })
     }
 }
 
@@ -336,17 +363,19 @@ impl Bus {
             tokio::select! {
                 message = heard.next() => {
                     let Some((place, message)) = message else { return away("a connection was closed") };
-                    match self.understand(&message) {
-                        Heard::Change(key) => self.hear(key),
-                        Heard::Everything => self.hear_of_everything(),
-                        Heard::Tag(tag) => self.hear_of_tag(tag),
-                        Heard::Freed => self.freed.notify_waiters(),
-                        Heard::OwnBeat(number) => {
-                            if let Some(sent) = beats.back(number, place) {
-                                last_back = self.believe(&sent, backoff);
+                    for said in self.address.understand(&message) {
+                        match said {
+                            Heard::Change(key) => self.hear(key),
+                            Heard::Everything => self.hear_of_everything(),
+                            Heard::Tag(tag) => self.hear_of_tag(tag),
+                            Heard::Freed => self.freed.notify_waiters(),
+                            Heard::OwnBeat(number) => {
+                                if let Some(sent) = beats.back(number, place) {
+                                    last_back = self.believe(&sent, backoff);
+                                }
                             }
+                            Heard::Nothing => {}
                         }
-                        Heard::Nothing => {}
                     }
                 }
                 _ = next_beat.tick(), if sending.is_none() => {
@@ -395,22 +424,6 @@ impl Bus {
         let valid = self.valid.load(Ordering::Acquire);
         try_join(telling, self.redis.look(within)).await?;
         if self.server.borrow().number == valid { Ok(number) } else { Err(away("it is another one")) }
-    }
-
-    fn understand<'a>(&self, message: &'a [u8]) -> Heard<'a> {
-        let Some((&kind, rest)) = message.split_first() else { return Heard::Nothing };
-        let Some((sender, rest)) = rest.split_first_chunk::<8>() else { return Heard::Nothing };
-        let own = *sender == self.address.sender;
-        match kind {
-            CHANGE if !own => std::str::from_utf8(rest).map_or(Heard::Nothing, Heard::Change),
-            EMPTY if !own => Heard::Everything,
-            TAG if !own => std::str::from_utf8(rest).map_or(Heard::Nothing, Heard::Tag),
-            FREED => Heard::Freed,
-            BEAT if own => {
-                rest.try_into().map_or(Heard::Nothing, |beat| Heard::OwnBeat(u64::from_be_bytes(beat)))
-            }
-            _ => Heard::Nothing,
-        }
     }
 
     fn hear(&self, key: &str) {
@@ -518,6 +531,32 @@ mod tests {
         assert_eq!(beats.back(second + 3, 3), None);
         assert_eq!(beats.back(second + 2, 2).map(|beat| beat.number), Some(second));
         assert_eq!(beats.back(first + 2, 2), None, "an older one");
+    }
+
+    #[test]
+    fn messages_that_come_as_one_are_all_heard_up_to_what_is_cut_off() {
+        let addresses = [(); 2].map(|()| Address::new("bus".to_owned()));
+        let of_later = addresses[0].message(200, b"anything");
+        let beat = addresses[1].message(BEAT, &7_u64.to_be_bytes());
+        let said = [addresses[0].change_of("a"), of_later, beat, addresses[0].change_of(""), addresses[0].freed()];
+        let heard = |text: &[u8], address: &Address| -> Vec<String> {
+            let name = |heard| match heard {
+                Heard::Change(key) => format!("changed {key:?}"),
+                Heard::Everything => "everything".to_owned(),
+                Heard::Tag(tag) => format!("tag {tag:?}"),
+                Heard::Freed => "freed".to_owned(),
+                Heard::OwnBeat(beat) => format!("beat {beat}"),
+                Heard::Nothing => "nothing".to_owned(),
+            };
+            address.understand(text).map(name).collect()
+        };
+        let text = said.concat();
+        assert_eq!(heard(&text, &addresses[1]), [r#"changed "a""#, "nothing", "beat 7", r#"changed """#, "freed"]);
+        assert_eq!(heard(&text, &addresses[0]), ["nothing", "nothing", "nothing", "nothing", "freed"]);
+        for length in 0..text.len() {
+            let whole = said.iter().scan(0, |end, it| { *end += it.len(); Some(*end) }).filter(|end| *end <= length);
+            assert_eq!(heard(&text[..length], &addresses[1]).len(), whole.count(), "{length} bytes");
+        }
     }
 
     #[test]

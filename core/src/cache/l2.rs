@@ -33,7 +33,7 @@ use crate::cache::scripts::Scripts;
 use crate::cache::tagged::Tagged;
 use crate::cache::tags::Tags;
 use crate::error::{Error, Result};
-use crate::redis::{Keyspace, Redis, RedisClock, Script};
+use crate::redis::{Keyspace, Redis, RedisClock, Script, Together};
 use crate::telemetry::Counters;
 
 /// The right to fill a key, while it lives.
@@ -204,8 +204,7 @@ impl L2 {
     ) -> Result<()> {
         self.left_alone.enter(Use::Change)?;
         self.left_alone.note(self.generation.get(deadline).await)?;
-        let full = self.keys.value(key);
-        self.run(&self.scripts.fence, key, &full, &[token.as_bytes(), &millis(life)], deadline)
+        self.run_together(&self.scripts.fence, key, &[token.as_bytes(), &millis(life)], deadline)
             .await
             .map(|_| ())
     }
@@ -222,7 +221,7 @@ impl L2 {
         };
         let (entry, px) = entry.unwrap_or_default();
         let args = [token.as_bytes(), how.as_bytes(), &entry, &px];
-        self.run(&self.scripts.unfence, key, &self.keys.value(key), &args, deadline).await
+        self.run_together(&self.scripts.unfence, key, &args, deadline).await
     }
 
     /// Sets a value that no transaction wrote, or, with the sequence of a delayed write, one that none has written yet. Says
@@ -239,15 +238,12 @@ impl L2 {
         let generation = self.generation(deadline).await?;
         let (entry, px) = self.entry(generation, content, life, sequence, deadline).await?;
         let script = if accepted.is_some() { &self.scripts.accept } else { &self.scripts.put };
-        self.run(script, key, &self.keys.value(key), &[&entry, &px], deadline).await
+        self.run_together(script, key, &[&entry, &px], deadline).await
     }
 
     /// Drops keys; gives how many there were.
     pub(crate) async fn drop_keys<K: AsRef<str>>(&self, keys: &[K], deadline: Deadline) -> Result<u64> {
-        let drops = keys.iter().map(|key| async {
-            let key = key.as_ref();
-            self.run(&self.scripts.drop, key, &self.keys.value(key), &[], deadline).await
-        });
+        let drops = keys.iter().map(|key| self.run_together(&self.scripts.drop, key.as_ref(), &[], deadline));
         join_all(drops).await.into_iter().try_fold(0, |count, was| Ok(count + u64::from(was?)))
     }
 
@@ -282,9 +278,26 @@ impl L2 {
         args: &[&[u8]],
         deadline: Deadline,
     ) -> Result<bool> {
-        self.telling(key, args, async |args| self.redis.eval_int(script, &[full], args, deadline).await)
-            .await
-            .map(|answer| answer > 0)
+        let run = async |channel: &[u8], args: &[&[u8]]| {
+            let args: Vec<&[u8]> = std::iter::once(channel).chain(args.iter().copied()).collect();
+            self.redis.eval_int(script, &[full], &args, deadline).await
+        };
+        self.telling(key, args, run).await.map(|answer| answer > 0)
+    }
+
+    /// The same, along with others that are run at this time.
+    async fn run_together(
+        &self,
+        script: &Arc<Together>,
+        key: &str,
+        args: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<bool> {
+        let full = self.keys.value(key);
+        let run = async |channel: &[u8], args: &[&[u8]]| {
+            self.redis.eval_together(script, &full, channel, args, deadline).await
+        };
+        self.telling(key, args, run).await.map(|answer| answer > 0)
     }
 
     /// The same, where the answer is a string.
@@ -296,23 +309,25 @@ impl L2 {
         args: &[&[u8]],
         deadline: Deadline,
     ) -> Result<Bytes> {
-        self.telling(key, args, async |args| self.redis.eval_bytes(script, &[full], args, deadline).await)
-            .await
+        let run = async |channel: &[u8], args: &[&[u8]]| {
+            let args: Vec<&[u8]> = std::iter::once(channel).chain(args.iter().copied()).collect();
+            self.redis.eval_bytes(script, &[full], &args, deadline).await
+        };
+        self.telling(key, args, run).await
     }
 
-    /// Runs a script that tells of a key, with what it needs for that before its arguments.
+    /// Runs a script that tells of a key, with the channel and, before its own arguments, what it says there.
     async fn telling<T>(
         &self,
         key: &str,
         args: &[&[u8]],
-        run: impl AsyncFnOnce(&[&[u8]]) -> Result<T>,
+        run: impl AsyncFnOnce(&[u8], &[&[u8]]) -> Result<T>,
     ) -> Result<T> {
         let (channel, message) = (self.address.channel()?, self.address.change_of(key));
         self.left_alone.enter(Use::Change)?;
         self.counters.invalidations_sent.inc();
-        let args: Vec<&[u8]> =
-            [channel.as_bytes(), &message].into_iter().chain(args.iter().copied()).collect();
-        self.left_alone.leave(run(&args).await)
+        let args: Vec<&[u8]> = std::iter::once(&message[..]).chain(args.iter().copied()).collect();
+        self.left_alone.leave(run(channel.as_bytes(), &args).await)
     }
 
     /// Runs a read with the renewals of time and generation on their way beside it. Gives Redis' time after it.

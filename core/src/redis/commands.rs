@@ -145,7 +145,7 @@ impl Redis {
         }
     }
 
-    async fn eval(
+    pub(super) async fn eval(
         &self,
         script: &Script,
         keys: &[&str],
@@ -201,7 +201,7 @@ pub(super) fn to_bytes(value: Value) -> Option<Bytes> {
     }
 }
 
-fn number<N: std::str::FromStr + TryFrom<i64>>(value: &Value) -> Option<N> {
+pub(super) fn number<N: std::str::FromStr + TryFrom<i64>>(value: &Value) -> Option<N> {
     match value {
         Value::Int(int) => N::try_from(*int).ok(),
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),

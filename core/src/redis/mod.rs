@@ -21,6 +21,7 @@
 //! | `silence` | how long nothing has been answered |
 //! | `masters` | the masters of a cluster, each on a connection of its own |
 //! | `commands` | the narrow interface |
+//! | `together` | many runs of one script in one command |
 //! | `scan` | walking over keys |
 //! | `subscription` | listening to a channel |
 //! | `clock` | Redis' time, estimated |
@@ -43,6 +44,7 @@ mod subscription;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub(crate) use clock::RedisClock;
 pub(crate) use commands::Script;
@@ -50,6 +52,7 @@ pub(crate) use connection::Server;
 pub(crate) use keys::Keyspace;
 pub(crate) use scan::Scan;
 pub(crate) use subscription::{Places, Subscription};
+pub(crate) use together::Together;
 
 use std::path::PathBuf;
 use std::sync::Arc;

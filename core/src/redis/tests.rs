@@ -1,5 +1,7 @@
 //! The room against real servers, some of which are killed.
 
+mod together;
+
 use std::time::{Duration, Instant};
 
 use crate::base::{Deadline, clock};

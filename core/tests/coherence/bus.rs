@@ -1,6 +1,7 @@
 //! What one process changes leaves the memory of the others, whichever way it came.
 
 use bytes::Bytes;
+use futures_util::future::{join_all, join3};
 use zmsg_core::engine::{DelayOptions, WriteOptions, Zmsg};
 use zmsg_core::sql::Task;
 use zmsg_core::value::Value;
@@ -145,4 +146,37 @@ async fn a_writer_that_waits_for_a_connection_has_not_fenced_yet() {
     busy.await.unwrap().unwrap();
     assert!(writing.await.unwrap().unwrap().cached);
     sees(&two, "feed_1", "old", Some("new")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_that_go_to_redis_together_are_heard_one_by_one() {
+    let scene = Scene::new().await;
+    let (one, two) = (scene.engine().await, scene.engine().await);
+    let keys: Vec<String> = (0..600).map(|n| format!("feed_{n}")).collect();
+    two.cache_many(keys.iter().map(|key| (key.clone(), text("old"))).collect(), options()).await.unwrap();
+    until("old to be held", async || {
+        one.get_many(&keys).await.unwrap();
+        keys.iter().all(|key| one.peek(key).unwrap() == some("old"))
+    })
+    .await;
+    let before = one.stats().invalidations_received;
+    let (put_again, dropped, stored) = (&keys[..200], &keys[200..400], &keys[400..]);
+    let puts = join_all(put_again.iter().map(|key| two.cache_only(key, text("new"), options())));
+    let drops = join_all(dropped.iter().map(|key| two.del(key)));
+    let stores = join_all(
+        stored.iter().map(|key| two.cache_and_store(Some(key), some("row"), put(key, "row"), options())),
+    );
+    let (puts, drops, stores) = join3(puts, drops, stores).await;
+    assert!(puts.into_iter().chain(drops).all(|done| done.is_ok()));
+    assert!(stores.into_iter().all(|receipt| receipt.unwrap().cached));
+    let view = scene.redis_view().await;
+    for (keys, now) in [(put_again, some("new")), (dropped, None), (stored, some("row"))] {
+        for key in keys {
+            until(&format!("{key} to become {now:?}"), async || one.get(key).await.unwrap() == now).await;
+            assert_eq!(view.get(key).await.unwrap(), now);
+        }
+    }
+    // A transaction is told of at its fence and at its end.
+    let heard = one.stats().invalidations_received - before;
+    assert_eq!(heard, 200 + 200 + 2 * 200);
 }

@@ -16,13 +16,13 @@ const SOON: Duration = Duration::from_millis(2_500);
 
 /// An engine behind a proxy, with a row that is not cached, one that memory has, and a value that only Redis has.
 async fn stage(scene: &Scene, proxy: &Proxy) -> Zmsg {
-    stage_with(scene, proxy, "400ms").await
+    stage_with(scene, proxy, &[("connect_timeout", "400ms")]).await
 }
 
-async fn stage_with(scene: &Scene, proxy: &Proxy, connect_timeout: &str) -> Zmsg {
-    let setup = scene.setup.clone().postgres_behind(proxy, &scene.database);
-    let setup = setup.with("connect_timeout", connect_timeout);
-    let zmsg = setup.open().await;
+async fn stage_with(scene: &Scene, proxy: &Proxy, settings: &[(&str, &str)]) -> Zmsg {
+    let behind = scene.setup.clone().postgres_behind(proxy, &scene.database);
+    let setup = settings.iter().fold(behind, |setup, &(name, value)| setup.with(name, value));
+    let zmsg = setup.open().await.with_timeout(Some(Duration::from_secs(10)));
     declare(&zmsg);
     scene.insert("feed_row", "uncached").await;
     write(&zmsg, "feed_1", "cached").await.unwrap();
@@ -100,7 +100,9 @@ async fn killed() {
 async fn silent() {
     let scene = Scene::new().await;
     let proxy = Proxy::start(&scene.database.dsn).await;
-    let zmsg = stage(&scene, &proxy).await;
+    // Of the engine, not of a caller: a load goes on for as long as that, and a later call joins it.
+    let times = [("connect_timeout", "400ms"), ("timeout", "300ms")];
+    let zmsg = stage_with(&scene, &proxy, &times).await;
     proxy.silence(true);
     cached_values_are_served(&zmsg).await;
     let brief = zmsg.with_timeout(Some(Duration::from_millis(300)));
@@ -119,7 +121,7 @@ async fn connections_that_the_network_forgot_are_replaced() {
     let scene = Scene::new().await;
     let proxy = Proxy::start(&scene.database.dsn).await;
     // Ten logins at once take their time on a small machine.
-    let zmsg = stage_with(&scene, &proxy, "5s").await;
+    let zmsg = stage_with(&scene, &proxy, &[("connect_timeout", "5s")]).await;
     // As many connections as the pool has, all idle.
     let gate = scene.close_gate().await;
     let busy: Vec<_> = (0..10)
@@ -149,7 +151,7 @@ async fn restarted_under_load() {
     const EACH: usize = 6;
     let scene = Scene::new().await;
     let proxy = Proxy::start(&scene.database.dsn).await;
-    let zmsg = stage_with(&scene, &proxy, "5s").await;
+    let zmsg = stage_with(&scene, &proxy, &[("connect_timeout", "5s")]).await;
     let done = Arc::new(AtomicU32::new(0));
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {

@@ -42,7 +42,7 @@ impl L2 {
         let generation = self.known_generation(Use::Change, deadline).await?.to_be_bytes();
         let (digest, sequence) = stays.args();
         let args = [token.as_bytes(), &millis(life), digest.as_bytes(), &sequence, &generation];
-        self.run(&self.scripts.cover, key, &self.keys.value(key), &args, deadline).await
+        self.run_together(&self.scripts.cover, key, &args, deadline).await
     }
 
     /// Drops a key, or ends its cover, unless it holds what may stay; says whether it does.
@@ -56,6 +56,6 @@ impl L2 {
         let generation = self.known_generation(Use::Change, deadline).await?.to_be_bytes();
         let (digest, sequence) = stays.args();
         let args = [digest.as_bytes(), &sequence, &generation, cover.as_bytes()];
-        self.run(&self.scripts.drop_unless, key, &self.keys.value(key), &args, deadline).await
+        self.run_together(&self.scripts.drop_unless, key, &args, deadline).await
     }
 }

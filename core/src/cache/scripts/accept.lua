@@ -11,7 +11,7 @@ if soil(true) then
   return 0
 end
 local new = ARGV[3]
-local old = redis.pcall('GETRANGE', at, 0, 39)
+local old = redis.pcall('GETRANGE', at, '0', '39')
 if is_value(old) and #old == 40
     and string.sub(old, 9, 16) == string.sub(new, 9, 16) then
   local old_high, old_low = struct.unpack('>I4I4', string.sub(old, 17, 24))

@@ -25,8 +25,8 @@ end
 -- Whether a reader's lease still lives: it is the record, or a mark behind the entry that the reader saw. A mark that nobody
 -- took over counts after its time too, as nothing has happened to the entry.
 local function holds(lease)
-  if #lease == 40 then return redis.pcall('GETRANGE', at, 0, 40) == lease end
+  if #lease == 40 then return redis.pcall('GETRANGE', at, '0', '40') == lease end
   local behind = end_of(lease)
-  return redis.pcall('GETRANGE', at, 0, 39) == string.sub(lease, 1, 40)
+  return redis.pcall('GETRANGE', at, '0', '39') == string.sub(lease, 1, 40)
     and redis.pcall('GETRANGE', at, behind, behind + 7) == string.sub(lease, 41)
 end

@@ -7,7 +7,7 @@
 
 -- The fence with the writers that have not ended, or nil.
 local function read_fence()
-  local head = redis.pcall('GETRANGE', at, 0, 9)
+  local head = redis.pcall('GETRANGE', at, '0', '9')
   if type(head) ~= 'string' or string.sub(head, 1, 3) ~= FENCE then return nil end
   local length = tonumber(string.sub(head, 5, 10))
   if not length then return nil end

@@ -5,7 +5,7 @@
 --
 -- Sequences are compared as two halves, as a Lua number holds 53 bits.
 local function may_stay(digest, sequence, generation)
-  local head = redis.pcall('GETRANGE', at, 0, 39)
+  local head = redis.pcall('GETRANGE', at, '0', '39')
   if not is_value(head) or #head < 40 or string.sub(head, 9, 16) ~= generation then return false end
   if digest ~= '' then
     local text = redis.call('GET', at)
@@ -20,7 +20,7 @@ end
 -- The same; and a mark behind what stays ends: whoever loads the key anew may have read the row from before the COMMIT.
 local function stays(digest, sequence, generation)
   if not may_stay(digest, sequence, generation) then return false end
-  local behind = end_of(redis.call('GETRANGE', at, 0, 39))
+  local behind = end_of(redis.call('GETRANGE', at, '0', '39'))
   if redis.call('STRLEN', at) > behind then
     redis.call('SETRANGE', at, behind, string.rep('\0', 8) .. string.rep('0', 13))
   end

@@ -1,0 +1,137 @@
+//! Runs of one script that come at once.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+
+use super::{Redis, cluster_of, put, settings, soon};
+use crate::base::{Deadline, clock, service};
+use crate::error::ErrorKind;
+use crate::redis::Together;
+use crate::redis::testing::{PrivateRedis, connect, namespace};
+
+/// Adds to a number; the argument that all share is the name of where the commands are counted.
+const ONE: &str = "redis.call('INCR', ARGV[1]) return redis.call('INCRBY', KEYS[1], ARGV[2])";
+const MANY: &str = "
+    redis.call('INCR', ARGV[1])
+    local results = {}
+    for i, key in ipairs(KEYS) do
+        local result = redis.pcall('INCRBY', key, ARGV[1 + i])
+        results[i] = type(result) == 'table' and 'WRONGTYPE' or result
+    end
+    return results";
+
+fn adding(at_most: usize) -> Arc<Together> {
+    Arc::new(Together::new(ONE, MANY, at_most))
+}
+
+async fn number(redis: &Redis, key: &str) -> u64 {
+    let text = redis.get(key, soon()).await.unwrap();
+    text.map_or(0, |text| std::str::from_utf8(&text).unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_has_its_own_answer_and_commands_are_fewer() {
+    let (redis, space, script) = (connect().await, namespace(), adding(64));
+    let commands = format!("{space}:commands");
+    let add = async |n: u64| {
+        let (key, by) = (format!("{space}:{n}"), n.to_string());
+        redis.eval_together(&script, &key, commands.as_bytes(), &[by.as_bytes()], soon()).await
+    };
+    for n in 0..20 {
+        assert_eq!(add(n).await.unwrap(), n as i64);
+    }
+    assert_eq!(number(&redis, &commands).await, 20, "alone each goes by itself");
+    put(&redis, &format!("{space}:700"), b"text").await.unwrap();
+    let sums = join_all((100..1_100).map(add)).await;
+    for (n, sum) in (100..).zip(sums) {
+        match sum {
+            Ok(sum) => assert_eq!(sum, n),
+            Err(error) => {
+                assert_eq!((n, error.kind()), (700, ErrorKind::Cache));
+                assert!(error.to_string().ends_with("WRONGTYPE"), "{error}");
+            }
+        }
+    }
+    let together = number(&redis, &commands).await - 20;
+    assert!((16..200).contains(&together), "{together} commands for a thousand runs");
+    for n in 0..20 {
+        assert_eq!(add(n).await.unwrap(), 2 * n as i64);
+    }
+    assert_eq!(number(&redis, &commands).await, 40 + together, "by themselves again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_caller_who_stopped_polling() {
+    let (redis, space, script) = (connect().await, namespace(), adding(4));
+    let commands = format!("{space}:commands");
+    let add = async |key: String| {
+        redis.eval_together(&script, &key, commands.as_bytes(), &[b"1"], soon()).await
+    };
+    let mut stuck: Vec<_> = (0..50).map(|n| Box::pin(add(format!("{space}:stuck:{n}")))).collect();
+    for one in &mut stuck {
+        assert!(one.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    let others = join_all((0..100).map(|n| add(format!("{space}:{n}")))).await;
+    assert!(others.into_iter().all(|sum| sum.unwrap() == 1));
+    assert!(join_all(stuck).await.into_iter().all(|sum| sum.unwrap() == 1), "nor are theirs lost");
+}
+
+#[tokio::test]
+async fn what_its_caller_gave_up_while_it_waited_is_never_sent() {
+    let server = PrivateRedis::start(&[]).await;
+    let (redis, script) = (server.connect(Duration::from_millis(400)).await.unwrap(), adding(4));
+    server.signal("-STOP");
+    let add = |n: u64| {
+        let (redis, script) = (redis.clone(), script.clone());
+        service::detached(async move {
+            redis.eval_together(&script, &format!("n{n}"), b"commands", &[b"1"], soon()).await
+        })
+    };
+    let start = clock::now();
+    for sum in join_all((0..200).map(add)).await {
+        assert_eq!(sum.unwrap_err().kind(), ErrorKind::Cache);
+    }
+    assert!(start.elapsed() < Duration::from_secs(3));
+    server.signal("-CONT");
+    super::recovered(&redis).await;
+    // The first ones by themselves, then four times four.
+    let sent = join_all((0..200).map(async |n| number(&redis, &format!("n{n}")).await)).await;
+    assert!(sent.iter().sum::<u64>() <= 8 + 4 * 4, "{sent:?}");
+    assert_eq!(add(500).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_without_time_does_not_wait_for_his_turn() {
+    let server = PrivateRedis::start(&[]).await;
+    let (redis, script) = (server.connect(Duration::from_secs(5)).await.unwrap(), adding(4));
+    server.signal("-STOP");
+    let run = |deadline| {
+        let (redis, script) = (redis.clone(), script.clone());
+        async move { redis.eval_together(&script, "n", b"commands", &[b"1"], deadline).await }
+    };
+    let mut others = pin!(join_all((0..100).map(|_| run(soon()))));
+    assert!(others.as_mut().now_or_never().is_none());
+    let late = run(Deadline::after(Duration::from_millis(20))).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Timeout, "{late}");
+    server.signal("-CONT");
+    let mut sums: Vec<i64> = others.await.into_iter().map(|sum| sum.unwrap()).collect();
+    sums.sort_unstable();
+    assert!(sums.into_iter().eq(1..=100), "each once, and not that of the one who went away");
+}
+
+#[tokio::test]
+async fn in_a_cluster_each_goes_by_itself() {
+    let server = PrivateRedis::start(&["--cluster-enabled", "yes"]).await;
+    let redis = cluster_of(&server, settings("unused")).await;
+    let alone = Arc::new(Together::new("return redis.call('INCRBY', KEYS[1], ARGV[2])", "nothing", 64));
+    let sums = join_all((0..200).map(async |n: u64| {
+        let key = format!("n{n}");
+        redis.eval_together(&alone, &key, b"", &[b"3"], soon()).await
+    }));
+    assert!(sums.await.into_iter().all(|sum| sum.unwrap() == 3));
+}
