@@ -44,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Crate → the only places under `src` that may name it.
 const DRIVERS: &[(&str, &[&str])] = &[
-    ("moka", &["cache/l1"]),
+    ("quick_cache", &["cache/l1"]),
     ("redis", &["redis/"]),
     ("tokio_postgres", &["store/postgres"]),
     ("tokio_postgres_rustls", &["store/postgres"]),

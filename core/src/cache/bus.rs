@@ -538,7 +538,8 @@ mod tests {
         let addresses = [(); 2].map(|()| Address::new("bus".to_owned()));
         let of_later = addresses[0].message(200, b"anything");
         let beat = addresses[1].message(BEAT, &7_u64.to_be_bytes());
-        let said = [addresses[0].change_of("a"), of_later, beat, addresses[0].change_of(""), addresses[0].freed()];
+        let said =
+            [addresses[0].change_of("a"), of_later, beat, addresses[0].change_of(""), addresses[0].freed()];
         let heard = |text: &[u8], address: &Address| -> Vec<String> {
             let name = |heard| match heard {
                 Heard::Change(key) => format!("changed {key:?}"),
@@ -551,10 +552,19 @@ mod tests {
             address.understand(text).map(name).collect()
         };
         let text = said.concat();
-        assert_eq!(heard(&text, &addresses[1]), [r#"changed "a""#, "nothing", "beat 7", r#"changed """#, "freed"]);
+        assert_eq!(
+            heard(&text, &addresses[1]),
+            [r#"changed "a""#, "nothing", "beat 7", r#"changed """#, "freed"]
+        );
         assert_eq!(heard(&text, &addresses[0]), ["nothing", "nothing", "nothing", "nothing", "freed"]);
         for length in 0..text.len() {
-            let whole = said.iter().scan(0, |end, it| { *end += it.len(); Some(*end) }).filter(|end| *end <= length);
+            let whole = said
+                .iter()
+                .scan(0, |end, it| {
+                    *end += it.len();
+                    Some(*end)
+                })
+                .filter(|end| *end <= length);
             assert_eq!(heard(&text[..length], &addresses[1]).len(), whole.count(), "{length} bytes");
         }
     }

@@ -1,7 +1,7 @@
 //! The caches: process memory (L1), Redis (L2), and what loads when both miss.
 //!
 //! May use `redis`, `sql` (a source's template), `value`, `config`, `base`, `telemetry`, `error`. It knows no store: the
-//! engine runs the source's query and hands the result to [`Caches::fill`]. moka is known to `l1` only; the redis crate
+//! engine runs the source's query and hands the result to [`Caches::fill`]. quick_cache is known to `l1` only; the redis crate
 //! to nobody here.
 //!
 //! A read, as the engine plays it:
@@ -235,8 +235,10 @@ impl Caches {
         }
     }
 
-    /// Begins to listen to the other processes.
+    /// Begins to listen to the other processes, and to take back the memory of what has ended.
     pub(crate) fn start(&self, services: &Services) {
+        let l1 = self.l1.clone();
+        services.start(move |stop| l1.sweep_on(stop));
         if let Some(bus) = &self.bus {
             let bus = bus.clone();
             services.start(move |stop| bus.run(stop));

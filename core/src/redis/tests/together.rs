@@ -69,9 +69,8 @@ async fn each_has_its_own_answer_and_commands_are_fewer() {
 async fn nobody_waits_for_a_caller_who_stopped_polling() {
     let (redis, space, script) = (connect().await, namespace(), adding(4));
     let commands = format!("{space}:commands");
-    let add = async |key: String| {
-        redis.eval_together(&script, &key, commands.as_bytes(), &[b"1"], soon()).await
-    };
+    let add =
+        async |key: String| redis.eval_together(&script, &key, commands.as_bytes(), &[b"1"], soon()).await;
     let mut stuck: Vec<_> = (0..50).map(|n| Box::pin(add(format!("{space}:stuck:{n}")))).collect();
     for one in &mut stuck {
         assert!(one.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
