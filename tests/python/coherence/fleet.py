@@ -25,6 +25,8 @@ _NODE = _HERE.parents[2] / "node" / "dist" / "index.js"
 _SECONDS = 60
 # Processes of one run, those that are killed included.
 _MOST = 120
+LANES = int(os.environ.get("ZMSG_TEST_LANES", "4"))
+"""What a process does at a time in a run that says nothing of it."""
 
 
 class Process:
@@ -189,7 +191,7 @@ class Fleet:
         for at, process in enumerate(processes):
             own = {kind: getattr(self, kind)(process.name) for kind in ("likes", "notes", "flashes")}
             keys = {"items": self.ITEMS, "reads": readable, **own}
-            defaults = {"lanes": 4, "writes": 0.15, "batch": 16}
+            defaults = {"lanes": LANES, "writes": 0.15, "batch": 16}
             runs.append(process.start("run", seed=seed + at, **keys, **{**defaults, **order}))
         yield
         for process, run in zip(processes, runs, strict=True):

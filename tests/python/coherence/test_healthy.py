@@ -31,6 +31,15 @@ def test_no_read_is_older_than_it_may_be(fleet: Fleet, soak: bool) -> None:
     assert report.absent > 10
 
 
+def test_nor_where_so_much_is_written_at_once_that_it_goes_together(fleet: Fleet) -> None:
+    processes = fleet.add("python", "node", "python")
+    with fleet.running(processes, seed=SEED, lanes=60, writes=0.7):
+        time.sleep(3)
+    report = fleet.check(BOUND_MS)
+    assert not report.kinds
+    assert report.acknowledged > 100
+
+
 def test_a_write_is_seen_by_the_others_at_once(fleet: Fleet, soak: bool) -> None:
     writer, *others = fleet.add("python", "node", "python")
     delays = []
