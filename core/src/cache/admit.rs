@@ -182,12 +182,27 @@ impl Caches {
         if keeps {
             self.keep(key, data, (life.fresh, life.fresh), &rules, miss.epoch, None);
             self.counters.cache_fills.inc();
+            if miss.error.is_some() {
+                // What Redis has said to somebody else meanwhile, and is still on its way, may be older than this.
+                self.l1.refuse_older(key);
+                self.loader.forget(key);
+            }
         } else {
             self.counters.fills_refused.inc();
+            self.look_around(deadline).await;
             // The key is changing, and this reader may have what comes next: nobody who reads after it is to find what was
             // there before, in memory, on its way there from a write of this process, or in a load that began earlier.
             self.l1.hear(key);
             self.loader.forget(key);
+        }
+    }
+
+    /// For who read around a fence, or lost his lease: see around.rs. Not for longer than the outbox is left alone otherwise.
+    async fn look_around(&self, deadline: Deadline) {
+        let Some(relay) = self.relay.get().filter(|_| self.l2.is_some()) else { return };
+        let within = deadline.at_most(self.coherence_bound / 4);
+        if let Err(error) = self.around.look(relay, within).await {
+            log::debug!("the outbox could not be looked into after a read around a fence: {error}");
         }
     }
 }

@@ -30,10 +30,12 @@ pub(crate) const ENTRY_OVERHEAD: usize = 240;
 
 /// How often what has ended is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// A part of the tier that is locked at once is no smaller, as it bounds what one value may take, ...
+/// A part of the tier that is locked at once is no smaller, as no value may be larger, ...
 const SMALLEST_SHARD: u64 = 4 << 20;
 /// ... and no larger where there is room for more of them, as a sweep holds it up.
 const LARGEST_SHARD: u64 = 16 << 20;
+/// How much of a part may be what was read again; the rest is for what is new. No entry may be larger than that.
+const HOT: f64 = 0.97;
 /// What an entry costs on average, roughly: from this the cache guesses how many keys it remembers that it had to let go.
 const USUAL_COST: u64 = 1_024;
 
@@ -89,6 +91,8 @@ pub(crate) struct L1Stats {
 pub(crate) struct L1 {
     front: Arc<Front>,
     cache: Arc<Cache<Arc<str>, L1Entry, Cost, RandomState, Evictions>>,
+    /// What an entry may cost.
+    largest: u64,
     epochs: Arc<Epochs>,
     trust: Arc<Trust>,
     clock: Clock,
@@ -109,12 +113,14 @@ impl L1 {
             .weight_capacity(room)
             .estimated_items_capacity(usize::try_from(room / USUAL_COST).unwrap_or(usize::MAX).max(1))
             .shards(shards(room))
+            .hot_allocation(HOT)
             .build();
         // Nothing is left out above, which is the only thing that it refuses.
         let options = options.unwrap_or_else(|_| unreachable!("the options of L1 are complete"));
         let cache = Cache::with_options(options, Cost, RandomState::default(), Evictions(counters));
         let cache = Arc::new(cache);
-        L1 { front, cache, epochs, trust, clock }
+        let largest = (cache.shard_capacity() as f64 * HOT) as u64;
+        L1 { front, cache, largest, epochs, trust, clock }
     }
 
     /// What is under a key, if it has not ended: a value, or `None` for a known absence.
@@ -227,9 +233,23 @@ impl L1 {
         // A life of nothing ends before anybody could read it.
         let accepted = stripe.is_at(seen) && !stripe.is_changing(key) && !stay.last.is_zero();
         if accepted {
-            self.cache.insert(key.clone(), self.entry(data, stay, marks));
+            self.put(key, self.entry(data, stay, marks));
         }
         accepted
+    }
+
+    /// Replaces what is under a key. What is too large takes its place and is not kept.
+    fn put(&self, key: &Arc<str>, entry: L1Entry) {
+        if Cost.weight(key, &entry) <= self.largest {
+            self.cache.insert(key.clone(), entry);
+        } else {
+            self.cache.remove(&**key);
+        }
+    }
+
+    /// No read that has begun puts anything under a key any more; what is there stays.
+    pub(crate) fn refuse_older(&self, key: &str) {
+        self.epochs.lock(key).bump();
     }
 
     /// A write or drop of a key begins: reads that have begun keep nothing. It ends with [`L1::commit`],
@@ -254,7 +274,7 @@ impl L1 {
     pub(crate) fn commit(&self, key: &Arc<str>, data: Option<Bytes>, stay: Stay, marks: Option<Marks>) {
         let mut stripe = self.epochs.lock(key);
         if stripe.leave(key) {
-            self.cache.insert(key.clone(), self.entry(data, stay, marks));
+            self.put(key, self.entry(data, stay, marks));
         } else {
             self.cache.remove(&**key);
         }

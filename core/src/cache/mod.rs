@@ -24,7 +24,8 @@
 //!   `warrant`).
 //! - An entry stays in L1 no longer than what is left of its life, and never longer than `l1_ttl`.
 //! - A read that begins after an acknowledged write never joins a load that began before it.
-//! - A reader that asked the source and may keep nothing leaves nothing older in L1 either: it may have what comes next.
+//! - A reader that asked the source and may keep nothing leaves nothing older in L1 either: it may have what comes next. It
+//!   looks into the outbox before it answers (`around`).
 //! - Of two overlapping changes of a key, neither leaves a value in L1: nobody knows which one reached L2 last.
 //! - A tagged entry is read while the versions of its tags are those from before it was written (`tags`).
 //! - A write or drop whose caller goes away half-way leaves nothing old in L1.
@@ -32,6 +33,7 @@
 
 mod admit;
 mod answer;
+mod around;
 mod bloom;
 mod bus;
 mod cover;
@@ -91,6 +93,7 @@ use parking_lot::Mutex;
 use crate::base::breaker::{Breaker, BreakerState};
 use crate::base::service::Services;
 use crate::base::{Clock, Deadline};
+use crate::cache::around::Around;
 use crate::cache::bus::{Address, BeforeListening, Bus, BusParts};
 use crate::cache::epochs::Epochs;
 use crate::cache::generation::Generation;
@@ -132,6 +135,8 @@ pub(crate) struct Caches {
     bus: Option<Arc<Bus>>,
     left_alone: Arc<LeftAlone>,
     relay: OnceLock<BeforeListening>,
+    around: Around,
+    coherence_bound: Duration,
     epochs: Arc<Epochs>,
     trust: Arc<Trust>,
     tags: Arc<Tags>,
@@ -202,6 +207,8 @@ impl Caches {
             bus,
             left_alone,
             relay: OnceLock::new(),
+            around: Around::default(),
+            coherence_bound: settings.coherence_bound,
             epochs,
             trust,
             tags,

@@ -188,7 +188,10 @@ fn read(text: &str) -> Result<Duration, BadTime> {
 }
 
 fn bounded(ms: f64, shown: impl Fn() -> String) -> Result<Duration, BadTime> {
-    if ms.is_nan() || ms <= 0.0 {
+    if ms.is_nan() {
+        return Err(BadTime(format!("{} is not a number", shown())));
+    }
+    if ms <= 0.0 {
         return Err(BadTime(format!("{} must be greater than zero", shown())));
     }
     if ms < SHORTEST.as_millis() as f64 {

@@ -145,8 +145,14 @@ impl State {
         let aside = PostgresSettings { pool_size: 1, lazy: true, ..PostgresSettings::from(&config) };
         let aside = Arc::new(PostgresStore::connect(aside).await?);
         let signal = Arc::new(Signal::new(aside.clone(), config.connect_timeout));
-        let filters =
-            Filters::new(store.clone(), aside, redis.clone(), &config.namespace, wanted, clock.clone());
+        let filters = Filters::new(
+            store.clone(),
+            aside.clone(),
+            redis.clone(),
+            &config.namespace,
+            wanted,
+            clock.clone(),
+        );
         let filters = Arc::new(filters);
         let caches = Arc::new(Caches::new(settings, redis, breaker(), clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
@@ -161,8 +167,9 @@ impl State {
             signal.clone(),
             config.redis_timeout,
         );
+        // Beside the pool: what others have to be told does not wait behind what callers ask for.
         let relay = Arc::new(Relay {
-            outbox: outbox.clone(),
+            outbox: Arc::new(Outbox::new(aside, &config.namespace)),
             follower: follower.clone(),
             counters: counters.clone(),
             signal,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::base::{Deadline, clock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::redis::Redis;
+use crate::redis::failure::Failure;
 use crate::redis::link::Repeat;
 
 /// A Lua script, sent as its digest once the server knows it.
@@ -145,13 +146,24 @@ impl Redis {
         }
     }
 
-    pub(super) async fn eval(
+    async fn eval(
         &self,
         script: &Script,
         keys: &[&str],
         args: &[&[u8]],
         deadline: Deadline,
     ) -> Result<Value> {
+        let answer = self.eval_or_fail(script, keys, args, deadline).await;
+        answer.map_err(|failure| failure.of_command(self.endpoint()))
+    }
+
+    pub(super) async fn eval_or_fail(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+        deadline: Deadline,
+    ) -> Result<Value, Failure> {
         let run = |how: &str, what: &str| {
             let bytes =
                 keys.iter().map(|key| key.len()).chain(args.iter().map(|arg| arg.len())).sum::<usize>();
@@ -172,9 +184,9 @@ impl Redis {
             // The server forgot it in a restart, or never knew it.
             Err(failure) if failure.is_unknown_script() => {
                 // Boxed, as every call would carry the room for it.
-                Box::pin(self.send(&run("EVAL", script.text), Repeat::Never, deadline)).await
+                Box::pin(self.send_within(&run("EVAL", script.text), Repeat::Never, deadline, within)).await
             }
-            answer => answer.map_err(|failure| failure.of_command(self.endpoint())),
+            answer => answer,
         }
     }
 

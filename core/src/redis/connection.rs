@@ -89,6 +89,12 @@ impl Connection {
         }
     }
 
+    /// Waits for the way to a connection.
+    pub(super) async fn is_made(&self) -> RedisResult<()> {
+        let Attempt { number, connection, .. } = self.attempt();
+        connection.await.map(|_| ()).inspect_err(|_| self.give_up(number))
+    }
+
     /// Gives up what is there, once a second at most; the next command makes another one.
     pub(super) fn renew(&self) {
         let mut current = self.current.lock();

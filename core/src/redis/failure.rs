@@ -24,6 +24,16 @@ impl Failure {
         matches!(self, Failure::Reported(error) if error.code() == Some("NOPERM"))
     }
 
+    /// Whether a command did nothing because of some of its keys: the user may not reach them, or they lie apart.
+    pub(super) fn is_about_keys(&self) -> bool {
+        self.is_forbidden() || self.is_about_slots()
+    }
+
+    /// Whether its keys lie in several slots of a cluster.
+    pub(super) fn is_about_slots(&self) -> bool {
+        matches!(self, Failure::Reported(error) if error.code() == Some("CROSSSLOT"))
+    }
+
     /// Whether there is something else than a string under the key.
     pub(super) fn is_of_another_type(&self) -> bool {
         matches!(self, Failure::Reported(error) if error.code() == Some("WRONGTYPE"))
@@ -93,6 +103,8 @@ fn needs_password(error: &RedisError) -> bool {
     matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
 }
 
+pub(super) const FORBIDDEN_IN_SCRIPT: &str = "the user may not run a command, or reach a key, of a script";
+
 /// What happened, without the server's own text, which may quote an argument.
 fn describe(error: &RedisError) -> String {
     if error.is_io_error() {
@@ -100,7 +112,7 @@ fn describe(error: &RedisError) -> String {
         return error.to_string();
     }
     if is_forbidden_in_script(error) {
-        return "the user may not run a command, or reach a key, of a script".to_owned();
+        return FORBIDDEN_IN_SCRIPT.to_owned();
     }
     match (error.category(), error.code()) {
         (_, Some("NOPERM")) => "the user may not run this command, or reach its keys (NOPERM)".to_owned(),

@@ -167,6 +167,21 @@ impl Redis {
         sent.await.map_err(|failure| failure.of_command(self.endpoint()))
     }
 
+    /// Waits for the connection, no longer than for a command. One that was made before counts, whatever became of it.
+    pub(super) async fn is_connected(&self) -> Result<()> {
+        let Link::Single(single) = &self.0.link else { return Ok(()) };
+        let within = self.0.command_timeout;
+        let failure = match Deadline::after(within).run("", single.connection.is_made()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => Failure::Reported(error),
+            Err(_) => {
+                self.0.link.note_silence(within);
+                Failure::Silent(within)
+            }
+        };
+        Err(failure.of_command(self.endpoint()))
+    }
+
     /// Sees that it is there, and which server that is: after it, [`Redis::server`] is known. In a cluster every master
     /// has to answer.
     pub(crate) async fn look(&self, deadline: Deadline) -> Result<()> {

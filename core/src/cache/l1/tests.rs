@@ -68,11 +68,23 @@ fn what_has_ended_is_swept_and_nothing_else() {
 
 #[test]
 fn what_does_not_fit_takes_what_was_under_its_key_along() {
-    let (l1, _, _) = tier(100 * 1_024);
+    let (l1, _, counters) = tier(100 * 1_024);
     let key: Arc<str> = "a".into();
-    write(&l1, &key, bytes("old"));
-    write(&l1, &key, Some(vec![0; 200 * 1_024].into()));
-    assert_eq!(data(&l1, "a"), None);
+    for size in [l1.largest as usize + 1, 200 * 1_024] {
+        write(&l1, &key, bytes("old"));
+        assert_eq!(data(&l1, "a"), Some(bytes("old")));
+        write(&l1, &key, Some(vec![0; size].into()));
+        assert_eq!(data(&l1, "a"), None);
+        // The cache itself would refuse it as well.
+        write(&l1, &key, bytes("old"));
+        let large = l1.entry(Some(vec![0; size].into()), STAY, None);
+        l1.cache.insert(key.clone(), large);
+        assert_eq!(l1.cache.get(&*key), None);
+    }
+    assert_eq!(counters.l1_evictions.get(), 2, "those of the cache itself");
+    let fits = vec![0; l1.largest as usize - ENTRY_OVERHEAD - 1];
+    write(&l1, &key, Some(fits.clone().into()));
+    assert_eq!(data(&l1, "a"), Some(Some(fits.into())));
 }
 
 #[test]

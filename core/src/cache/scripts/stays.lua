@@ -7,7 +7,8 @@
 local function may_stay(digest, sequence, generation)
   local head = redis.pcall('GETRANGE', at, '0', '39')
   if not is_value(head) or #head < 40 or string.sub(head, 9, 16) ~= generation then return false end
-  if digest ~= '' then
+  -- To make a longer one's would hold everybody up: it does not stay.
+  if digest ~= '' and redis.call('STRLEN', at) <= 262144 then
     local text = redis.call('GET', at)
     if redis.sha1hex(string.sub(text, value_at(text), end_of(text))) == digest then return true end
   end

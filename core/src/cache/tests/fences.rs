@@ -1,9 +1,11 @@
 //! Writers, readers and what overlaps: the moves of a key's record, played one by one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
 use crate::cache::header::HEADER_LEN;
+use crate::error::Error;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -84,6 +86,61 @@ async fn who_reads_around_a_fence_finds_nothing_older_afterwards() {
     reader.fill("a", Some("old row"), &miss).await;
     one.leave(&fence, "a", "new").await;
     assert_eq!(shared(&redis, &space, "a").await, some("new"));
+}
+
+#[tokio::test]
+async fn who_reads_around_a_fence_looks_into_the_outbox_before_it_answers() {
+    let (redis, space) = (connect().await, namespace());
+    let (one, reader) = (process(Some(&redis), &space), process(Some(&redis), &space));
+    let relaying = Arc::new(process(Some(&redis), &space));
+    let looks = Arc::new(AtomicU64::new(0));
+    reader.caches.before_listening(Arc::new({
+        let (relaying, looks) = (relaying.clone(), looks.clone());
+        move |_| {
+            let (relaying, looks) = (relaying.clone(), looks.clone());
+            // What a process has left there that cannot reach Redis.
+            Box::pin(async move {
+                looks.fetch_add(1, Ordering::SeqCst);
+                relaying.drop_keys(&["a", "b"]).await
+            })
+        }
+    }));
+    let miss = reader.admit("c").await;
+    reader.fill("c", Some("row"), &miss).await;
+    assert_eq!(looks.load(Ordering::SeqCst), 0, "it had the right to fill");
+
+    // The fence was there before it read.
+    let fence = one.fence("a", LONG).await;
+    let miss = reader.admit("a").await;
+    reader.fill("a", Some("newer"), &miss).await;
+    one.leave(&fence, "a", "older").await;
+    assert_eq!((looks.load(Ordering::SeqCst), shared(&redis, &space, "a").await), (1, None));
+
+    // It came while it read.
+    let miss = reader.admit("b").await;
+    let fence = one.fence("b", LONG).await;
+    reader.fill("b", Some("newer"), &miss).await;
+    one.leave(&fence, "b", "older").await;
+    assert_eq!((looks.load(Ordering::SeqCst), shared(&redis, &space, "b").await), (2, None));
+    assert_eq!(reader.get("b").await, None);
+}
+
+#[tokio::test]
+async fn what_redis_said_before_a_read_that_it_did_not_answer_is_not_kept() {
+    let (redis, space) = (connect().await, namespace());
+    let (one, reader) = (process(Some(&redis), &space), process(Some(&redis), &space));
+    one.write("a", "old").await;
+    let key: Arc<str> = "a".into();
+    // Its answer is on the way.
+    let epoch = reader.caches.epochs.epoch(&key);
+    let failed = reader.caches.failed(reader.caches.epochs.epoch(&key), Error::new(ErrorKind::Cache, "lost"));
+    let Lookup::Miss(miss) = failed else { panic!("a failure is a miss") };
+    reader.fill("a", Some("new"), &miss).await;
+    assert_eq!(reader.caches.peek("a"), some("new"));
+    let l2 = reader.caches.l2.as_ref().unwrap();
+    let answer = l2.get("a", soon()).await.unwrap();
+    assert_eq!(hit(reader.caches.take_in(&key, answer, epoch)), some("old"), "it began before");
+    assert_eq!(reader.caches.peek("a"), some("new"));
 }
 
 #[tokio::test]

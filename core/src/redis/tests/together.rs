@@ -1,6 +1,5 @@
 //! Runs of one script that come at once.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -24,6 +23,17 @@ const MANY: &str = "
         results[i] = type(result) == 'table' and 'WRONGTYPE' or result
     end
     return results";
+
+/// The same without a count: no key is named in its text.
+fn each(at_most: usize) -> Arc<Together> {
+    let one = "return redis.call('INCRBY', KEYS[1], ARGV[2])";
+    let many = "local results = {}
+        for i, key in ipairs(KEYS) do results[i] = redis.call('INCRBY', key, ARGV[1 + i]) end
+        return results";
+    Arc::new(Together::new(one, many, at_most))
+}
+
+const SHORT: Duration = Duration::from_millis(150);
 
 fn adding(at_most: usize) -> Arc<Together> {
     Arc::new(Together::new(ONE, MANY, at_most))
@@ -83,7 +93,7 @@ async fn nobody_waits_for_a_caller_who_stopped_polling() {
 #[tokio::test]
 async fn what_its_caller_gave_up_while_it_waited_is_never_sent() {
     let server = PrivateRedis::start(&[]).await;
-    let (redis, script) = (server.connect(Duration::from_millis(400)).await.unwrap(), adding(4));
+    let (redis, script) = (server.connect(Duration::from_millis(400)).await.unwrap(), adding(256));
     server.signal("-STOP");
     let add = |n: u64| {
         let (redis, script) = (redis.clone(), script.clone());
@@ -98,29 +108,93 @@ async fn what_its_caller_gave_up_while_it_waited_is_never_sent() {
     assert!(start.elapsed() < Duration::from_secs(3));
     server.signal("-CONT");
     super::recovered(&redis).await;
-    // The first ones by themselves, then four times four.
+    // The first ones by themselves, and what two senders found when they began.
     let sent = join_all((0..200).map(async |n| number(&redis, &format!("n{n}")).await)).await;
-    assert!(sent.iter().sum::<u64>() <= 8 + 4 * 4, "{sent:?}");
+    assert!(sent.iter().sum::<u64>() < 200, "{sent:?}");
+    assert_eq!(sent[199], 0, "the last one");
     assert_eq!(add(500).await.unwrap(), 1);
 }
 
 #[tokio::test]
 async fn a_caller_without_time_does_not_wait_for_his_turn() {
     let server = PrivateRedis::start(&[]).await;
-    let (redis, script) = (server.connect(Duration::from_secs(5)).await.unwrap(), adding(4));
+    let (redis, script) = (server.connect(Duration::from_secs(5)).await.unwrap(), adding(256));
     server.signal("-STOP");
     let run = |deadline| {
         let (redis, script) = (redis.clone(), script.clone());
         async move { redis.eval_together(&script, "n", b"commands", &[b"1"], deadline).await }
     };
-    let mut others = pin!(join_all((0..100).map(|_| run(soon()))));
-    assert!(others.as_mut().now_or_never().is_none());
+    // Two senders, each with a command under way.
+    let mut others: Vec<_> = (0..2).map(|_| Box::pin(join_all((0..50).map(|_| run(soon()))))).collect();
+    for wave in &mut others {
+        assert!(wave.as_mut().now_or_never().is_none());
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
     let late = run(Deadline::after(Duration::from_millis(20))).await.unwrap_err();
     assert_eq!(late.kind(), ErrorKind::Timeout, "{late}");
     server.signal("-CONT");
-    let mut sums: Vec<i64> = others.await.into_iter().map(|sum| sum.unwrap()).collect();
+    let mut sums: Vec<i64> = join_all(others).await.into_iter().flatten().map(|sum| sum.unwrap()).collect();
     sums.sort_unstable();
     assert!(sums.into_iter().eq(1..=100), "each once, and not that of the one who went away");
+}
+
+#[tokio::test]
+async fn nobody_is_taken_along_while_there_is_no_connection() {
+    let mut server = PrivateRedis::start(&[]).await;
+    let (redis, script) = (server.connect(Duration::from_millis(400)).await.unwrap(), adding(4));
+    let add = async |n: u64| {
+        redis.eval_together(&script, &format!("n{n}"), b"commands", &[b"1"], Deadline::after(2 * SHORT)).await
+    };
+    server.kill();
+    server.restart().await;
+    // The way to a new connection leads as far as the handshake.
+    server.signal("-STOP");
+    assert!(redis.ping(Deadline::after(SHORT)).await.is_err());
+    let failed = join_all((0..100).map(add)).await;
+    assert!(failed.into_iter().all(|sum| sum.is_err()));
+    server.signal("-CONT");
+    super::recovered(&redis).await;
+    // Behind everything that may still have been on its way.
+    let late = join_all((0..100).map(async |n| number(&redis, &format!("n{n}")).await)).await;
+    assert_eq!(late.iter().sum::<u64>(), 0, "{late:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_behind_one_address_gets_each_by_itself() {
+    let server = PrivateRedis::start(&["--cluster-enabled", "yes"]).await;
+    drop(cluster_of(&server, settings("unused")).await);
+    let (redis, script) = (server.connect(Duration::from_secs(2)).await.unwrap(), each(64));
+    for _ in 0..2 {
+        let sums =
+            join_all((0..100).map(async |n: u64| {
+                redis.eval_together(&script, &format!("n{n}"), b"", &[b"3"], soon()).await
+            }));
+        let sums: Vec<i64> = sums.await.into_iter().map(|sum| sum.unwrap()).collect();
+        assert!(sums.iter().all(|sum| *sum == sums[0]), "each once: {sums:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_user_may_not_reach_fails_alone() {
+    let server = PrivateRedis::start(&[]).await;
+    let admin = server.connect(Duration::from_secs(2)).await.unwrap();
+    let mut user = ::redis::cmd("ACL");
+    user.arg(&["SETUSER", "some", "on", ">secret", "+@all", "~p:*"]);
+    admin.send(&user, super::super::link::Repeat::Never, soon()).await.unwrap();
+    let addr = format!("redis://some:secret@{}", server.addr());
+    let (redis, script) = (Redis::connect(&settings(addr)).await.unwrap(), each(64));
+    let sums = join_all((0..100).map(|n| {
+        let (redis, script) = (&redis, &script);
+        async move {
+            let key = if n == 50 { "foreign".to_owned() } else { format!("p:{n}") };
+            redis.eval_together(script, &key, b"", &[b"3"], soon()).await
+        }
+    }));
+    for (n, sum) in sums.await.into_iter().enumerate() {
+        assert_eq!(sum.as_ref().is_err(), n == 50, "{n}: {sum:?}");
+    }
 }
 
 #[tokio::test]
