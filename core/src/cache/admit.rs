@@ -180,11 +180,11 @@ impl Caches {
             _ => false,
         };
         if keeps {
-            self.keep(key, data, (life.fresh, life.fresh), &rules, miss.epoch, None);
+            let (kept, _) = self.keep(key, data, (life.fresh, life.fresh), &rules, miss.epoch, None);
             self.counters.cache_fills.inc();
             if miss.error.is_some() {
-                // What Redis has said to somebody else meanwhile, and is still on its way, may be older than this.
-                self.l1.refuse_older(key);
+                // What Redis or a source has said to somebody else meanwhile may be older than this, be it on its way or there.
+                if kept { self.l1.refuse_older(key) } else { self.l1.hear(key) }
                 self.loader.forget(key);
             }
         } else {

@@ -178,14 +178,14 @@ impl Caches {
         if data.is_none() {
             self.counters.absent_hits.inc();
         }
-        if self.keep(key, data.clone(), (life, span), &self.rules(key), epoch, marks) {
+        if let (_, true) = self.keep(key, data.clone(), (life, span), &self.rules(key), epoch, marks) {
             return Lookup::Ahead(data, Miss { epoch, error: None, permit: Permit::Ask(seen) });
         }
         Lookup::Hit(data)
     }
 
-    /// Keeps in L1 what was read, by what is left of its life and the life that it was given; says whether it should be loaded
-    /// anew.
+    /// Keeps in L1 what was read, by what is left of its life and the life that it was given; says whether it did, and whether
+    /// it should be loaded anew.
     pub(super) fn keep(
         &self,
         key: &Arc<str>,
@@ -194,15 +194,16 @@ impl Caches {
         rules: &LifeRules,
         seen: Epoch,
         marks: Option<Marks>,
-    ) -> bool {
+    ) -> (bool, bool) {
         let (stay, due) = match &data {
             Some(_) => rules.stay(left, span),
             None => (Stay::plain(rules.in_l1(left)), false),
         };
-        if !self.l1.insert_gated(key, data, stay, seen, marks) {
+        let kept = self.l1.insert_gated(key, data, stay, seen, marks);
+        if !kept {
             self.counters.l1_refused.inc();
         }
-        due
+        (kept, due)
     }
 
     /// L2 did not answer: what a source gives stays in this process.

@@ -206,7 +206,7 @@ impl Inner {
 
     /// Whoever reaches Redis drops them.
     async fn leave_to_all(&self, failed: &[ChangedKey]) -> Result<()> {
-        self.outbox.add(&keys_of(failed), true, self.deadline()).await?;
+        self.outbox.add(&keys_of(failed), true).await?;
         self.signal.raise();
         Ok(())
     }

@@ -157,7 +157,7 @@ impl State {
         let caches = Arc::new(Caches::new(settings, redis, breaker(), clock.clone(), counters.clone()));
         let services = Arc::new(Services::new());
         let gate = Arc::new(Gate::default());
-        let outbox = Arc::new(Outbox::new(store.clone(), &config.namespace));
+        let outbox = Arc::new(Outbox::new(store.clone(), &config.namespace, statement_time));
         let follower = CachesFollow::new(
             caches.clone(),
             outbox.clone(),
@@ -169,7 +169,7 @@ impl State {
         );
         // Beside the pool: what others have to be told does not wait behind what callers ask for.
         let relay = Arc::new(Relay {
-            outbox: Arc::new(Outbox::new(aside, &config.namespace)),
+            outbox: Arc::new(Outbox::new(aside, &config.namespace, statement_time)),
             follower: follower.clone(),
             counters: counters.clone(),
             signal,
@@ -363,7 +363,7 @@ impl State {
     /// What committed and could not be told leaves a row from which any process tells it; failing that, this one goes on
     /// trying.
     pub(super) async fn tell_later(&self, keys: &[Arc<str>]) {
-        match self.outbox.add(keys, false, self.cache_deadline()).await {
+        match self.outbox.add(keys, false).await {
             Ok(()) => self.signal_outbox(),
             Err(error) => {
                 log::debug!("the outbox did not take what the caches were not told: {error}");

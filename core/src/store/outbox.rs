@@ -1,6 +1,7 @@
 //! The outbox: what the caches have to be told of transactions that were committed while Redis was away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Access, CommitFailure, StepFailure, Store};
 use crate::base::Deadline;
@@ -29,11 +30,13 @@ pub(crate) struct Told {
 pub(crate) struct Outbox {
     store: Arc<dyn Store>,
     namespace: String,
+    within: Duration,
 }
 
 impl Outbox {
-    pub(crate) fn new(store: Arc<dyn Store>, namespace: &str) -> Outbox {
-        Outbox { store, namespace: namespace.to_owned() }
+    /// What is put there by itself is so within a time.
+    pub(crate) fn new(store: Arc<dyn Store>, namespace: &str, within: Duration) -> Outbox {
+        Outbox { store, namespace: namespace.to_owned(), within }
     }
 
     /// The statement that puts keys there; to be committed with what changed them.
@@ -48,7 +51,9 @@ impl Outbox {
     ///
     /// # Errors
     /// What the database says.
-    pub(crate) async fn add(&self, keys: &[Arc<str>], accepted: bool, deadline: Deadline) -> Result<()> {
+    pub(crate) async fn add(&self, keys: &[Arc<str>], accepted: bool) -> Result<()> {
+        // Not the time of a cache: whoever is told only when this process can do it again is told late.
+        let deadline = Deadline::after(self.within);
         let mut transaction = self.store.begin(Access::Any, deadline).await.map_err(error_of)?;
         transaction.run(&[self.entry(keys, accepted)]).await.map_err(error_of)?;
         transaction.commit().await.map_err(|failure| match failure {

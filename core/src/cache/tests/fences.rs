@@ -133,14 +133,23 @@ async fn what_redis_said_before_a_read_that_it_did_not_answer_is_not_kept() {
     let key: Arc<str> = "a".into();
     // Its answer is on the way.
     let epoch = reader.caches.epochs.epoch(&key);
-    let failed = reader.caches.failed(reader.caches.epochs.epoch(&key), Error::new(ErrorKind::Cache, "lost"));
-    let Lookup::Miss(miss) = failed else { panic!("a failure is a miss") };
+    let failed = || {
+        let lost = Error::new(ErrorKind::Cache, "lost");
+        match reader.caches.failed(reader.caches.epochs.epoch(&key), lost) {
+            Lookup::Miss(miss) => miss,
+            hit => panic!("a hit: {hit:?}"),
+        }
+    };
+    let (miss, later) = (failed(), failed());
     reader.fill("a", Some("new"), &miss).await;
     assert_eq!(reader.caches.peek("a"), some("new"));
     let l2 = reader.caches.l2.as_ref().unwrap();
     let answer = l2.get("a", soon()).await.unwrap();
     assert_eq!(hit(reader.caches.take_in(&key, answer, epoch)), some("old"), "it began before");
     assert_eq!(reader.caches.peek("a"), some("new"));
+    // Of two that went to the source at one time nobody knows which is the newer one.
+    reader.fill("a", Some("newer"), &later).await;
+    assert_eq!(reader.caches.peek("a"), None);
 }
 
 #[tokio::test]
