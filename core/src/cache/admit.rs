@@ -184,7 +184,11 @@ impl Caches {
             self.counters.cache_fills.inc();
             if miss.error.is_some() {
                 // What Redis or a source has said to somebody else meanwhile may be older than this, be it on its way or there.
-                if kept { self.l1.refuse_older(key) } else { self.l1.hear(key) }
+                if kept {
+                    self.l1.refuse_older(key)
+                } else {
+                    self.l1.hear(key)
+                }
                 self.loader.forget(key);
             }
         } else {
