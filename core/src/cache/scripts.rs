@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::redis::{Script, Together};
 
-/// Keys of which one run may change as many as there are: it reads the beginning of each and sets or deletes it.
+/// Keys in one run that reads the beginning of each, and sets or deletes it.
 const LIGHT: usize = 128;
 /// Keys in one run that may copy a value of each, or make a digest of it: up to 256 KiB.
 const HEAVY: usize = 8;
 
-/// Every script, from common.lua and the parts that it names: what it does not need would cost it time at each run. A number
-/// says how many keys one run may be about, when there are many at once.
+/// Every script, from common.lua and the parts that it names: what it does not need would cost it time at each run. How many
+/// keys one run may be about, when there are many at once, is said before them.
 macro_rules! scripts {
     ($($name:ident: $kind:tt [$($file:literal),+]),* $(,)?) => {
         pub(super) struct Scripts {
