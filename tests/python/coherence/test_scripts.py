@@ -151,8 +151,9 @@ def left(session: Session, keys: Sequence[str]) -> dict[str, Any]:
     for key in sorted(set(keys)):
         kind, life = session.ask("TYPE", key), session.ask("PTTL", key)
         value = session.ask("GET", key) if kind == b"string" else kind
-        # When what was put aside would have been gone is some time after NOW.
-        value = re.sub(rb"17000000(?:59\d{3}|60000)(?=\xb7)", b"some time ago", value, flags=re.DOTALL) if value else value
+        if value:
+            # When what was put aside would have been gone is some time after NOW.
+            value = re.sub(rb"17000000(?:59\d{3}|60000)(?=\xb7)", b"some time ago", value)
         found[key] = (value, life if life < 0 else round(life / 4_000))
     return found
 
