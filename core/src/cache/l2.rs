@@ -278,11 +278,9 @@ impl L2 {
         args: &[&[u8]],
         deadline: Deadline,
     ) -> Result<bool> {
-        let run = async |channel: &[u8], args: &[&[u8]]| {
-            let args: Vec<&[u8]> = std::iter::once(channel).chain(args.iter().copied()).collect();
-            self.redis.eval_int(script, &[full], &args, deadline).await
-        };
-        self.telling(key, args, run).await.map(|answer| answer > 0)
+        self.telling(key, args, async |args| self.redis.eval_int(script, &[full], args, deadline).await)
+            .await
+            .map(|answer| answer > 0)
     }
 
     /// The same, along with others that are run at this time.
@@ -294,13 +292,15 @@ impl L2 {
         deadline: Deadline,
     ) -> Result<bool> {
         let full = self.keys.value(key);
-        let run = async |channel: &[u8], args: &[&[u8]]| {
-            self.redis.eval_together(script, &full, channel, args, deadline).await
+        // All of them tell of it on one channel.
+        let run = async |args: &[&[u8]]| {
+            let (channel, own) = args.split_at(1);
+            self.redis.eval_together(script, &full, channel[0], own, deadline).await
         };
         self.telling(key, args, run).await.map(|answer| answer > 0)
     }
 
-    /// The same, where the answer is a string.
+    /// As [`L2::run`], where the answer is a string.
     async fn run_for_bytes(
         &self,
         script: &Script,
@@ -309,25 +309,24 @@ impl L2 {
         args: &[&[u8]],
         deadline: Deadline,
     ) -> Result<Bytes> {
-        let run = async |channel: &[u8], args: &[&[u8]]| {
-            let args: Vec<&[u8]> = std::iter::once(channel).chain(args.iter().copied()).collect();
-            self.redis.eval_bytes(script, &[full], &args, deadline).await
-        };
-        self.telling(key, args, run).await
+        self.telling(key, args, async |args| self.redis.eval_bytes(script, &[full], args, deadline).await)
+            .await
     }
 
-    /// Runs a script that tells of a key, with the channel and, before its own arguments, what it says there.
+    /// Runs a script that tells of a key, with what it needs for that before its arguments: the channel and what it says
+    /// there.
     async fn telling<T>(
         &self,
         key: &str,
         args: &[&[u8]],
-        run: impl AsyncFnOnce(&[u8], &[&[u8]]) -> Result<T>,
+        run: impl AsyncFnOnce(&[&[u8]]) -> Result<T>,
     ) -> Result<T> {
         let (channel, message) = (self.address.channel()?, self.address.change_of(key));
         self.left_alone.enter(Use::Change)?;
         self.counters.invalidations_sent.inc();
-        let args: Vec<&[u8]> = std::iter::once(&message[..]).chain(args.iter().copied()).collect();
-        self.left_alone.leave(run(channel.as_bytes(), &args).await)
+        let args: Vec<&[u8]> =
+            [channel.as_bytes(), &message].into_iter().chain(args.iter().copied()).collect();
+        self.left_alone.leave(run(&args).await)
     }
 
     /// Runs a read with the renewals of time and generation on their way beside it. Gives Redis' time after it.

@@ -24,9 +24,11 @@ impl Failure {
         matches!(self, Failure::Reported(error) if error.code() == Some("NOPERM"))
     }
 
-    /// Whether a command did nothing because of some of its keys: the user may not reach them, or they lie apart.
+    /// Whether a command did nothing because of some of its keys: the user may not reach them, or they lie apart. What ended
+    /// a script that had begun is something else.
     pub(super) fn is_about_keys(&self) -> bool {
-        self.is_forbidden() || self.is_about_slots()
+        let began = matches!(self, Failure::Reported(error) if is_forbidden_in_script(error));
+        self.is_forbidden() && !began || self.is_about_slots()
     }
 
     /// Whether its keys lie in several slots of a cluster.

@@ -42,11 +42,10 @@ async fn connections(scene: &Scene, name: &str) -> i64 {
 async fn listening(scene: &Scene, name: &str) -> i32 {
     let ask = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1 \
                AND query LIKE '%zmsg_outbox%' AND query_start > $2";
+    let now: SystemTime = scene.outside.query_one("SELECT clock_timestamp()", &[]).await.unwrap().get(0);
     let mut found = Vec::new();
     until("a connection that listens", async || {
-        let now: SystemTime = scene.outside.query_one("SELECT clock_timestamp()", &[]).await.unwrap().get(0);
         scene.outside.batch_execute("NOTIFY zmsg_outbox").await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
         found =
             scene.outside.query(ask, &[&name, &now]).await.unwrap().iter().map(|row| row.get(0)).collect();
         !found.is_empty()
